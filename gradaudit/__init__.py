@@ -1,0 +1,36 @@
+"""gradaudit: will this model train, and if not, what exactly do I change?
+
+``import gradaudit`` is cheap: torch is imported by the first call of :func:`audit`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from gradaudit.audit import audit
+    from gradaudit.errors import GradauditError
+    from gradaudit.records import Recipe, Report
+    from gradaudit.settings import Settings
+    from gradaudit.subject import Subject
+
+__all__ = ["GradauditError", "Recipe", "Report", "Settings", "Subject", "__version__", "audit"]
+
+_HOME = {
+    "audit": "gradaudit.audit",
+    "GradauditError": "gradaudit.errors",
+    "Recipe": "gradaudit.records",
+    "Report": "gradaudit.records",
+    "Settings": "gradaudit.settings",
+    "Subject": "gradaudit.subject",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'gradaudit' has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(_HOME[name]), name)

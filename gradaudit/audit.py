@@ -1,0 +1,108 @@
+"""The trip from what the user names to a report; never prints."""
+
+from __future__ import annotations
+
+import platform
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from gradaudit import __version__
+from gradaudit.errors import UsageError
+from gradaudit.gate import cause, forecast, verdict
+from gradaudit.measure import Progress, measure
+from gradaudit.records import Report
+from gradaudit.remedies import prescribe
+from gradaudit.rules import run_rules
+from gradaudit.settings import Settings
+from gradaudit.subject import Opened, from_python, open_subject
+
+if TYPE_CHECKING:
+    from gradaudit.subject import OptimizerFactory
+
+
+def audit(
+    model: torch.nn.Module,
+    sample: Any = None,
+    *,
+    loss: str | Callable[[Any, Any], torch.Tensor] | None = None,
+    optimizer: torch.optim.Optimizer | OptimizerFactory | None = None,
+    settings: Settings | None = None,
+) -> Report:
+    """Audit a model in memory; it comes back bit-identical.
+
+    ``sample`` is a batch (a tensor, ``(inputs, target)``, or a mapping) or an iterable of batches;
+    ``loss`` a name or ``(output, target) -> scalar``; ``optimizer`` an instance over the model's
+    parameters or a callable from parameters to one.
+
+    Raises a :class:`gradaudit.errors.GradauditError` where the audit cannot run as asked.
+    """
+    settings = settings or Settings()
+    with _threads(settings.threads):
+        started = time.perf_counter()
+        opened = from_python(model, sample, loss, optimizer, settings)
+        return examine(opened, settings, lambda _: None, started)
+
+
+def audit_file(spec: str, settings: Settings, progress: Progress = lambda _: None) -> Report:
+    """Audit what ``spec`` names: a file, ``file.py:name`` or ``package.module:name``."""
+    with _threads(settings.threads):
+        started = time.perf_counter()
+        progress("opening")
+        opened = open_subject(spec, settings)
+        return examine(opened, settings, progress, started)
+
+
+def examine(opened: Opened, settings: Settings, progress: Progress, started: float) -> Report:
+    """Measure, judge, prescribe, and put it all into one record."""
+    measurements, gaps = measure(opened, settings, progress)
+    progress("judging")
+    findings = run_rules(measurements, settings)
+    prescription, findings = prescribe(findings, measurements, settings)
+    reached = verdict(findings, measurements, gaps, settings)
+    return Report(
+        version=__version__,
+        seed=settings.seed,
+        settings=settings.to_record(),
+        environment=_environment(settings, time.perf_counter() - started),
+        subject=replace(opened.row, stages=len(measurements.stages)),
+        recipe=opened.recipe,
+        verdict=reached,
+        cause=cause(findings, reached, measurements, gaps),
+        forecast=forecast(findings, measurements),
+        measurements=measurements,
+        findings=findings,
+        prescription=prescription,
+        not_measured=gaps,
+        notes=opened.notes,
+    )
+
+
+def _environment(settings: Settings, seconds: float) -> dict[str, Any]:
+    return {
+        "gradaudit": __version__,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "platform": platform.platform(),
+        "device": settings.device,
+        "threads": torch.get_num_threads(),
+        "times": {"total_seconds": round(seconds, 3)},
+    }
+
+
+@contextmanager
+def _threads(count: int | None) -> Iterator[None]:
+    """Run with ``count`` CPU threads, and put the number back."""
+    before = torch.get_num_threads()
+    if count is not None:
+        if count < 1:
+            raise UsageError("threads", expected="one or more", found=str(count))
+        torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

@@ -1,0 +1,150 @@
+"""The command line: options to settings, an audit, renderers; torch is imported inside commands."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from gradaudit import __version__
+from gradaudit.errors import GradauditError, UsageError
+from gradaudit.options import audit_options, configured, settings_from, settled
+from gradaudit.output import results_alone_on_stdout
+
+_LATER = {
+    "fix": "the audit's report shows each change as code to paste",
+    "diff": "compare the JSON of two runs (--json)",
+    "inspect": "the audit refuses files it cannot open safely, and says what they ask for",
+    "config": "the report's last section shows the settings in force",
+}
+
+
+class _Commands(click.Group):
+    """A group whose default command is ``audit``: ``gradaudit model.pt``."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        own = {"--help", "-h", "--version"}
+        if args and args[0] in _LATER and not Path(args[0]).exists():
+            raise UsageError(
+                f"`gradaudit {args[0]}` is not in version {__version__}", next_step=_LATER[args[0]]
+            )
+        if args and args[0] not in self.commands and args[0] not in own:
+            args = ["audit", *args]
+        return super().parse_args(ctx, args)
+
+
+@click.group(
+    cls=_Commands,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="Exit codes: 0 pass, 1 findings at or above --fail-on, 2 cannot run, 3 inconclusive.",
+)
+@click.version_option(__version__, prog_name="gradaudit")
+def cli() -> None:
+    """Will this model train, and if not, what exactly do I change?
+
+    \b
+    gradaudit MODEL [options]   audit a model (`gradaudit audit --help` lists the options)
+    gradaudit demo              audit a built-in sample that explodes
+
+    MODEL is a file (.pt, .pth, .safetensors) or code: path/to/file.py:name or
+    package.module:name, where name is a Module, or a callable without arguments that
+    returns a Module or a gradaudit.Subject.
+    """
+
+
+@cli.command()
+@click.argument("model")
+@configured
+@audit_options
+@click.pass_context
+def audit(ctx: click.Context, /, model: str, **options: Any) -> None:
+    """Audit MODEL and write the report."""
+    from gradaudit.run import run_audit
+
+    options = settled(ctx, options)
+    ctx.exit(run_audit(model, settings_from(ctx, options), options))
+
+
+@cli.command()
+@audit_options
+@click.pass_context
+def demo(ctx: click.Context, /, **options: Any) -> None:
+    """Audit a built-in sample that explodes; needs no file."""
+    from gradaudit.resources import resource
+    from gradaudit.run import run_audit
+
+    sample = resource("samples", "exploding_mlp.py")
+    options = settled(ctx, options)
+    code = run_audit(f"{sample}:subject", settings_from(ctx, options), options)
+    if code == 1 and not options["quiet"]:
+        click.echo("The sample fails its audit, as it should: gradaudit demo ends in 0.", err=True)
+    ctx.exit(0 if code == 1 else code)
+
+
+@cli.command()
+def rules() -> None:
+    """List the rules."""
+    from gradaudit.rules import all_rules
+
+    for rule in all_rules():
+        click.echo(f"{rule.code}  {rule.name:30}  {rule.summary}")
+
+
+@cli.command()
+@click.argument("code")
+def explain(code: str) -> None:
+    """Explain the rule CODE (GA101, or its name)."""
+    from gradaudit.rules import rule
+
+    found = rule(code)
+    click.echo(f"{found.code} {found.name}\n\n{found.doc.strip()}")
+
+
+def main() -> None:
+    """Run the command line; every error is one line and exit code 2, and 1 means findings only."""
+    with results_alone_on_stdout():
+        code = _guarded(lambda: cli.main(standalone_mode=False))
+    sys.exit(code)
+
+
+def _guarded(run: Callable[[], Any]) -> int:
+    try:
+        code = run()
+    except click.ClickException as error:
+        return _usage(error)
+    except GradauditError as error:
+        return _say(f"error: {error}", error.exit_code)
+    except (KeyboardInterrupt, click.Abort):
+        return _say("interrupted; nothing was written", 2)
+    except BrokenPipeError:
+        return 2
+    except Exception as error:
+        if os.environ.get("GRADAUDIT_TRACEBACK"):
+            raise
+        what = " ".join(f"{type(error).__name__}: {error}".split())
+        return _say(
+            f"internal error: {what}; this is a defect of gradaudit: set GRADAUDIT_TRACEBACK=1 to "
+            "see where, and please report it",
+            2,
+        )
+    return code if isinstance(code, int) else 0
+
+
+def _usage(error: click.ClickException) -> int:
+    """What click objects to, in one line; a bare ``gradaudit`` prints its help."""
+    message = error.format_message()
+    if "\n" in message:
+        click.echo(message, err=True)
+        return 2
+    where = getattr(error, "ctx", None)
+    command = where.command_path if where else "gradaudit"
+    return _say(f"error: {message.rstrip('.')}; `{command} --help` lists the options", 2)
+
+
+def _say(message: str, code: int) -> int:
+    click.echo(f"gradaudit: {message}", err=True)
+    return code

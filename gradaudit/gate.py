@@ -1,0 +1,179 @@
+"""From findings to a verdict, an exit code, a forecast, and the one sentence at the top."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Literal
+
+from gradaudit.records import (
+    Finding,
+    Forecast,
+    Measurements,
+    NotMeasured,
+    Outcome,
+    Rehearsal,
+    Verdict,
+)
+from gradaudit.rules._judge import made_up, number, plural, power
+from gradaudit.settings import Settings
+
+FailOn = Literal["fail", "warn", "never"]
+
+# A plain 30-step rehearsal foresaw 87% (balanced) of a held-back set of 101 recipes; without one,
+# growth alone separated 15 nets, which is not enough to claim more. Neither is calibrated yet.
+_REHEARSED, _REHEARSED_WEAKLY, _MEASURED_ONLY = 0.87, 0.7, 0.6
+
+_DIVERGES = ("GA001", "GA101", "GA201", "GA601")
+_STALLS = (
+    *("GA102", "GA104", "GA202", "GA302", "GA401", "GA402"),
+    *("GA501", "GA502", "GA602", "GA612"),
+)
+_GROWTH = ("GA101", "GA102", "GA201", "GA202")
+
+
+def verdict(
+    findings: Sequence[Finding],
+    measurements: Measurements,
+    not_measured: Sequence[NotMeasured],
+    settings: Settings,
+) -> Verdict:
+    """``fail`` if any finding fails, ``inconclusive`` if too little was measured, else the worst.
+
+    Notes do not matter. A made-up sample still judges architecture and weights.
+    """
+    worst = {finding.severity for finding in findings}
+    if "fail" in worst:
+        return "fail"
+    if missing(measurements, not_measured):
+        return "inconclusive"
+    return "warn" if "warn" in worst else "pass"
+
+
+def missing(measurements: Measurements, not_measured: Sequence[NotMeasured]) -> str:
+    """Why no verdict can be given, or nothing if one can.
+
+    Needed is the model run on a sample: its growth or a rehearsal; and, where the data and the loss
+    are real, the rehearsal.
+    """
+    if measurements.sample.source == "none":
+        return _reason(not_measured, "only the weights could be read")
+    rehearsed = measurements.rehearsal is not None
+    trained_on = measurements.sample.target in ("given", "in the model")
+    if not made_up(measurements) and trained_on and not rehearsed:
+        return _reason(not_measured, "the recipe was not rehearsed", about="rehears")
+    if not rehearsed and not measurements.trunk.found and not measurements.recurrent:
+        return _reason(not_measured, "neither growth nor a rehearsal could be measured")
+    return ""
+
+
+def _reason(not_measured: Sequence[NotMeasured], plainly: str, about: str = "") -> str:
+    """The stated fact, with the reason on record where one speaks of it."""
+    for item in not_measured:
+        if about in item.what.lower():
+            return f"{plainly} ({item.what}: {item.why.rstrip('.')})"
+    return plainly
+
+
+def exit_code(outcome: Verdict, fail_on: FailOn = "fail") -> int:
+    """0 passed, 1 findings at or above ``fail_on``, 3 inconclusive; ``never`` is always 0."""
+    if fail_on == "never" or outcome == "pass":
+        return 0
+    if outcome == "inconclusive":
+        return 3
+    return 1 if outcome == "fail" or fail_on == "warn" else 0
+
+
+def forecast(findings: Sequence[Finding], measurements: Measurements) -> Forecast:
+    """What training is expected to do, from the rehearsal first and the findings second.
+
+    ``unknown`` without real data: what was not shown cannot be foreseen.
+    """
+    if made_up(measurements):
+        return Forecast("unknown", 0.0)
+    failing = tuple(finding.code for finding in findings if finding.severity == "fail")
+    rehearsal = measurements.rehearsal
+    if rehearsal is not None and rehearsal.outcome == "diverges":
+        return Forecast("diverges", _REHEARSED, _because(failing, _DIVERGES))
+    if rehearsal is None:
+        ways: tuple[tuple[Outcome, tuple[str, ...]], ...]
+        ways = (("diverges", _DIVERGES), ("stalls", _STALLS))
+        for outcome, kind in ways:
+            if any(code in kind for code in failing):
+                return Forecast(outcome, _MEASURED_ONLY, _because(failing, kind))
+        return Forecast("unknown", 0.0)
+    if rehearsal.outcome == "falls":
+        # What explodes does so within a few steps. Where it did not, a fault that stands keeps the
+        # loss from going where a sound net would take it.
+        faults = _because(failing, (*_DIVERGES, *_STALLS))
+        if faults:
+            return Forecast("stalls", _MEASURED_ONLY, faults)
+        return Forecast("trains", _confidence(rehearsal))
+    return Forecast("stalls", _confidence(rehearsal), _because(failing, _STALLS))
+
+
+def _confidence(rehearsal: Rehearsal) -> float:
+    """Full only where the rehearsal went past what a constant prediction gets for nothing."""
+    sure = rehearsal.beats_constant is True or rehearsal.outcome == "flat"
+    return _REHEARSED if sure and not rehearsal.prescribed else _REHEARSED_WEAKLY
+
+
+def _because(failing: Sequence[str], kind: Sequence[str]) -> tuple[str, ...]:
+    """The failing codes that speak for it, else all that fail, once each, in order."""
+    chosen = [code for code in failing if code in kind] or list(failing)
+    return tuple(dict.fromkeys(chosen))
+
+
+def cause(
+    findings: Sequence[Finding],
+    outcome: Verdict,
+    measurements: Measurements,
+    not_measured: Sequence[NotMeasured],
+) -> str:
+    """The headline: one sentence with the verdict's reason, in the order to fix things in.
+
+    ``findings`` come as :func:`gradaudit.rules.run_rules` sorts them: worst first, and among
+    equals the true cause (non-finite numbers, data, growth, ...) first.
+    """
+    if outcome == "pass":
+        return _passed(measurements)
+    if outcome == "inconclusive":
+        return f"Too little could be measured to judge: {missing(measurements, not_measured)}."
+    top = next(finding for finding in findings if finding.severity == outcome)
+    sentence = first_sentence(top.why)
+    start = next((f for f in findings if f.code == "GA302" and f.severity != "note"), None)
+    if top.code in _GROWTH and start is not None:
+        sentence = f"{sentence.rstrip('.')}: {_lowered(first_sentence(start.why))}"
+    return sentence
+
+
+def first_sentence(text: str) -> str:
+    """Up to the first full stop that is followed by a new sentence."""
+    return re.split(r"(?<=[.!?])\s+(?=[A-Z`\d])", text.strip(), maxsplit=1)[0]
+
+
+def _lowered(sentence: str) -> str:
+    return sentence[:1].lower() + sentence[1:]
+
+
+def _passed(measurements: Measurements) -> str:
+    grounds = []
+    growth, rehearsal = measurements.trunk.total_growth_log10, measurements.rehearsal
+    if growth is not None:
+        grounds.append(
+            f"gradients keep their size within a factor {power(abs(growth.value) / 2)} over "
+            f"{plural(measurements.trunk.stages, 'stage')}"
+        )
+    if not made_up(measurements) and rehearsal is not None and len(rehearsal.losses) > 1:
+        first, last = rehearsal.losses[0], rehearsal.losses[-1]
+        grounds.append(
+            f"the loss goes from {number(first)} to {number(last)} in "
+            f"{plural(rehearsal.steps, 'rehearsed step')}"
+        )
+    ground = f": {' and '.join(grounds)}" if grounds else ""
+    scope = (
+        "; the sample is made up, so data and recipe are not judged"
+        if made_up(measurements)
+        else ""
+    )
+    return f"Nothing was found that keeps this model from training{ground}{scope}."

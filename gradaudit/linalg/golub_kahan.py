@@ -1,0 +1,221 @@
+"""Largest singular value of any linear map, with a bound on either side.
+
+The method is Golub-Kahan-Lanczos bidiagonalisation (Golub and Kahan 1965) from a random start. Only
+the right basis is kept and fully reorthogonalised, which is enough for the projection to stay exact
+to rounding (Simon and Zha, SIAM J. Sci. Comput. 21(6), 2000) and halves the memory.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+MAX_BASIS_ENTRIES = 64 * 2**20  # 256 MiB of float32; fewer steps on maps too large for that
+CHECK_EVERY = 4  # steps between two looks at the bounds
+
+
+@dataclass(frozen=True)
+class LinearMap:
+    """A linear map between flat vectors, known by what it does.
+
+    ``matvec`` takes a vector of ``columns`` entries to one of ``rows`` entries, ``rmatvec`` is its
+    transpose. Both take and return one-dimensional tensors of ``dtype`` on ``device``.
+    """
+
+    matvec: Callable[[Tensor], Tensor]
+    rmatvec: Callable[[Tensor], Tensor]
+    rows: int
+    columns: int
+    dtype: torch.dtype = torch.float64
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+
+    def transposed(self) -> LinearMap:
+        """The same map, read the other way."""
+        return LinearMap(
+            self.rmatvec, self.matvec, self.columns, self.rows, self.dtype, self.device
+        )
+
+    @property
+    def rounding(self) -> float:
+        """Relative error to expect of a norm: machine epsilon times the root of the sizes."""
+        return float(torch.finfo(self.dtype).eps) * math.sqrt(self.rows + self.columns)
+
+
+@dataclass(frozen=True)
+class NormBounds:
+    """A largest singular value: ``low <= sigma <= high``, ``high`` infinite where unknown.
+
+    ``low`` always holds (to rounding); ``high`` holds with the probability asked for, surely where
+    ``certain``. ``steps`` counts products with the map and its transpose.
+    """
+
+    value: float
+    low: float
+    high: float
+    steps: int = 0
+    certain: bool = False
+
+    @classmethod
+    def exact(cls, value: float, rounding: float = 0.0, steps: int = 0) -> NormBounds:
+        """A value known up to a relative ``rounding`` error."""
+        return cls(value, value * (1 - rounding), value * (1 + rounding), steps, certain=True)
+
+    def scaled(self, factor: float) -> NormBounds:
+        """The bounds of the map times a positive ``factor``."""
+        return NormBounds(
+            self.value * factor, self.low * factor, self.high * factor, self.steps, self.certain
+        )
+
+
+@dataclass
+class _Bidiagonal:
+    """The projected map: ``alphas`` on the diagonal, ``betas`` above it, the last one hanging."""
+
+    alphas: list[float] = field(default_factory=list)
+    betas: list[float] = field(default_factory=list)
+
+    @property
+    def steps(self) -> int:
+        return len(self.alphas)
+
+    def gram(self) -> Tensor:
+        """``B^T B``, the projection of ``A^T A``, steps x steps."""
+        upper = torch.diag(torch.tensor(self.alphas, dtype=torch.float64))
+        if self.steps > 1:
+            upper += torch.diag(torch.tensor(self.betas[: self.steps - 1], dtype=torch.float64), 1)
+        return upper.T @ upper
+
+    def top(self) -> tuple[float, float]:
+        """The top Ritz value of ``A^T A`` and the norm of its residual."""
+        values, vectors = torch.linalg.eigh(self.gram())
+        return float(values[-1]), self.coupling * abs(float(vectors[-1, -1]))
+
+    @property
+    def coupling(self) -> float:
+        """Norm of the block of ``A^T A`` that ties the basis to the rest of the space."""
+        return self.alphas[-1] * self.betas[-1]
+
+
+def spectral_norm(
+    linear_map: LinearMap,
+    steps: int,
+    generator: torch.Generator,
+    *,
+    frobenius: float | None = None,
+    ceiling: float = math.inf,
+    delta: float = 1e-3,
+    tolerance: float = 1e-4,
+    width: float = 0.02,
+) -> NormBounds:
+    """Largest singular value of ``linear_map`` in at most ``steps`` products with it.
+
+    Stops early once the residual ``||A^T A v - theta v||`` is below ``tolerance * theta`` and the
+    upper bound within ``width`` of the value, and at once where the map's rank or size is used up
+    (then the value is exact). The upper bound is the least of
+
+    - Kuczynski and Wozniakowski (SIAM J. Matrix Anal. 13(4), 1992): a start uniform on the sphere
+      gives ``sigma <= ritz / sqrt(1 - eps)``, ``eps = (ln(1.648 sqrt(n) / delta) / (2k - 1))^2``,
+      with ``delta`` shared out over the looks taken;
+    - the Frobenius norm, and the norm of the projection bordered by all the Frobenius mass that the
+      basis has not seen: both certain, both only where ``frobenius`` is given;
+    - ``ceiling``, a certain bound that the caller knows.
+
+    ``generator`` is a CPU generator, so that a seed means the same on every device. Cost: one
+    product each way a step, and reorthogonalisation of ``4 n k`` flops.
+    """
+    if linear_map.columns > linear_map.rows:
+        linear_map = linear_map.transposed()
+    n, rounding = linear_map.columns, linear_map.rounding
+    if n == 0 or frobenius == 0.0:
+        return NormBounds.exact(0.0)
+    limit = min(steps, n, max(MAX_BASIS_ENTRIES // n, CHECK_EVERY))
+    share = delta / math.ceil(limit / CHECK_EVERY)
+    basis = torch.empty(limit, n, dtype=linear_map.dtype, device=linear_map.device)
+    start = torch.randn(n, generator=generator, dtype=torch.float64)
+    v = (start / start.norm()).to(basis)
+    u = torch.zeros(linear_map.rows, dtype=linear_map.dtype, device=linear_map.device)
+    found = _Bidiagonal()
+    for k in range(1, limit + 1):
+        basis[k - 1] = v
+        u = linear_map.matvec(v) - (found.betas[-1] if found.betas else 0.0) * u
+        alpha = _norm(u)
+        u = u / alpha if alpha > 0 else u
+        residual = _orthogonal(linear_map.rmatvec(u) - alpha * v, basis[:k])
+        beta = _norm(residual)
+        found.alphas.append(alpha)
+        found.betas.append(beta)
+        scale = math.hypot(max(found.alphas), max(found.betas[:-1], default=0.0))
+        if k == n or found.coupling <= rounding * scale**2:
+            return _used_up(found, rounding)
+        if k % CHECK_EVERY == 0 or k == limit:
+            bounds, relative = _bounds(
+                found, n, rounding, delta=share, frobenius=frobenius, ceiling=ceiling
+            )
+            if k == limit or (relative <= tolerance and bounds.high <= (1 + width) * bounds.value):
+                break
+        v = residual / beta
+    return bounds
+
+
+def _norm(vector: Tensor) -> float:
+    wide = vector.double()
+    return math.sqrt(float(wide @ wide))
+
+
+def _orthogonal(vector: Tensor, basis: Tensor) -> Tensor:
+    """``vector`` less its part in the span of ``basis``' rows; twice is enough (Kahan)."""
+    for _ in range(2):
+        vector = vector - basis.T @ (basis @ vector)
+    return vector
+
+
+def _used_up(found: _Bidiagonal, rounding: float) -> NormBounds:
+    """The basis spans an invariant subspace, which holds the top vector with probability one."""
+    theta, _ = found.top()
+    return NormBounds.exact(math.sqrt(max(theta, 0.0)), 4 * rounding, found.steps)
+
+
+def _bounds(
+    found: _Bidiagonal,
+    n: int,
+    rounding: float,
+    *,
+    delta: float,
+    frobenius: float | None,
+    ceiling: float,
+) -> tuple[NormBounds, float]:
+    """The bounds after ``found.steps`` steps, and the residual relative to the Ritz value."""
+    theta, residual = found.top()
+    value, k = math.sqrt(theta), found.steps
+    eps = (math.log(1.648 * math.sqrt(n) / delta) / (2 * k - 1)) ** 2
+    likely = value / math.sqrt(1 - eps) if eps < 1 else math.inf
+    certain = ceiling
+    if frobenius is not None:
+        certain = min(ceiling, frobenius, _bordered(found, frobenius, rounding))
+    bounds = NormBounds(
+        value,
+        value * (1 - rounding),
+        max(min(likely, certain), value) * (1 + rounding),
+        k,
+        certain <= likely,
+    )
+    return bounds, residual / theta
+
+
+def _bordered(found: _Bidiagonal, frobenius: float, rounding: float) -> float:
+    """Norm of the worst map with this projection and this Frobenius norm.
+
+    With ``V`` the basis, ``A^T A`` is ``[[T, R], [R^T, S]]``, ``R`` has the one entry ``coupling``,
+    and the positive semidefinite ``S`` is at most its trace ``||A||_F^2 - tr T``.
+    """
+    gram, k = found.gram(), found.steps
+    unseen = max(frobenius**2 - float(gram.trace()), 0.0) + rounding * frobenius**2
+    worst = torch.zeros(k + 1, k + 1, dtype=torch.float64)
+    worst[:k, :k] = gram
+    worst[k - 1, k] = worst[k, k - 1] = found.coupling
+    worst[k, k] = unseen
+    return math.sqrt(float(torch.linalg.eigvalsh(worst)[-1]))

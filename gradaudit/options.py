@@ -1,0 +1,189 @@
+"""The options of an audit, declared once for the command line and ``[tool.gradaudit]``."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+from click.core import ParameterSource
+
+from gradaudit.errors import UsageError
+from gradaudit.records import Recipe
+from gradaudit.settings import EFFORTS, Settings
+
+_Decorator = Callable[[Callable[..., None]], Callable[..., None]]
+
+
+def _betas(_ctx: click.Context, _param: click.Parameter, value: Any) -> tuple[float, float] | None:
+    if value is None or isinstance(value, tuple):
+        return value
+    try:
+        first, second = (
+            float(part) for part in (value if isinstance(value, list) else value.split(","))
+        )
+    except ValueError:
+        raise click.BadParameter("expected two numbers, as in 0.9,0.999") from None
+    return first, second
+
+
+def _codes(_ctx: click.Context, _param: click.Parameter, value: Any) -> tuple[str, ...]:
+    items = [value] if isinstance(value, str) else list(value or ())
+    return tuple(code.strip() for item in items for code in item.split(",") if code.strip())
+
+
+class _Number(click.FloatRange):
+    """A number in a range; NaN and infinity lie in none."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        number = super().convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"{value} is not a finite number.", param, ctx)
+        return number
+
+
+_POSITIVE = _Number(min=0.0, min_open=True)
+_SEED = click.IntRange(min=0, max=2**63 - 1)  # what torch takes
+_OPTIONS: tuple[_Decorator, ...] = (
+    click.option(
+        "--data", metavar="SPEC", help="Sample: .pt .npz .npy .safetensors .csv or file.py:name."
+    ),
+    click.option(
+        "--batch-size", type=click.IntRange(min=1), help="Slice arrays into batches of this many."
+    ),
+    click.option("--target", metavar="NAME", help="Target column of a CSV (default: the last)."),
+    click.option("--loss", metavar="SPEC", help="auto, cross_entropy, mse, ... or file.py:name."),
+    click.option(
+        "--build", metavar="SPEC", help="Code that builds the Module for a file of weights."
+    ),
+    click.option("--input", metavar="SPEC", help='Random sample, e.g. "float32[8,3,224,224]".'),
+    click.option("--recipe", "recipe_file", metavar="FILE", help="Recipe as .toml or .json."),
+    click.option("--optimizer", metavar="NAME", help="sgd, adam, adamw or rmsprop."),
+    click.option("--lr", type=_POSITIVE, help="Learning rate to be judged."),
+    click.option("--momentum", type=_Number(0, 1), help="Momentum."),
+    click.option(
+        "--betas", metavar="F,F", type=click.UNPROCESSED, callback=_betas, help="Adam's betas."
+    ),
+    click.option("--weight-decay", type=_Number(min=0), help="Weight decay."),
+    click.option("--clip-norm", type=_POSITIVE, help="Gradient norm that steps are clipped to."),
+    click.option("--warmup", type=click.IntRange(min=0), help="Steps of linear warm-up."),
+    click.option(
+        "--steps", type=click.IntRange(min=1), help="Steps you mean to train (default 1000)."
+    ),
+    click.option("--precision", type=click.Choice(["fp32", "fp16", "bf16"]), help="Precision."),
+    click.option(
+        "--state",
+        type=click.Choice(["auto", "fresh", "trained"]),
+        help="Are the weights a start or learned?",
+    ),
+    click.option("--trust", is_flag=True, help="Run code that comes with the model file."),
+    click.option(
+        "-o", "--output", metavar="FILE", help="HTML report (default gradaudit-report.html)."
+    ),
+    click.option("--no-html", is_flag=True, help="Write no HTML."),
+    click.option("--json", "json_file", metavar="FILE", help="JSON report; - is standard output."),
+    click.option(
+        "--fail-on",
+        type=click.Choice(["fail", "warn", "never"]),
+        help="Verdict that ends in 1 (default fail).",
+    ),
+    click.option(
+        "--select", metavar="CODES", multiple=True, callback=_codes, help="Only these rules."
+    ),
+    click.option(
+        "--ignore", metavar="CODES", multiple=True, callback=_codes, help="Not these rules."
+    ),
+    click.option("--effort", type=click.Choice(EFFORTS), help="quick, standard or thorough."),
+    click.option("--seed", type=_SEED, help="Seed of every random number (default 0)."),
+    click.option("--device", metavar="D", help="Where to run: cpu, cuda, ..."),
+    click.option("--threads", type=click.IntRange(min=1), help="CPU threads."),
+    click.option(
+        "--timeout",
+        type=_Number(min=0, min_open=True, max=1e8),
+        metavar="S",
+        help="Give up after S seconds.",
+    ),
+    click.option("--quiet", "-q", is_flag=True, help="No summary and no progress."),
+    click.option("--force", is_flag=True, help="Overwrite files that are no gradaudit reports."),
+)
+
+
+def _configured(ctx: click.Context, _param: click.Parameter, value: bool) -> None:
+    """Make ``[tool.gradaudit]`` the defaults of the other options."""
+    if value:
+        return
+    from gradaudit.config import load_config
+
+    found, _path = load_config(Path.cwd())
+    renamed = {"json": "json_file", "recipe": "recipe_file"}
+    ctx.default_map = {renamed.get(key, key): item for key, item in found.items()}
+
+
+def audit_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Add all options of an audit."""
+    for option in reversed(_OPTIONS):
+        command = option(command)
+    return command
+
+
+def configured(command: Callable[..., None]) -> Callable[..., None]:
+    """Give the options their defaults from ``[tool.gradaudit]``, unless ``--isolated``."""
+    return click.option(
+        "--isolated",
+        is_flag=True,
+        is_eager=True,
+        expose_value=False,
+        callback=_configured,
+        help="Read no [tool.gradaudit].",
+    )(command)
+
+
+def settled(ctx: click.Context, options: dict[str, Any]) -> dict[str, Any]:
+    """The options with what contradicts the command line taken out of ``[tool.gradaudit]``.
+
+    Raises ``UsageError`` where they contradict each other in one place.
+    """
+    options = dict(options)
+    for one, other in (("output", "no_html"), ("input", "data")):
+        if not (options[one] and options[other]):
+            continue
+        stated = [name for name in (one, other) if _stated(ctx, name)]
+        if len(stated) == 1:
+            dropped = other if stated == [one] else one
+            options[dropped] = False if dropped == "no_html" else None
+        elif one == "output":
+            raise UsageError("--no-html and --output contradict each other", next_step="drop one")
+    to_stdout = [name for name in ("output", "json_file") if options[name] == "-"]
+    if len(to_stdout) > 1:
+        raise UsageError("both --output and --json ask for standard output", expected="one at most")
+    return options
+
+
+def _stated(ctx: click.Context, name: str) -> bool:
+    return ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE
+
+
+def settings_from(ctx: click.Context, options: dict[str, Any]) -> Settings:
+    """Settings from :func:`settled` options; raises ``UsageError`` for a recipe that is none."""
+    known = {f.name for f in dataclasses.fields(Settings)} - {"recipe", "limits"}
+    rest = {k: v for k, v in options.items() if k in known and v is not None}
+    return Settings(recipe=_recipe(ctx, options), **rest)
+
+
+def _recipe(ctx: click.Context, options: dict[str, Any]) -> Recipe:
+    """The recipe file with single options over it; one named here goes before ``[tool.gradaudit]``."""
+    names = {f.name for f in dataclasses.fields(Recipe)}
+    given = {k: v for k, v in options.items() if k in names and v is not None}
+    if not options["recipe_file"]:
+        return Recipe(**given)
+    from gradaudit.subject.recipe import overlay, read_recipe
+
+    recipe = read_recipe(Path(options["recipe_file"]))
+    if not _stated(ctx, "recipe_file"):
+        return dataclasses.replace(recipe, **given)
+    stated = {k: v for k, v in given.items() if _stated(ctx, k)}
+    configured = {k: v for k, v in given.items() if k not in stated}
+    return dataclasses.replace(overlay(Recipe(**configured), recipe), **stated)

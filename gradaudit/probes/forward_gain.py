@@ -1,0 +1,163 @@
+"""Forward gain of every stage: how a small random change of the input grows on its way.
+
+A random tangent ``v ~ N(0, I)`` at the input (for integer inputs: at the embedding's output) is
+pushed forward by forward-mode automatic differentiation; the gain of a stage is the ratio of the
+tangent's sums of squares behind and before it. The math kernels are used where the fused ones have
+no forward derivative (``nn.LSTM`` under mkldnn, scaled dot product attention).
+Cost: ``settings.budget.tangents`` Jacobian-vector products.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+
+import torch
+import torch.autograd.forward_ad as fwad
+from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from gradaudit.linalg.intervals import log_ratio_interval
+from gradaudit.probes.cotangents import map_inputs
+from gradaudit.probes.growth import GAIN, Growth
+from gradaudit.probes.trace import Op, Trace, l2_norm, record
+from gradaudit.probes.trunk import Trunk
+from gradaudit.records import Estimate, NotMeasured, StageRow
+from gradaudit.settings import Settings
+from gradaudit.subject import Opened
+
+Rows = tuple[StageRow, ...]
+
+
+@contextmanager
+def _math_kernels() -> Iterator[None]:
+    # torch.backends.mkldnn.flags() also sets a flag of Intel GPUs, and warns where there is none.
+    enabled = torch._C._get_mkldnn_enabled()
+    torch._C._set_mkldnn_enabled(False)
+    try:
+        with sdpa_kernel(SDPBackend.MATH), warnings.catch_warnings():
+            # What a repeated pass without gradients makes torch warn of is no news to the user.
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        torch._C._set_mkldnn_enabled(enabled)
+
+
+class _Tangents:
+    """Carries one tangent through a forward pass and reads it at the trunk's tensors."""
+
+    def __init__(self, plan: Trunk, trace: Trace, generator: torch.Generator) -> None:
+        self.generator = generator
+        self.shapes = {op.ordinal: op.shape for op in trace.ops}
+        ops = [op for stage in plan.stages for op in (stage.start, stage.end) if op is not None]
+        self.read_at = {op.ordinal for op in ops}
+        self.logs: dict[int, float] = {}
+        self.exponent = 0
+        self.at_input = -math.inf
+        self.differs = False
+
+    def seed(self, tensor: Tensor) -> Tensor:
+        """``tensor`` as a dual number with a random tangent."""
+        tangent = torch.randn(tensor.shape, generator=self.generator).to(tensor)
+        self.at_input = float(torch.logaddexp(*torch.tensor([self.at_input, _log_square(tangent)])))
+        return fwad.make_dual(tensor.detach(), tangent)
+
+    def watch(self, ordinal: int, tensor: Tensor, replaceable: bool) -> Tensor | None:
+        """Read the tangent of a trunk tensor, and bring it back to unit scale."""
+        if ordinal in self.shapes and self.shapes[ordinal] != tuple(tensor.shape):
+            self.differs = True
+        if ordinal not in self.read_at:
+            return None
+        primal, tangent = fwad.unpack_dual(tensor)
+        if tangent is None:
+            return None
+        norm = float(l2_norm(tangent))
+        if norm == 0 or not math.isfinite(norm):
+            self.logs[ordinal] = -math.inf if norm == 0 else math.nan
+            return None
+        self.logs[ordinal] = 2 * (math.log(norm) + self.exponent * math.log(2.0))
+        shift = -math.frexp(norm / math.sqrt(tangent.numel()))[1]
+        if abs(shift) < 20 or not replaceable:  # far from float32's edges
+            return None
+        self.exponent -= shift
+        return fwad.make_dual(primal, tangent * 2.0**shift)
+
+
+def _log_square(tensor: Tensor) -> float:
+    norm = float(l2_norm(tensor))
+    return 2 * math.log(norm) if norm > 0 else -math.inf
+
+
+def _push(opened: Opened, growth: Growth, settings: Settings, number: int) -> _Tangents | None:
+    """One tangent through one forward pass; ``None`` where the pass did not repeat itself."""
+    assert opened.model is not None
+    assert growth.plan is not None
+    assert growth.trace is not None
+    model, plan = opened.model, growth.plan
+    generator = torch.Generator().manual_seed(settings.seed + 1000 + number)
+    tangents = _Tangents(plan, growth.trace, generator)
+    tables = {op.ordinal for op in growth.trace.ops if op.name == "embedding"}
+
+    def watch(ordinal: int, tensor: Tensor, replaceable: bool) -> Tensor | None:
+        if plan.starts_hidden and ordinal in tables:
+            return tangents.seed(tensor)
+        return tangents.watch(ordinal, tensor, replaceable)
+
+    torch.manual_seed(settings.seed)  # the same dropout masks as the pass that found the trunk
+    with torch.no_grad(), fwad.dual_level(), _math_kernels():
+        batch = opened.batches[0]
+        if not plan.starts_hidden:
+            batch = map_inputs(batch, tangents.seed)
+        record(model, lambda: batch.run(model), watch=watch, keep_norms=False)
+    return None if tangents.differs else tangents
+
+
+def _column(found: list[_Tangents], op: Op | None, otherwise: float | None = None) -> Tensor:
+    """``[m]`` log squared tangent norms at ``op``; without one, at the input or ``otherwise``."""
+    if op is None:
+        values = [t.at_input if otherwise is None else otherwise for t in found]
+    else:
+        values = [t.logs.get(op.ordinal, math.nan) for t in found]
+    return torch.tensor(values, dtype=torch.float64)
+
+
+def _gain(before: Tensor, behind: Tensor) -> Estimate | None:
+    if not bool(torch.isfinite(torch.stack([before, behind])).all()):
+        return None
+    value, low, high = (math.exp(min(x, 700.0)) for x in log_ratio_interval(behind, before))
+    return Estimate(value, low, high, GAIN)
+
+
+def measure_forward_gain(
+    opened: Opened, growth: Growth, settings: Settings
+) -> tuple[Rows, tuple[NotMeasured, ...]]:
+    """The growth probe's stage rows with ``forward_gain`` filled in, and why where it is not.
+
+    To be called inside ``borrowed(model)``.
+    """
+    rows, probes = growth.stages, settings.budget.tangents
+
+    def skip(why: str) -> tuple[Rows, tuple[NotMeasured, ...]]:
+        return rows, ((NotMeasured("forward gain", "trunk", why),) if rows else ())
+
+    if probes < 2:
+        return skip(f"effort {settings.effort} affords no forward-mode probes")
+    if growth.plan is None or not growth.plan.found or growth.trace is None:
+        return skip("there is no trunk")
+    if growth.one_of_several_inputs:
+        return skip("the trunk runs from one of several inputs")
+    try:
+        found = [t for i in range(probes) if (t := _push(opened, growth, settings, i)) is not None]
+    except (RuntimeError, NotImplementedError) as error:
+        first_line = str(error).strip().splitlines()[0] if str(error).strip() else "no message"
+        return skip(f"an operation has no forward derivative ({first_line[:160]})")
+    if len(found) < probes:
+        return skip("the forward pass does not repeat itself under the same seed")
+    measured = []
+    for row, stage in zip(rows, growth.plan.stages, strict=True):
+        before, behind = _column(found, stage.start), _column(found, stage.end, math.nan)
+        measured.append(replace(row, forward_gain=_gain(before, behind)))
+    return tuple(measured), ()

@@ -1,0 +1,235 @@
+"""Who produced the first NaN or infinity, as opposed to all that passed it on.
+
+*Forward*: every aten operation is seen below autograd, so also those inside fused functions. The
+output of an operation is traced to its *birth*: the operation that made NaN without being given
+one, or infinity out of finite numbers. An infinity written on purpose (``masked_fill(-inf)``, a
+constant, the log of a mask) is no fault; where it turns into NaN, the operation that could not
+bear it is named (the softmax of a fully masked row), while for an infinity from overflow the
+overflow is named. Only what reaches the loss, or as a fault the model's output, is reported.
+
+*Backward*: of the autograd nodes, the first that was given finite gradients and returned others,
+if what it returned reached a parameter.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from gradaudit.probes._hooks import (
+    CallStack,
+    ModuleCall,
+    all_finite,
+    backward,
+    clear_gradients,
+    take_objective,
+)
+from gradaudit.probes.graph import leaf_variable, reachable
+from gradaudit.probes.trace import tensors_in
+from gradaudit.records import NonFinite
+from gradaudit.subject.opened import Batch, Objective
+
+_FINITE, _INFINITE, _NAN = 0, 1, 2
+
+
+def nonfinite_weights(model: nn.Module) -> tuple[NonFinite, ...]:
+    """One row per parameter that holds NaN or infinity before anything has run."""
+    return tuple(
+        NonFinite("weights", "", name.rpartition(".")[0], 0, parameter=name)
+        for name, parameter in model.named_parameters()
+        if not all_finite([parameter])
+    )
+
+
+def find_producer(
+    model: nn.Module, objective: Objective, batch: Batch, *, step: int | None = None
+) -> NonFinite | None:
+    """The birth of the first non-finite number in one forward and backward pass on ``batch``.
+
+    ``None`` where all is finite, or where the number was in the batch or a constant already. The
+    pass is run again with every operation watched, several times slower than without, so call it
+    only when something is known to be wrong, with the random state put back. Gradients are dropped
+    afterwards. Raises :class:`ModelError` as the pass itself does.
+    """
+    with CallStack(model) as stack:
+        provenance = _Provenance(stack)
+        with provenance:
+            output = batch.run(model)
+            provenance.phase = "loss"
+            loss = take_objective(objective, output, batch)
+        stack.forward_ended()
+        birth = provenance.birth_of(loss.detach())
+        if birth is None and loss.requires_grad:
+            found = provenance.fault_in(output)
+            birth = found or _first_in_backward(model, stack, loss)
+    clear_gradients(model)
+    if birth is None or birth.external:
+        return None
+    return NonFinite(birth.phase, birth.op, birth.module, birth.call, step)
+
+
+@dataclass(frozen=True)
+class _Birth:
+    """Where a non-finite number came from; the lower ``order``, the earlier."""
+
+    order: int
+    phase: str
+    op: str
+    module: str
+    call: int
+    deliberate: bool = False  # an infinity that somebody wrote on purpose
+    external: bool = False  # in the batch, a buffer or a constant
+
+
+_UNWRITTEN = _Birth(-1, "forward", "empty", "", 0)
+
+
+class _Provenance(TorchDispatchMode):
+    """Follows non-finite numbers from tensor to tensor, by the storage that holds them."""
+
+    def __init__(self, stack: CallStack) -> None:
+        super().__init__()
+        self.phase = "forward"
+        self._stack = stack
+        self._births: dict[int, _Birth] = {}
+        self._alive: list[Tensor] = []  # a storage in the table must not be freed and used again
+        self._order = 0
+
+    def birth_of(self, tensor: Tensor) -> _Birth | None:
+        """The origin of the non-finite numbers in ``tensor``; ``None`` where there are none."""
+        if _state(tensor) == _FINITE:
+            return None
+        found = self._births.get(_storage(tensor))
+        return found or _Birth(0, self.phase, "", "", 0, deliberate=True, external=True)
+
+    def fault_in(self, output: Any) -> _Birth | None:
+        """The birth of a NaN or an overflow in the model's output: not of a written infinity."""
+        for tensor in tensors_in(output):
+            birth = self.birth_of(tensor.detach())
+            if birth is not None and not (birth.deliberate and _state(tensor) == _INFINITE):
+                return birth
+        return None
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        given = list(tensors_in((args, kwargs)))
+        # before the operation, which may write over them
+        states = [_state(t) for t in given]
+        origins = [self.birth_of(t) for t in given]
+        output = func(*args, **kwargs)
+        for tensor in tensors_in(output):
+            state = _state(tensor)
+            if state != _FINITE:
+                sources = [
+                    (s, o)
+                    for s, o in zip(states, origins, strict=True)
+                    if o is not None and o is not _UNWRITTEN
+                ]
+                self._remember(tensor, self._origin(state, sources, func, (args, kwargs)))
+        return output
+
+    def _remember(self, tensor: Tensor, birth: _Birth) -> None:
+        self._births[_storage(tensor)] = birth
+        self._alive.append(tensor)
+
+    def _origin(
+        self, state: int, sources: list[tuple[int, _Birth]], func: Any, arguments: Any
+    ) -> _Birth:
+        """Who is to blame for an output in ``state``, given the non-finite inputs' origins."""
+        if state == _NAN:
+            blamed = [o for s, o in sources if s == _NAN]
+            blamed = blamed or [o for _, o in sources if not o.deliberate]
+        else:
+            blamed = [o for _, o in sources if not o.deliberate] or [o for _, o in sources]
+        if blamed:
+            return min(blamed, key=lambda o: o.order)
+        op = _aten_name(func)
+        if op.startswith(("empty", "new_empty")):
+            return _UNWRITTEN
+        self._order += 1
+        call = self._stack.current
+        return _Birth(
+            self._order,
+            "loss" if op.endswith("_loss") else self.phase,
+            op,
+            call.name if call is not None else "",
+            max(call.index, 0) if call is not None else 0,
+            deliberate=state == _INFINITE and _on_purpose(op, arguments),
+        )
+
+
+def _on_purpose(op: str, arguments: Any) -> bool:
+    """Whether an infinity was asked for: a scalar argument, or the log of a constant (a mask)."""
+    if op == "log":
+        return not any(t.requires_grad for t in tensors_in(arguments))
+    args, kwargs = arguments
+    return any(isinstance(a, float) and math.isinf(a) for a in (*args, *kwargs.values()))
+
+
+def _aten_name(func: Any) -> str:
+    """``softmax`` for ``aten::_softmax.default``, ``nll_loss`` for ``aten::nll_loss_forward``."""
+    name = str(func.name()).rpartition("::")[2].partition(".")[0]
+    return name.strip("_").removesuffix("_forward")
+
+
+def _state(tensor: Tensor) -> int:
+    if not (tensor.is_floating_point() or tensor.is_complex()) or all_finite([tensor]):
+        return _FINITE
+    return _NAN if bool(tensor.detach().isnan().any()) else _INFINITE
+
+
+def _storage(tensor: Tensor) -> int:
+    return tensor.untyped_storage().data_ptr() if tensor.layout is torch.strided else id(tensor)
+
+
+def _first_in_backward(model: nn.Module, stack: CallStack, loss: Tensor) -> _Birth | None:
+    """Run ``loss.backward()`` with a hook on every node of its graph."""
+    births: dict[Any, _Birth] = {}  # node -> origin of what it was given
+    leaves: dict[Any, _Birth] = {}
+    count = 0
+
+    def watch(node: Any) -> Callable[[Any, Any], None]:
+        def hook(returned: Any, given: Any) -> None:
+            nonlocal count
+            spoilt = [i for i, g in enumerate(returned) if g is not None and not all_finite([g])]
+            if not spoilt:
+                return
+            birth = births.get(node)
+            if birth is None or all_finite([g for g in given if g is not None]):
+                count += 1
+                birth = _born_in(node, stack.owner(node._sequence_nr()), count)
+            for i in spoilt:
+                parent = node.next_functions[i][0]
+                target = leaves if leaf_variable(parent) is not None else births
+                if parent not in target or birth.order < target[parent].order:
+                    target[parent] = birth
+
+        return hook
+
+    handles = [node.register_hook(watch(node)) for node in reachable([loss.grad_fn])]
+    try:
+        backward(loss)
+    finally:
+        for handle in handles:
+            handle.remove()
+    gradients = {id(p): p.grad for p in model.parameters() if p.grad is not None}
+    reached = [
+        birth
+        for node, birth in leaves.items()
+        if (g := gradients.get(id(leaf_variable(node)))) is not None and not all_finite([g])
+    ]
+    return min(reached, key=lambda b: b.order, default=None)
+
+
+def _born_in(node: Any, call: ModuleCall | None, order: int) -> _Birth:
+    name = re.sub(r"Backward\d*$", "", node.name().rpartition("::")[2])
+    op = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower()
+    module, index = (call.name, max(call.index, 0)) if call is not None else ("", 0)
+    return _Birth(order, "backward", op, module, index)

@@ -1,0 +1,198 @@
+"""The norm of one weight as the linear map it is used as, and what iid entries would give.
+
+Dense and recurrent weights: the matrix. Embeddings: one-hot inputs, so the largest row norm.
+Convolutions: the operator on the input size it saw.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from gradaudit.linalg.convolution import (
+    Convolution,
+    convolution_norm,
+    every_geometry_norm,
+    operator_frobenius,
+    reshaped_norm,
+)
+from gradaudit.linalg.dense import dense_norm, frobenius_norm, largest_row_norm, spectral_radius
+from gradaudit.linalg.golub_kahan import NormBounds
+from gradaudit.probes.weight_sites import Geometry, Site
+from gradaudit.records import NotMeasured
+from gradaudit.settings import Settings
+
+UNIT = "spectral norm"
+ASSUMED_SIZE = 32  # spatial size of a convolution's input nobody has seen
+_MAX_RADIUS_SIDE = 1024  # all eigenvalues of a larger matrix take seconds
+_GATES = (1, 3, 4)  # RNN, GRU, LSTM
+
+
+@dataclass(frozen=True)
+class Norms:
+    """What one kind of weight yields; ``edge`` is sigma_1 of iid entries of unit rms."""
+
+    bounds: NormBounds | None
+    frobenius: float | None  # of the operator
+    edge: float | None
+    fan_in: int
+    input_size: tuple[int, ...] | None = None
+    reshaped: float | None = None
+    radius: float | None = None
+    missing: tuple[NotMeasured, ...] = ()
+    assumed: str = ""  # "size" | "geometry" | "groups": assumptions told once for all weights
+
+
+def measure_norms(
+    site: Site, tensor: Tensor, size: tuple[int, ...] | None, settings: Settings
+) -> Norms:
+    """The measurements of one weight with finite entries; ``size`` is a convolution's input's."""
+    steps = settings.budget.lanczos_steps
+    generator = torch.Generator().manual_seed(settings.seed)
+    if site.kind == "embedding":
+        return _embedding(tensor.flatten(0, -2))
+    if site.kind == "convolution":
+        if site.geometry is None:
+            return _unknown_convolution(tensor, steps, generator)
+        return _convolution(site.geometry, tensor, size, steps, generator)
+    if site.kind in ("dense", "recurrent") and tensor.ndim == 2:
+        return _matrix(site, tensor, steps, generator)
+    fan_in = math.prod(tensor.shape[1:])
+    if site.elementwise:
+        scale = NormBounds.exact(float(tensor.abs().max()))
+        return Norms(scale, frobenius_norm(tensor), None, 1)
+    why = f"its module ({site.type or 'not known'}) is none whose use of a weight is known"
+    return Norms(None, None, None, fan_in, missing=(NotMeasured(UNIT, site.parameter, why),))
+
+
+def _matrix(site: Site, matrix: Tensor, steps: int, generator: torch.Generator) -> Norms:
+    rows, columns = matrix.shape
+    bounds = dense_norm(matrix, steps, generator)
+    radius, missing = None, None
+    if site.kind == "recurrent" and "weight_hh" in site.parameter.rpartition(".")[2]:
+        radius, missing = _largest_radius(site.parameter, matrix)
+    return Norms(
+        bounds,
+        frobenius_norm(matrix),
+        math.sqrt(rows) + math.sqrt(columns),
+        rows if site.inputs_first else columns,
+        reshaped=bounds.value if math.isfinite(bounds.value) else None,
+        radius=radius,
+        missing=() if missing is None else (missing,),
+    )
+
+
+def _largest_radius(name: str, matrix: Tensor) -> tuple[float | None, NotMeasured | None]:
+    """The largest spectral radius over gates; ``None`` where they are not square (projections)."""
+    rows, side = matrix.shape
+    if rows not in [gates * side for gates in _GATES]:
+        return None, None
+    if side > _MAX_RADIUS_SIDE:
+        why = f"all eigenvalues of {side} x {side} cost too much (up to {_MAX_RADIUS_SIDE})"
+        return None, NotMeasured("spectral radius", name, why)
+    radius = max(spectral_radius(gate) for gate in matrix.split(side))
+    return (radius if math.isfinite(radius) else None), None
+
+
+def _embedding(table: Tensor) -> Norms:
+    """One-hot inputs: the operator's norm is the largest row's.
+
+    The edge: a row of ``d`` iid entries of unit variance has norm ``sqrt(d)`` with variance 1/2,
+    and the largest of ``V`` such exceeds that by about ``sqrt(ln V)``.
+    """
+    rows, columns = table.shape
+    bounds = NormBounds.exact(largest_row_norm(table))
+    edge = math.sqrt(columns) + math.sqrt(math.log(rows))
+    return Norms(bounds, frobenius_norm(table), edge, 1)
+
+
+def _convolution(
+    geometry: Geometry,
+    kernel: Tensor,
+    size: tuple[int, ...] | None,
+    steps: int,
+    generator: torch.Generator,
+) -> Norms:
+    dimensions = kernel.ndim - 2
+    seen = size if size is not None and len(size) == dimensions else None
+    taps = zip(kernel.shape[2:], geometry.dilation, strict=True)
+    at_least = [d * (k - 1) + 1 for k, d in taps]
+    wide = tuple(seen) if seen else tuple(max(ASSUMED_SIZE, e) for e in at_least)
+    convolution = Convolution(
+        kernel,
+        _output_size(geometry, kernel, wide) if geometry.transposed else wide,
+        geometry.stride,
+        geometry.padding,
+        geometry.dilation,
+        geometry.groups,
+        geometry.mode,
+    )
+    bounds = convolution_norm(convolution, steps, generator)
+    matrix = kernel.transpose(0, 1) if geometry.transposed else kernel
+    edge, fan_in = _kernel_edge(kernel, geometry)
+    return Norms(
+        bounds,
+        operator_frobenius(convolution),
+        edge,
+        fan_in,
+        wide,
+        reshaped_norm(matrix, steps, generator).value,
+        assumed="" if seen else "size",
+    )
+
+
+def _output_size(geometry: Geometry, kernel: Tensor, size: tuple[int, ...]) -> tuple[int, ...]:
+    """Spatial size that a transposed convolution makes of ``size``."""
+    zipped = zip(
+        size,
+        geometry.stride,
+        geometry.padding,
+        geometry.dilation,
+        kernel.shape[2:],
+        geometry.output_padding,
+        strict=True,
+    )
+    return tuple((n - 1) * s - sum(p) + d * (k - 1) + o + 1 for n, s, p, d, k, o in zipped)
+
+
+def _kernel_edge(kernel: Tensor, geometry: Geometry | None) -> tuple[float, int]:
+    """The norm that iid entries of unit variance give a wide convolution, and the fan-in.
+
+    At each frequency the polyphase symbol is a random ``out x (in * phases)`` matrix whose entries
+    sum ``taps / phases`` kernel entries, so its edge is ``sqrt(taps) * (sqrt(out / phases) +
+    sqrt(in))``, channels per group. The fan-in of a transposed convolution is shared by phases.
+    """
+    taps = math.prod(kernel.shape[2:])
+    groups = geometry.groups if geometry else 1
+    stride = geometry.stride if geometry else (1,) * (kernel.ndim - 2)
+    phases = math.prod(min(s, k) for s, k in zip(stride, kernel.shape[2:], strict=True))
+    outputs, inputs = kernel.shape[0] / groups, kernel.shape[1]
+    edge = math.sqrt(taps) * (math.sqrt(outputs / phases) + math.sqrt(inputs))
+    if geometry and geometry.transposed:
+        return edge, max(round(outputs * taps / phases), 1)
+    return edge, inputs * taps
+
+
+def _unknown_convolution(kernel: Tensor, steps: int, generator: torch.Generator) -> Norms:
+    """A kernel without a module: bounds for every stride, padding and input size.
+
+    With a single input channel it may be depthwise, so only single kernels bound it from below.
+    """
+    bounds = every_geometry_norm(kernel, steps, generator)
+    edge, fan_in = _kernel_edge(kernel, None)
+    depthwise = kernel.shape[1] == 1 < kernel.shape[0]
+    if depthwise:
+        low = largest_row_norm(kernel.flatten(1))
+        bounds = NormBounds(bounds.value, min(low, bounds.value), bounds.high, bounds.steps)
+    matrix = reshaped_norm(kernel, steps, generator)
+    return Norms(
+        bounds,
+        None,
+        edge,
+        fan_in,
+        reshaped=matrix.value,
+        assumed="groups" if depthwise else "geometry",
+    )

@@ -1,0 +1,5 @@
+"""The remedies: one change per file, with its numbers and the code that makes it."""
+
+from gradaudit.remedies.catalogue import Prescriber, all_remedies, prescribe
+
+__all__ = ["Prescriber", "all_remedies", "prescribe"]

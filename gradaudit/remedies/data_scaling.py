@@ -1,0 +1,73 @@
+"""Shift and scale the data to mean 0 and standard deviation 1, before anything else."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from gradaudit.records import DataRow, Finding, Measurements, Remedy
+from gradaudit.remedies._code import rounded
+from gradaudit.rules._scale import unscaled
+from gradaudit.settings import Settings
+
+ORDER = 10
+
+Numbers = float | list[float]
+
+
+def prescribe(
+    findings: Sequence[Finding], measurements: Measurements, settings: Settings
+) -> Iterable[Remedy]:
+    """One remedy for the input, one for the target (LeCun et al. 1998, section 4.3)."""
+    found = {finding.code for finding in findings}
+    for code, role, variable in (("GA501", "input", "x"), ("GA502", "target", "y")):
+        rows = [each.row for each in unscaled(measurements, settings, role)]
+        rows = [row for row in rows if not row.normalized_by_model]
+        if code in found and rows:
+            yield _remedy(rows[0], code, role, variable, several=len(rows) > 1)
+
+
+def _remedy(row: DataRow, code: str, role: str, variable: str, *, several: bool) -> Remedy:
+    shift, scale = shift_and_scale(row)
+    lines = [
+        f"# `{variable}` is a batch of the model's {row.tensor}: a floating torch.Tensor.",
+        "import torch",
+        "",
+        f"SHIFT = torch.tensor({shift!r})",
+        f"SCALE = torch.tensor({scale!r})",
+        f"{variable} = ({variable} - SHIFT) / SCALE",
+    ]
+    if role == "target":
+        lines.append("# Turn predictions back with: prediction * SCALE + SHIFT")
+    if several:
+        lines.append(f"# Treat the other {role}s that are named in the findings likewise.")
+    numbers = {"shift": shift, "scale": scale}
+    # recipe.json has room for one input and one target; others stay advice.
+    parameters: dict[str, object] = {"tensor": row.tensor, "numbers": numbers}
+    if row.tensor == role:
+        parameters[role] = numbers
+    shown = "per feature" if isinstance(shift, list) else f"by shift {shift} and scale {scale}"
+    return Remedy(
+        f"{role}-scaling",
+        "data",
+        f"Standardise the {row.tensor} {shown}.",
+        parameters,
+        "\n".join(lines) + "\n",
+        "recipe only",
+        (code,),
+    )
+
+
+def shift_and_scale(row: DataRow) -> tuple[Numbers, Numbers]:
+    """Mean and standard deviation: per feature where known, else of the whole tensor.
+
+    A constant has no deviation: it is divided by its own size instead.
+    """
+    if row.feature_means:
+        pairs = zip(row.feature_means, row.feature_stds, strict=True)
+        both = [_pair(mean, std) for mean, std in pairs]
+        return [shift for shift, _ in both], [scale for _, scale in both]
+    return _pair(row.mean, row.std)
+
+
+def _pair(mean: float, std: float) -> tuple[float, float]:
+    return (rounded(mean), rounded(std)) if std > 0 else (rounded(mean), 1.0)

@@ -1,0 +1,49 @@
+"""Keep the operation that makes a NaN or an infinity inside its domain."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from gradaudit.records import Finding, Measurements, Remedy
+from gradaudit.remedies._layers import codes
+from gradaudit.rules.nonfinite import first_producer
+from gradaudit.settings import Settings
+
+ORDER = 65
+
+_WEIGHTS = """\
+# `model` is your torch.nn.Module. Lists every parameter that is not finite: load or draw them anew.
+for name, parameter in model.named_parameters():
+    if not parameter.isfinite().all():
+        print(name)
+"""
+_RUN = """\
+import torch
+
+# Names the line of your code whose backward pass makes the first NaN.
+torch.autograd.set_detect_anomaly(True)
+# Keep arguments inside their domain: log(x.clamp_min(1e-6)), sqrt(x + 1e-12), x / (y + 1e-6), and
+# in torch.where give the untaken branch a safe argument too.
+"""
+
+
+def prescribe(
+    findings: Sequence[Finding], measurements: Measurements, settings: Settings
+) -> Iterable[Remedy]:
+    """One remedy, shown: where to look and what helps there."""
+    first = first_producer(measurements)
+    if "GA001" not in codes(findings) or first is None:
+        return
+    weights = first.phase == "weights"
+    place = first.parameter or first.module or "the model"
+    yield Remedy(
+        "finite-numbers",
+        "architecture",
+        f"Load finite values into `{place}`."
+        if weights
+        else f"Keep the argument of `{first.op}` in `{place}` inside its domain.",
+        {"phase": first.phase, "op": first.op, "module": first.module, "call": first.call},
+        _WEIGHTS if weights else _RUN,
+        "changes architecture: shown, not applied",
+        ("GA001",),
+    )

@@ -1,0 +1,71 @@
+"""Draw each weight that is off at the variance its activation needs (He, Glorot, LeCun, ...)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from gradaudit.records import Finding, Measurements, Remedy
+from gradaudit.remedies._code import MODEL, dict_literal, list_literal, rounded
+from gradaudit.remedies._layers import Start, resets
+from gradaudit.settings import Settings
+
+ORDER = 20
+
+
+def prescribe(
+    findings: Sequence[Finding], measurements: Measurements, settings: Settings
+) -> Iterable[Remedy]:
+    """One remedy for all layers; none on learned weights."""
+    starts = resets(findings, measurements, settings)
+    if not starts:
+        return
+    schemes = sorted({start.scheme for start in starts})
+    layers = f"{len(starts)} weights" if len(starts) > 1 else f"`{starts[0].parameter}`"
+    yield Remedy(
+        "initialization",
+        "initialization",
+        f"Draw {layers} anew ({', '.join(schemes)}), each at the scale its activation needs.",
+        {
+            "schemes": {start.parameter: start.scheme for start in starts},
+            "std": {s.parameter: rounded(s.std) for s in starts if s.std is not None},
+            "gain": {s.parameter: rounded(s.gain) for s in starts if s.gain is not None},
+        },
+        code(starts),
+        "changes start values",
+        ("GA101", "GA102", "GA301", "GA302"),
+    )
+
+
+def code(starts: Sequence[Start]) -> str:
+    """Python that sets those start values and the biases beside them."""
+    std = {start.parameter: rounded(start.std) for start in starts if start.std is not None}
+    gain = {start.parameter: rounded(start.gain) for start in starts if start.gain is not None}
+    recentred = [start.parameter for start in starts if start.recentred]
+    tables, loops = [], []
+    if std:
+        tables.append(dict_literal("STD", std))
+        loops.append("    for name, std in STD.items():")
+        loops.append("        nn.init.normal_(model.get_parameter(name), std=std)")
+    if gain:
+        tables.append(dict_literal("ORTHOGONAL_GAIN", gain))
+        loops.append("    for name, gain in ORTHOGONAL_GAIN.items():")
+        loops.append("        nn.init.orthogonal_(model.get_parameter(name), gain=gain)")
+    names = " + ".join(
+        f"list({t})" for t, full in (("STD", std), ("ORTHOGONAL_GAIN", gain)) if full
+    )
+    loops += [
+        f"    for name in {names}:",
+        '        layer = model.get_submodule(name.rpartition(".")[0])',
+        '        if getattr(layer, "bias", None) is not None:',
+        "            nn.init.zeros_(layer.bias)",
+    ]
+    if recentred:
+        tables.append(list_literal("AFTER_SIGMOID", recentred))
+        loops += [
+            "    for name in AFTER_SIGMOID:  # take out the mean 1/2 of the sigmoid before",
+            '        layer = model.get_submodule(name.rpartition(".")[0])',
+            '        if getattr(layer, "bias", None) is not None:',
+            "            layer.bias.copy_(-0.5 * layer.weight.flatten(1).sum(dim=1))",
+        ]
+    head = [MODEL, "import torch", "from torch import nn", ""]
+    return "\n".join([*head, *tables, "with torch.no_grad():", *loops]) + "\n"

@@ -1,0 +1,94 @@
+"""The learning rate that the rehearsal or the range test sustained."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from gradaudit.records import Finding, Measurements, Remedy
+from gradaudit.remedies._code import rounded
+from gradaudit.remedies._layers import codes
+from gradaudit.rules._judge import made_up
+from gradaudit.rules.learning_rate_below_floor import steepest_rate
+from gradaudit.settings import Settings
+
+ORDER = 60
+
+_ANSWERS = ("GA601", "GA602")
+_RANGE = "where the loss fell fastest in a range test"
+_CLASSES = {"sgd": "SGD", "adam": "Adam", "adamw": "AdamW", "rmsprop": "RMSprop"}
+
+
+def prescribe(
+    findings: Sequence[Finding], measurements: Measurements, settings: Settings
+) -> Iterable[Remedy]:
+    """One remedy: for a rate that was judged wrong, and where none was given on real data."""
+    answered = codes(findings) & set(_ANSWERS)
+    unsaid = measurements.recipe.lr is None and not made_up(measurements)
+    if not answered and not unsaid:
+        return
+    chosen = choose(measurements)
+    if chosen is None:
+        return
+    if _others_fail(findings) and chosen[1] == _RANGE:
+        return  # the fastest rate of a net whose data or start is broken is not the mended net's
+    rate, basis = rounded(chosen[0]), chosen[1]
+    if _others_fail(findings):
+        basis += ", before the other remedies: measure again after them"
+    name = _optimizer(measurements)
+    parameters: dict[str, object] = {"lr": rate, "basis": basis}
+    if measurements.recipe.optimizer is None and name in _CLASSES:
+        parameters["optimizer"] = name
+    yield Remedy(
+        "learning-rate",
+        "recipe",
+        f"Train with {_CLASSES.get(name, name or 'your optimizer')} at a learning rate of {rate} "
+        f"({basis}).",
+        parameters,
+        _code(measurements, name, rate),
+        "recipe only",
+        _ANSWERS,
+    )
+
+
+def _others_fail(findings: Sequence[Finding]) -> bool:
+    return any(f.severity == "fail" and f.code not in _ANSWERS for f in findings)
+
+
+def choose(measurements: Measurements) -> tuple[float, str] | None:
+    """A rate and what it rests on: a rehearsal first, then the range test."""
+    rehearsal = measurements.rehearsal
+    if rehearsal is not None and rehearsal.outcome == "diverges" and rehearsal.rescued_by_rate:
+        return rehearsal.rescued_by_rate, "the loss fell under it in a rehearsal"
+    best = steepest_rate(measurements)
+    if best is not None:
+        found = measurements.rate_range
+        if found is not None and found.ceiling is not None:
+            best = min(best, found.ceiling / 2)
+        return best, _RANGE
+    if rehearsal is not None and rehearsal.outcome == "falls" and rehearsal.rates:
+        return rehearsal.rates[-1], "the loss fell under it in a rehearsal"
+    return None
+
+
+def _optimizer(measurements: Measurements) -> str:
+    """The one given, else the one that was rehearsed with, by the contract's name."""
+    if measurements.recipe.optimizer is not None:
+        return measurements.recipe.optimizer.lower()
+    if measurements.rehearsal is not None:
+        return measurements.rehearsal.optimizer.lower()
+    return measurements.rate_range.optimizer.lower() if measurements.rate_range else ""
+
+
+def _code(measurements: Measurements, name: str, rate: float) -> str:
+    if measurements.recipe.optimizer is not None or name not in _CLASSES:
+        return (
+            "# `optimizer` is your torch.optim.Optimizer.\n"
+            "for group in optimizer.param_groups:\n"
+            f'    group["lr"] = {rate!r}\n'
+        )
+    return (
+        "# `model` is your torch.nn.Module.\n"
+        "import torch\n"
+        "\n"
+        f"optimizer = torch.optim.{_CLASSES[name]}(model.parameters(), lr={rate!r})\n"
+    )

@@ -1,0 +1,72 @@
+"""Scale the last weight of each residual branch down, so that the branches add up to one stream."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+
+from gradaudit.records import Finding, Measurements, Remedy, StageRow
+from gradaudit.remedies._code import MODEL, list_literal, rounded
+from gradaudit.remedies._layers import codes, is_parameter, may_reset, resets
+from gradaudit.rules._initialization import normed_stages
+from gradaudit.settings import Settings
+
+ORDER = 25
+
+_LAYERS = ("dense", "convolution")
+
+
+def prescribe(
+    findings: Sequence[Finding], measurements: Measurements, settings: Settings
+) -> Iterable[Remedy]:
+    """One remedy where a residual net without normalisation explodes.
+
+    A block x + f(x) has gain 1 + b, b that of the branch; scaled by c it has 1 + c^2 b, and
+    c = 1 / sqrt(sum b) bounds the product by e. For b = 1 that is 1 / sqrt(L) (Hanin and Rolnick
+    2018, arXiv 1803.01719; compare Fixup, Zhang et al. 2019, arXiv 1901.09321).
+    """
+    if "GA101" not in codes(findings) or not may_reset(measurements):
+        return
+    normed = normed_stages(measurements)
+    stages = [s for s in measurements.stages if s.residual and s.index not in normed]
+    last = [name for stage in stages if (name := _last_weight(stage, measurements))]
+    redrawn = {start.parameter for start in resets(findings, measurements, settings)}
+    factor = rounded(_factor(stages, redrawn))
+    if not last or factor >= 1:
+        return
+    yield Remedy(
+        "residual-branches",
+        "initialization",
+        f"Scale the last weight of each of {len(last)} residual branches by {factor}.",
+        {"factor": factor, "weights": tuple(last)},
+        "\n".join(
+            [
+                MODEL,
+                "import torch",
+                "",
+                list_literal("LAST_OF_BRANCH", last),
+                "with torch.no_grad():",
+                "    for name in LAST_OF_BRANCH:",
+                f"        model.get_parameter(name).mul_({factor!r})",
+                "",
+            ]
+        ),
+        "changes start values",
+        ("GA101",),
+    )
+
+
+def _factor(stages: Sequence[StageRow], redrawn: set[str]) -> float:
+    """From the measured gains, or b = 1 per block where its weights are drawn anew."""
+    branches = 0.0
+    for stage in stages:
+        gain = None if stage.backward_gain is None else stage.backward_gain.value
+        anew = bool(redrawn & set(stage.parameters))
+        branches += 1.0 if anew or gain is None else max(0.0, gain - 1.0)
+    return 1.0 / math.sqrt(branches) if branches > 0 else 1.0
+
+
+def _last_weight(stage: StageRow, measurements: Measurements) -> str | None:
+    weights = {row.parameter for row in measurements.weights if row.kind in _LAYERS}
+    inside = [name for name in stage.parameters if name in weights]
+    return inside[-1] if inside and is_parameter(inside[-1], measurements) else None

@@ -1,0 +1,135 @@
+"""What charts are made of: points with bounds, lines with their values beside them, levels."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from gradaudit.records import Estimate
+from gradaudit.reports.plotting import SMALL, TEXT, Span, linear_ticks, log_ticks
+from gradaudit.reports.svg import INKS
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+
+@dataclass(frozen=True)
+class Point:
+    """A place in a chart: the decimal logarithm of a number and its bounds."""
+
+    x: float
+    value: float
+    low: float
+    high: float
+    hollow: bool = False
+
+
+def line(
+    axes: Axes,
+    points: Sequence[tuple[float, float]],
+    *,
+    steps: Sequence[float],
+    log: bool,
+    words: str,
+    levels: Sequence[tuple[float, str]] = (),
+) -> None:
+    """A line over steps, its last value written beside it."""
+    heights = [y for _, y in points] + [y for y, _ in levels] or [0.0]
+    least = 1.0 if log else max(1e-9, 0.2 * max(abs(y) for y in heights)) or 1.0
+    span = Span.around(heights, least=least, pad=0.14)
+    axes.set_ylim(span.low, span.high)
+    axes.set_yticks(*(log_ticks if log else linear_ticks)(span, 4))
+    across = Span.around(steps, least=1e-6 if len(steps) > 1 else 1, pad=0.03)
+    axes.set_xlim(across.low, across.high)
+    axes.set_xticks(*linear_ticks(Span(min(steps), max(*steps, min(steps) + 1)), 4, whole=True))
+    axes.set_xlabel(words, fontsize=SMALL, color=INKS["muted"])
+    for height, text in levels:
+        level(axes, height, text, late=_freer_late(points, height))
+    if points:
+        axes.plot(*zip(*points, strict=True), color=INKS["series"], linewidth=2)
+        if len(points) <= 60:
+            axes.plot(*zip(*points, strict=True), "o", color=INKS["series"], markersize=4)
+
+
+def _freer_late(points: Sequence[tuple[float, float]], height: float) -> bool:
+    """Whether the line keeps further from a height in its last third than in its first."""
+    third = max(1, len(points) // 3)
+    first, last = (
+        min((abs(y - height) for _, y in part), default=0.0)
+        for part in (points[:third], points[-third:])
+    )
+    return last >= first
+
+
+def level(axes: Axes, height: float, text: str, *, late: bool = True) -> None:
+    """A named dashed line at a height, its name at the right end or the left."""
+    axes.axhline(height, color=INKS["accent"], linewidth=1.5, dashes=(5, 3))
+    axes.annotate(
+        text,
+        (1 if late else 0, height),
+        xycoords=("axes fraction", "data"),
+        xytext=(0, 3),
+        textcoords="offset points",
+        ha="right" if late else "left",
+        va="bottom",
+        color=INKS["accent"],
+        fontsize=SMALL,
+    )
+
+
+def upright(axes: Axes, place: float, text: str) -> None:
+    """A named dashed line at a place, its name on the side where there is room."""
+    left, right = axes.get_xlim()
+    late = place > (left + right) / 2
+    axes.axvline(place, color=INKS["accent"], linewidth=1.5, dashes=(5, 3))
+    axes.annotate(
+        text,
+        (place, 1),
+        xycoords=("data", "axes fraction"),
+        xytext=(-5 if late else 5, 0),
+        textcoords="offset points",
+        ha="right" if late else "left",
+        va="top",
+        color=INKS["accent"],
+        fontsize=SMALL,
+    )
+
+
+def beside(
+    axes: Axes, place: tuple[float, float], text: str, ink: str = INKS["ink"], *, lift: float = 0
+) -> None:
+    """A label next to a point, ``lift`` pixels above it, on the side where there is room."""
+    left, right = axes.get_xlim()
+    late = place[0] > (left + right) / 2
+    axes.annotate(
+        text,
+        place,
+        xytext=(-8 if late else 8, lift),
+        textcoords="offset points",
+        ha="right" if late else "left",
+        va="center",
+        color=ink,
+        fontsize=TEXT,
+        fontweight="bold",
+    )
+
+
+def to_point(x: float, estimate: Estimate | None, hollow: bool = False) -> Point | None:
+    """A positive estimate in decimal logarithms; ``None`` where it has none."""
+    if estimate is None or estimate.value <= 0:
+        return None
+    value = math.log10(estimate.value)
+    low, high = decades(estimate.low), decades(estimate.high)
+    return Point(x, value, value if low is None else low, value if high is None else high, hollow)
+
+
+def decades(value: float | None) -> float | None:
+    """The decimal logarithm; ``None`` of nothing and of what is not positive."""
+    return math.log10(value) if value is not None and value > 0 else None
+
+
+def note_style() -> dict[str, Any]:
+    """How asides are written."""
+    return {"color": INKS["muted"], "fontsize": SMALL}

@@ -1,0 +1,147 @@
+"""Numbers as a person reads them: three figures, powers of ten, intervals."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from gradaudit.records import Estimate, Limit
+
+_SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+_MINUS = "−"
+LOG10 = "log10 of "  # how units of logarithms start
+_SMALL, _LARGE = 1e-3, 1e5  # outside, powers of ten read better than zeros
+
+
+@dataclass(frozen=True)
+class Style:
+    """How powers of ten are written: ``1.6×10³⁶`` on a page, ``1.6e36`` in a terminal."""
+
+    typographic: bool
+
+    def scientific(self, mantissa: str, exponent: int) -> str:
+        """A mantissa times a power of ten."""
+        if not self.typographic:
+            return f"{mantissa}e{exponent}"
+        ten = f"10{superscript(exponent)}"
+        return ten if mantissa == "1" else f"{mantissa}×{ten}"
+
+
+_Writer = Callable[[float, Style], str]
+
+PAGE = Style(True)
+TERMINAL = Style(False)
+
+
+def superscript(exponent: int) -> str:
+    """``-12`` as ``⁻¹²``."""
+    return str(exponent).translate(_SUPERSCRIPTS)
+
+
+def number(value: float, style: Style = PAGE) -> str:
+    """Three significant figures without idle zeros; whole numbers below 100,000 in full."""
+    return _number(value, style, _trim)
+
+
+def figures(value: float, style: Style = PAGE) -> str:
+    """:func:`number` with its zeros, so that columns of numbers line up: ``1.10``."""
+    return _number(value, style, str)
+
+
+def _number(value: float, style: Style, finish: Callable[[str], str]) -> str:
+    if value == 0:
+        return "0"
+    sign = (_MINUS if style.typographic else "-") if value < 0 else ""
+    size = abs(value)
+    if _SMALL <= size < _LARGE:
+        return sign + _plain(size, finish)
+    mantissa, exponent = f"{size:.2e}".split("e")
+    return sign + style.scientific(finish(mantissa), int(exponent))
+
+
+def power(log10: float, style: Style = PAGE) -> str:
+    """``10**log10`` with two figures, also where that is outside a float's range."""
+    if math.log10(_SMALL) <= log10 < math.log10(_LARGE):
+        return number(10.0**log10, style)
+    exponent = math.floor(log10)
+    mantissa = _trim(f"{10 ** (log10 - exponent):.1f}")
+    if mantissa == "10":
+        mantissa, exponent = "1", exponent + 1
+    return style.scientific(mantissa, exponent)
+
+
+def interval(estimate: Estimate, style: Style = PAGE) -> str:
+    """The 95% interval in words; empty where the value is exact."""
+    return _bounds(estimate, style, figures)
+
+
+def power_interval(estimate: Estimate, style: Style = PAGE) -> str:
+    """:func:`interval` of an estimate that is a decimal logarithm, as plain numbers."""
+    return _bounds(estimate, style, power)
+
+
+@dataclass(frozen=True)
+class Amount:
+    """An estimate or a limit in words: logarithms undone, so that readers need not."""
+
+    value: str
+    interval: str
+    unit: str
+
+
+def amount(measured: Estimate | Limit, style: Style = PAGE) -> Amount:
+    """``log10 of gain`` 36.2 becomes ``gain`` 1.6×10³⁶."""
+    unit = measured.unit.removeprefix(LOG10)
+    log = unit != measured.unit
+    write = power if log else number
+    bounds = ""
+    if isinstance(measured, Estimate):
+        bounds = power_interval(measured, style) if log else interval(measured, style)
+    return Amount(write(measured.value, style), bounds, unit)
+
+
+def percent(share: float) -> str:
+    """``0.873`` as ``87%``; small shares keep a figure."""
+    scaled = 100 * share
+    if scaled == 0 or scaled >= 9.95:
+        return f"{scaled:.0f}%"
+    return f"{scaled:.2g}%"
+
+
+def count(value: int) -> str:
+    """Parameters as ``1.24 M``; exact below ten thousand."""
+    for size, letter in ((10**9, "G"), (10**6, "M"), (10**4, "k")):
+        if value >= size:
+            unit = 1000 if letter == "k" else size
+            return f"{_trim(_figures(value / unit))} {letter}"
+    return f"{value:,}"
+
+
+def _bounds(estimate: Estimate, style: Style, write: _Writer) -> str:
+    low, high = estimate.low, estimate.high
+    if low is None and high is None:
+        return "no interval"
+    if low is None:
+        return f"at most {write(high or 0.0, style)}"
+    if high is None:
+        return f"at least {write(low, style)}"
+    if low == high:
+        return ""
+    joint = " – " if style.typographic else " to "
+    return f"{write(low, style)}{joint}{write(high, style)}"
+
+
+def _plain(size: float, finish: Callable[[str], str]) -> str:
+    if size == int(size) and finish is _trim:
+        return f"{int(size):,}" if size >= 10_000 else str(int(size))
+    return finish(_figures(size))
+
+
+def _figures(size: float) -> str:
+    exponent = math.floor(math.log10(size))
+    return f"{size:,.0f}" if size >= 10_000 else f"{size:.{max(0, 2 - exponent)}f}"
+
+
+def _trim(digits: str) -> str:
+    return digits.rstrip("0").rstrip(".") if "." in digits else digits

@@ -1,0 +1,255 @@
+"""Judging the Jacobian's growth along the trunk, in either direction."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from gradaudit.records import (
+    Estimate,
+    Finding,
+    Limit,
+    Measurements,
+    Severity,
+    StageRow,
+    Where,
+)
+from gradaudit.rules._judge import (
+    all_the_same,
+    contradicted,
+    learned,
+    number,
+    plural,
+    power,
+    standing,
+)
+from gradaudit.settings import Settings
+
+_UNDERFLOW = -300.0  # log10 given to a gain of exactly zero, so that sums stay finite
+
+
+@dataclass(frozen=True)
+class Growth:
+    """One direction of growth that is, or may be, past its limit."""
+
+    measured: Estimate
+    limit: Limit
+    past: bool  # False: the interval straddles the limit
+    plain: bool  # judged on plain growth; False: on GSC
+
+
+@dataclass(frozen=True)
+class Span:
+    """The run of neighbouring stages that the growth comes from; logs are of squared gains."""
+
+    stages: tuple[StageRow, ...]
+    log10: float
+    worst: StageRow
+    worst_log10: float
+
+
+def judge_growth(measurements: Measurements, settings: Settings, *, above: bool) -> Growth | None:
+    """Hold plain growth and GSC against their limits; either past its own is growth.
+
+    GSC is blind to scale faults of homogeneous nets and plain growth misjudges nets whose norms
+    undo scale (Philipp, arXiv 1712.05577), so neither decides alone. ``None`` where both are
+    within, or no trunk was found.
+    """
+    trunk = measurements.trunk
+    if not trunk.found:
+        return None
+    end = "max" if above else "min"
+    total, gsc = _without_loops(measurements)
+    held = [
+        (total, log10_limit(settings.limit(f"growth_{end}")), True),
+        (gsc, settings.limit(f"gsc_{end}"), False),
+    ]
+    judged = [
+        (standing(measured, limit, above=above), measured, limit, plain)
+        for measured, limit, plain in held
+        if measured is not None and not (plain and _only_at_the_ends(measurements, limit, above))
+    ]
+    if not above and any(_blocks(stage) for stage in _judged_stages(measurements)):
+        limit = settings.limit("growth_min")
+        judged.insert(0, ("past", Estimate.exact(0.0, limit.unit), limit, True))
+    for wanted in ("past", "straddles"):
+        for found, measured, limit, plain in judged:
+            if found == wanted:
+                return Growth(measured, limit, found == "past", plain)
+    return None
+
+
+def _only_at_the_ends(measurements: Measurements, limit: Limit, above: bool) -> bool:
+    """Whether the stages between first and last layer stay within: the head's norm or pooling
+    rescales the whole gradient once, and does not compound with depth.
+    """
+    inner = measurements.trunk.interior_growth_log10
+    if inner is None or measurements.trunk.interior_stages < 2:
+        return False
+    return standing(inner, limit, above=above) == "within"
+
+
+def _judged_stages(measurements: Measurements) -> tuple[StageRow, ...]:
+    """All but loops over time: those are judged by their profile (GA201, GA202)."""
+    loops = {row.module for row in measurements.recurrent}
+    return tuple(stage for stage in measurements.stages if not loops & {stage.name, *stage.modules})
+
+
+def _without_loops(measurements: Measurements) -> tuple[Estimate | None, Estimate | None]:
+    """Total growth (log10) and GSC of the trunk with the loops over time taken out."""
+    total, gsc = measurements.trunk.total_growth_log10, measurements.trunk.gsc
+    kept = {stage.index for stage in _judged_stages(measurements)}
+    for stage in measurements.stages:
+        if stage.index in kept or stage.role == "inlet":
+            continue
+        log = gain_log10(stage)
+        if total is not None and log is not None:
+            total = _mapped(total, lambda x, log=log: x - log)  # type: ignore[misc]
+        if gsc is not None and stage.gsc is not None and stage.gsc.value > 0:
+            own = stage.gsc.value
+            gsc = _mapped(gsc, lambda x, own=own: x / own)  # type: ignore[misc]
+    return total, gsc
+
+
+def _mapped(measured: Estimate, change: Callable[[float], float]) -> Estimate:
+    """An interval with an increasing function applied to its ends."""
+    low = None if measured.low is None else change(measured.low)
+    high = None if measured.high is None else change(measured.high)
+    return Estimate(change(measured.value), low, high, measured.unit)
+
+
+def _blocks(stage: StageRow) -> bool:
+    """Whether a stage behind the inlet passes no gradient at all: a growth without a logarithm."""
+    gain = stage.backward_gain
+    return stage.role != "inlet" and gain is not None and gain.high == 0
+
+
+def growth_severity(growth: Growth, measurements: Measurements) -> Severity:
+    """Fail only where neither the rehearsal nor the weights' own past contradicts."""
+    if not growth.past:
+        return "note"
+    return "warn" if contradicted(measurements) or learned(measurements) else "fail"
+
+
+def log10_limit(limit: Limit) -> Limit:
+    """The same limit in the unit that total growth is measured in."""
+    return Limit(math.log10(limit.value), f"log10 of {limit.unit}", limit.source)
+
+
+def gain_log10(stage: StageRow) -> float | None:
+    """log10 of a stage's squared backward gain."""
+    if stage.backward_gain is None:
+        return None
+    value = stage.backward_gain.value
+    return math.log10(value) if value > 0 else _UNDERFLOW
+
+
+def find_span(stages: tuple[StageRow, ...], *, above: bool) -> Span | None:
+    """The neighbouring stages behind the inlet whose gains multiply to the most (or least)."""
+    sign = 1.0 if above else -1.0
+    best: tuple[float, list[tuple[float, StageRow]]] = (0.0, [])
+    total, run = 0.0, list[tuple[float, StageRow]]()
+    for stage in stages:
+        log = gain_log10(stage)
+        if stage.role == "inlet" or log is None:
+            total, run = 0.0, []
+            continue
+        if total <= 0:
+            total, run = 0.0, []
+        total += sign * log
+        run.append((sign * log, stage))
+        if total > best[0]:
+            best = (total, list(run))
+    if not best[1]:
+        return None
+    worst_log, worst = max(best[1], key=lambda pair: pair[0])
+    return Span(tuple(stage for _, stage in best[1]), sign * best[0], worst, sign * worst_log)
+
+
+def growth_findings(
+    code: str, name: str, measurements: Measurements, settings: Settings, *, above: bool
+) -> Iterator[Finding]:
+    """The one finding of GA101 or GA102, if there is one."""
+    growth = judge_growth(measurements, settings, above=above)
+    if growth is None:
+        return
+    span = find_span(_judged_stages(measurements), above=above)
+    severity = growth_severity(growth, measurements)
+    sentences = [_headline(growth, span, measurements, above=above)]
+    if growth.past:
+        sentences.append(_consequence(growth, measurements, above=above))
+    else:
+        sentences.append("The interval reaches both sides of the limit: more probes would tell.")
+    closing = all_the_same(measurements) if severity == "warn" else ""
+    yield Finding(
+        code,
+        name,
+        severity,
+        _where(span, measurements),
+        growth.measured,
+        growth.limit,
+        " ".join(sentences) + closing,
+    )
+
+
+def _where(span: Span | None, measurements: Measurements) -> Where:
+    if span is not None:
+        return Where(module=span.worst.name, stage=span.worst.index)
+    worst = measurements.trunk.worst_stage
+    names = {stage.index: stage.name for stage in measurements.stages}
+    return Where(module=names.get(worst, "") if worst is not None else "", stage=worst)
+
+
+def _headline(growth: Growth, span: Span | None, measurements: Measurements, *, above: bool) -> str:
+    """Where it starts and how fast, in norms (the roots of the squared gains)."""
+    verb = "grow" if above else "shrink"
+    if not growth.plain:
+        return (
+            f"Measured against the activations, gradients {verb} to {number(growth.measured.value)}"
+            f" times their share along the trunk (GSC; limit {number(growth.limit.value)})."
+        )
+    blocked = next((s for s in _judged_stages(measurements) if _blocks(s)), None)
+    if blocked is not None and not above:
+        return f"`{blocked.name}` passes no gradient back at all."
+    total = growth.measured.value / 2
+    if span is None:
+        return (
+            f"Gradient norms {verb} by {power(total)} on their way back through "
+            f"{plural(measurements.trunk.stages, 'stage')} "
+            f"(squared, as a gain: {power(2 * total)})."
+        )
+    count = len(span.stages)
+    # In a span of one, or one dominated by a single stage, a rate "per stage" would mislead.
+    if count == 1 or abs(span.worst_log10) > 0.7 * abs(span.log10):
+        return (
+            f"Gradient norms {verb} by {power(span.worst_log10 / 2)} in `{span.worst.name}` alone, "
+            f"and by {power(total)} from the output to the first layer (squared, as a gain: "
+            f"{power(2 * total)})."
+        )
+    rate = 10.0 ** (span.log10 / 2 / count)
+    return (
+        f"Gradient norms {verb} {number(rate)}x per stage on their way back from "
+        f"`{span.stages[-1].name}` to `{span.stages[0].name}`; over {count} stages that is "
+        f"{power(span.log10 / 2)} (squared, as a gain: {power(span.log10)}), most of all in "
+        f"`{span.worst.name}`."
+    )
+
+
+def _consequence(growth: Growth, measurements: Measurements, *, above: bool) -> str:
+    if not growth.plain:
+        return (
+            "The net bends its inputs so hard that a step which helps one sample undoes another."
+            if above
+            else "What the first layers do hardly reaches the output."
+        )
+    if growth.measured.value == 0:
+        return "All layers before it will not move."
+    log10 = growth.measured.value / 2
+    if above:
+        if log10 > 8:
+            return "Expect NaN within a few steps."
+        return "A rate that suits the last layers throws the first ones off."
+    if log10 < -8:
+        return "The first layers receive less than float32 can add to a weight: they will not move."
+    return "The first layers learn that much slower than the last ones."

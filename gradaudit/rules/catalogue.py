@@ -1,0 +1,136 @@
+"""Finds the rules by walking this package, and runs those that were asked for.
+
+A rule is a module here without a leading underscore that holds ``CODE``, ``NAME``, ``ORDER``
+(what to fix first: lower comes earlier), a docstring with :data:`HEADINGS`, and
+``check(measurements, settings)``.
+"""
+
+from __future__ import annotations
+
+import difflib
+import pkgutil
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib import import_module
+
+from gradaudit.errors import UsageError
+from gradaudit.records import Finding, Measurements, Severity
+from gradaudit.settings import Settings
+
+Check = Callable[[Measurements, Settings], Iterable[Finding]]
+
+HEADINGS = (
+    "What it measures",
+    "Why it hurts",
+    "Example",
+    "Remedy",
+    "Safety",
+    "References",
+)
+_WORST_FIRST: Mapping[Severity, int] = {"fail": 0, "warn": 1, "note": 2}
+_CONSEQUENCE = 10_000
+
+
+@dataclass(frozen=True)
+class Rule:
+    """One entry of the catalogue."""
+
+    code: str
+    name: str
+    doc: str  # the file's docstring, Markdown
+    check: Check
+    order: int
+
+    @property
+    def summary(self) -> str:
+        """The docstring's first line."""
+        return self.doc.strip().splitlines()[0]
+
+    @property
+    def sections(self) -> Mapping[str, str]:
+        """Text under each heading, in the order of the docstring."""
+        parts = self.doc.split("\n## ")[1:]
+        pairs = (part.split("\n", 1) for part in parts)
+        return {heading.strip(): body.strip() for heading, body in pairs}
+
+
+@cache
+def all_rules() -> tuple[Rule, ...]:
+    """Every rule, sorted by code."""
+    package = __name__.rpartition(".")[0]
+    path = import_module(package).__path__
+    rules = []
+    for found in pkgutil.iter_modules(path):
+        if found.name.startswith("_") or found.name == "catalogue":
+            continue
+        home = import_module(f"{package}.{found.name}")
+        rules.append(Rule(home.CODE, home.NAME, home.__doc__ or "", home.check, home.ORDER))
+    return tuple(sorted(rules, key=lambda r: r.code))
+
+
+def rule(code_or_name: str) -> Rule:
+    """The rule of that code (any case) or name.
+
+    Raises :class:`~gradaudit.errors.UsageError` naming the nearest known one.
+    """
+    wanted = code_or_name.strip().lower()
+    for known in all_rules():
+        if wanted in (known.code.lower(), known.name):
+            return known
+    raise _unknown(code_or_name)
+
+
+def run_rules(measurements: Measurements, settings: Settings) -> tuple[Finding, ...]:
+    """What the selected rules find: worst first, then in the order to fix it in.
+
+    ``settings.select`` and ``settings.ignore`` hold codes, prefixes of codes ("GA1") or names; an
+    empty ``select`` means all. Raises :class:`~gradaudit.errors.UsageError` for an unknown one.
+    """
+    selected = _matching(settings.select) if settings.select else set(all_rules())
+    chosen = selected - _matching(settings.ignore)
+    findings = [
+        (_WORST_FIRST[finding.severity], _order(each, measurements), each.code, finding)
+        for each in sorted(chosen, key=lambda r: r.code)
+        for finding in each.check(measurements, settings)
+    ]
+    # Findings of one rule keep the order in which the rule gave them: the sort is stable.
+    return tuple(item[-1] for item in sorted(findings, key=lambda item: item[:3]))
+
+
+def _order(each: Rule, measurements: Measurements) -> int:
+    """A NaN that only training brings forth is what a fault led to, not the fault itself."""
+    if each.code == "GA001" and not measurements.nonfinite:
+        return _CONSEQUENCE
+    return each.order
+
+
+def _matching(patterns: Iterable[str]) -> set[Rule]:
+    chosen: set[Rule] = set()
+    for pattern in patterns:
+        wanted = pattern.strip().lower()
+        hits = {
+            each
+            for each in all_rules()
+            if wanted and (each.code.lower().startswith(wanted) or each.name == wanted)
+        }
+        if not hits:
+            raise _unknown(pattern)
+        chosen |= hits
+    return chosen
+
+
+def _unknown(pattern: str) -> UsageError:
+    known = [each.code for each in all_rules()] + [each.name for each in all_rules()]
+    for wanted in (pattern.strip().upper(), pattern.strip().lower()):
+        near = difflib.get_close_matches(wanted, known, n=1, cutoff=0.4)
+        if near:
+            hint = f"nearest: {near[0]}"
+            break
+    else:
+        hint = "`gradaudit rules` lists them"
+    return UsageError(
+        f"no rule is called {pattern!r}",
+        expected="a code, the start of a code, or a name",
+        next_step=hint,
+    )

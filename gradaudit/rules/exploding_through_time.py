@@ -1,0 +1,60 @@
+"""Gradients grow on their way back through the time steps of a recurrent module.
+
+## What it measures
+The squared norm of the derivative of the last output by the input or state at the first step, over
+that at the last step (`recurrent[].growth_log10`). It fails where the near end of the interval is
+past the limit and the rehearsal does not train all the same.
+
+## Why it hurts
+Every step back multiplies the gradient by the recurrent Jacobian. Over a long sequence the update
+is ruled by the oldest inputs; the first long sequence throws the weights off.
+
+## Example
+```python
+import torch
+from torch import nn
+
+rnn = nn.RNN(1, 32, nonlinearity="relu")
+with torch.no_grad():
+    rnn.weight_hh_l0.copy_(1.05 * torch.eye(32))  # 1.05 ** 150 = 1500
+```
+
+## Remedy
+Orthogonal recurrent weights (norm at most 1), and a clip at the measured gradient norm.
+
+## Safety
+Changes start values; the clip is recipe only.
+
+## References
+Pascanu et al. 2013, arXiv 1211.5063; Le et al. 2015, arXiv 1504.00941.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from gradaudit.records import Finding, Measurements, Where
+from gradaudit.rules._judge import all_the_same, number, power
+from gradaudit.rules._through_time import judged_rows, per_step, time_severity
+from gradaudit.settings import Settings
+
+CODE = "GA201"
+NAME = "exploding-through-time"
+ORDER = 60
+
+
+def check(measurements: Measurements, settings: Settings) -> Iterable[Finding]:
+    """One finding per recurrent module."""
+    for row, measured, limit, found in judged_rows(measurements, settings, above=True):
+        severity = time_severity(found, measurements, settings, above=True)
+        why = (
+            f"Through `{row.module}` the gradient grows {number(per_step(row, measured))}x per "
+            f"step back in time; over {row.steps} steps that is {power(measured.value / 2)}."
+        )
+        if severity == "note":
+            why += " The interval reaches both sides of the limit."
+        else:
+            why += " The oldest inputs rule the update, and one long sequence can end in NaN."
+        if severity == "warn":
+            why += all_the_same(measurements)
+        yield Finding(CODE, NAME, severity, Where(module=row.module), measured, limit, why)

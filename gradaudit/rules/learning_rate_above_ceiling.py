@@ -1,0 +1,77 @@
+"""The learning rate is higher than this model sustains.
+
+## What it measures
+The given rate against what was seen here: a rehearsal that diverges under it and falls under a
+lower one, or a range test whose ceiling lies below it while the rehearsal does not fall. A rate
+that was not given is never judged.
+
+## Why it hurts
+Each step overshoots the valley by more than the one before; the loss grows until it is NaN, or
+stays on a plateau from which it does not come back.
+
+## Example
+```python
+import torch
+
+w = torch.ones(1, requires_grad=True)
+optimizer = torch.optim.SGD([w], lr=2.5)  # the ceiling of w ** 2 / 2 is 2
+for _ in range(20):
+    optimizer.zero_grad()
+    (w**2 / 2).sum().backward()
+    optimizer.step()
+assert w.abs() > 1000
+```
+
+## Remedy
+The rate that the rehearsal sustained.
+
+## Safety
+Recipe only.
+
+## References
+Smith 2017, arXiv 1506.01186; Cohen et al. 2021, arXiv 2103.00065.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from gradaudit.records import Estimate, Finding, Limit, Measurements, Severity, Where
+from gradaudit.rules._judge import made_up, number
+from gradaudit.settings import Settings
+
+CODE = "GA601"
+NAME = "learning-rate-above-ceiling"
+ORDER = 90
+
+_UNIT = "learning rate"
+
+
+def check(measurements: Measurements, settings: Settings) -> Iterable[Finding]:
+    """At most one finding."""
+    rate = measurements.recipe.lr
+    rehearsal = measurements.rehearsal
+    if rate is None or rehearsal is None or rehearsal.prescribed:
+        return
+    ceiling = None if measurements.rate_range is None else measurements.rate_range.ceiling
+    if rehearsal.outcome == "diverges" and rehearsal.rescued_by_rate is not None:
+        limit = Limit(rehearsal.rescued_by_rate, _UNIT, "rehearsed here: the loss fell under it")
+        why = (
+            f"Under the rate {number(rate)} the rehearsal diverges, under "
+            f"{number(rehearsal.rescued_by_rate)} its loss falls."
+        )
+    elif ceiling is not None and rate > ceiling and rehearsal.outcome != "falls":
+        limit = Limit(ceiling, _UNIT, "range test here: above it the loss left its course")
+        why = (
+            f"The rate {number(rate)} lies above {number(ceiling)}, the highest that the range "
+            "test sustained, and the rehearsal's loss does not fall."
+        )
+    else:
+        return
+    first = rehearsal.first_nonfinite
+    if first is not None:
+        place = f" in `{first.module}`" if first.module else ""
+        at = "" if first.step is None else f" at step {first.step}"
+        why += f" The first NaN or infinity comes from `{first.op}`{place}{at}."
+    severity: Severity = "warn" if made_up(measurements) else "fail"
+    yield Finding(CODE, NAME, severity, Where(), Estimate.exact(rate, _UNIT), limit, why)

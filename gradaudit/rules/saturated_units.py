@@ -1,0 +1,69 @@
+"""Outputs of tanh or sigmoid that lie where the curve is flat.
+
+## What it measures
+The share of a module's outputs where the slope is below 2% of its peak, on the sample as given; its
+interval is Wilson's over the units.
+
+## Why it hurts
+A flat curve passes no gradient: the layer is stuck where it is, and so is what feeds it.
+
+## Example
+```python
+import torch
+
+x = (10 * torch.randn(1000)).requires_grad_()
+torch.tanh(x).sum().backward()
+assert (x.grad < 0.02).float().mean() > 0.7
+```
+
+## Remedy
+Scale the inputs to mean 0 and deviation 1, or draw the weights smaller.
+
+## Safety
+Changes start values. A trained gate or a confident output saturates rightly: on learned weights
+this is milder.
+
+## References
+Glorot and Bengio 2010; SageMaker Debugger, SaturatedActivation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from gradaudit.records import Estimate, Finding, Measurements, Where
+from gradaudit.rules._judge import all_the_same, judge, lower, made_up, softened, wilson
+from gradaudit.rules._units import at_call, worst_calls
+from gradaudit.settings import Settings
+
+CODE = "GA402"
+NAME = "saturated-units"
+ORDER = 75
+
+
+def check(measurements: Measurements, settings: Settings) -> Iterable[Finding]:
+    """One finding per module."""
+    warn = settings.limit("saturated_fraction_warn")
+    fail = settings.limit("saturated_fraction_fail")
+    for row in worst_calls(measurements, "saturated_fraction"):
+        share = row.saturated_fraction or 0.0
+        if share <= warn.value:
+            continue
+        low, high = wilson(share, (row.units or 1) * (measurements.sample.batch_size or 1))
+        measured = Estimate(share, min(low, share), max(high, share), warn.unit)
+        judged = judge(measured, warn=warn, fail=fail)
+        if judged is None:
+            continue
+        severity = softened(judged.severity, measurements)
+        if made_up(measurements):
+            severity = lower(severity)
+        yield Finding(
+            CODE,
+            NAME,
+            severity,
+            Where(module=row.module, call=row.call),
+            measured,
+            judged.limit,
+            f"{share:.0%} of the outputs of `{row.module}`{at_call(row)} lie where the curve is "
+            "flat. Hardly any gradient passes to the layers before." + all_the_same(measurements),
+        )

@@ -1,0 +1,82 @@
+"""Gradients die out on their way back through the time steps of a recurrent module.
+
+## What it measures
+The squared norm of the derivative of the last output by the input or state at the first step, over
+that at the last step (`recurrent[].growth_log10`), and the horizon: the lag at which the gradient
+has fallen below 1%. It fails only where a rehearsal on real data does not learn; where that learns,
+the task does not need the memory and this is a note; without such a rehearsal it is a warning,
+because a sound LSTM forgets too.
+
+## Why it hurts
+What happened before the horizon cannot be learned from: the loss does not reach it.
+
+## Example
+```python
+import torch
+from torch import nn
+
+lstm = nn.LSTM(1, 32)  # forget bias 0: half of the cell is lost at every step
+x = torch.randn(300, 4, 1, requires_grad=True)
+lstm(x)[0][-1].sum().backward()
+assert x.grad[0].abs().max() < 1e-20
+```
+
+## Remedy
+Orthogonal recurrent weights; for an LSTM a forget bias of +1, or one drawn for the length of the
+sequence (chrono), as the sum of PyTorch's two biases. Clipping cannot mend it.
+
+## Safety
+Changes start values.
+
+## References
+Hochreiter and Schmidhuber 1997; Jozefowicz et al. 2015; Tallec and Ollivier 2018, arXiv 1804.11188.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from gradaudit.records import Finding, Measurements, RecurrentRow, Where
+from gradaudit.rules._judge import Standing, number, power
+from gradaudit.rules._through_time import (
+    excused,
+    judged_rows,
+    no_usable_rehearsal,
+    per_step,
+    time_severity,
+)
+from gradaudit.settings import Settings
+
+CODE = "GA202"
+NAME = "vanishing-through-time"
+ORDER = 65
+
+
+def check(measurements: Measurements, settings: Settings) -> Iterable[Finding]:
+    """One finding per recurrent module."""
+    for row, measured, limit, found in judged_rows(measurements, settings, above=False):
+        bound = "at most " if measured.low is None else ""
+        why = (
+            f"Through `{row.module}` the gradient shrinks to {number(per_step(row, measured))}x "
+            f"per step back in time; over {row.steps} steps that is "
+            f"{bound}{power(measured.value / 2)}. {_horizon(row)}"
+        )
+        severity = time_severity(found, measurements, settings, above=False)
+        why = f"{why} {_closing(found, measurements, settings)}"
+        yield Finding(CODE, NAME, severity, Where(module=row.module), measured, limit, why)
+
+
+def _horizon(row: RecurrentRow) -> str:
+    if row.horizon is None:
+        return "Nothing at the start of the sequence can be learned from."
+    return f"Nothing more than {row.horizon} steps back can be learned from."
+
+
+def _closing(found: Standing, measurements: Measurements, settings: Settings) -> str:
+    if found == "straddles":
+        return "The interval reaches both sides of the limit."
+    if excused(measurements):
+        return "Training works all the same: the task does not need that memory."
+    if no_usable_rehearsal(measurements, settings):
+        return "Whether the task needs that memory, no sound rehearsal tells."
+    return "In the rehearsal the loss does not get below a constant prediction."

@@ -1,0 +1,132 @@
+"""One run of the command: audit, render, write, and the exit code."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, redirect_stdout
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+from rich.console import Console
+from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+from gradaudit.errors import GradauditError, ModelError, UsageError
+from gradaudit.output import check_writable, write_stdout, write_whole
+from gradaudit.settings import Settings
+
+if TYPE_CHECKING:
+    from gradaudit.measure import Progress as Tell
+
+DEFAULT_REPORT = "gradaudit-report.html"
+
+
+def run_audit(model: str, settings: Settings, options: Mapping[str, Any]) -> int:
+    """Audit ``model``, write what was asked for, print the summary, and return the exit code.
+
+    Nothing is written until every output is rendered. What the user's code prints goes to standard
+    error: standard output is for results.
+    """
+    places = _places(options)
+    with (
+        _deadline(options["timeout"]),
+        _nobody_exits(),
+        redirect_stdout(sys.stderr),
+        _progress(quiet=options["quiet"]) as tell,
+    ):
+        from gradaudit.audit import audit_file
+        from gradaudit.gate import exit_code
+        from gradaudit.reports import html, json_report, terminal
+
+        report = audit_file(model, settings, tell)
+        tell("writing the report")
+        renderers = {"html": html.render, "json": json_report.render}
+        texts = {kind: renderers[kind](report) for kind in places}
+    write_whole({Path(place): texts[kind] for kind, place in places.items() if place != "-"})
+    for kind, place in places.items():
+        if place == "-":
+            write_stdout(texts[kind])
+    if not options["quiet"]:
+        console = Console(stderr=True, highlight=False)
+        terminal.render(report, console)
+        for kind, place in places.items():
+            if place != "-":
+                console.print(f"{kind.upper()} report: {place}", markup=False, soft_wrap=True)
+    return exit_code(report.verdict, options["fail_on"] or "fail")
+
+
+def _places(options: Mapping[str, Any]) -> dict[str, str]:
+    """Where each format goes; raises ``UsageError`` where it could not be written."""
+    places = {}
+    if not options["no_html"]:
+        places["html"] = options["output"] or DEFAULT_REPORT
+    if options["json_file"]:
+        places["json"] = options["json_file"]
+    files = [Path(place) for place in places.values() if place != "-"]
+    if len({file.resolve() for file in files}) < len(files):
+        raise UsageError(f"two reports would be written to {files[0]}", expected="a file for each")
+    for file in files:
+        check_writable(file, force=options["force"])
+    return places
+
+
+@contextmanager
+def _progress(*, quiet: bool) -> Iterator[Tell]:
+    """A line on standard error that says what is being measured; nothing in a pipe."""
+    console = Console(stderr=True)
+    if quiet or not console.is_terminal:
+        yield lambda _: None
+        return
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+    with Progress(*columns, console=console, transient=True) as bar:
+        task = bar.add_task("starting", total=None)
+        yield lambda what: bar.update(task, description=what)
+
+
+class _TimeUp(BaseException):
+    """Not an ``Exception``: nothing between the alarm and the command may take it for its own."""
+
+
+@contextmanager
+def _deadline(seconds: float | None) -> Iterator[None]:
+    """Raise once ``seconds`` have passed; unsupported outside the main thread and on Windows."""
+    usable = hasattr(signal, "setitimer")
+    if seconds is None:
+        yield
+        return
+    if not usable or threading.current_thread() is not threading.main_thread():
+        click.echo("gradaudit: --timeout has no effect here", err=True)
+        yield
+        return
+
+    def give_up(_signal: int, _frame: object) -> None:
+        raise _TimeUp
+
+    before = signal.signal(signal.SIGALRM, give_up)
+    try:
+        # again every second: an alarm inside a finalizer or a bare except is lost
+        signal.setitimer(signal.ITIMER_REAL, seconds, 1.0)
+        try:
+            yield
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+    except _TimeUp:
+        raise GradauditError(
+            f"gave up after {seconds:g} s (--timeout)", next_step="try --effort quick"
+        ) from None
+    finally:
+        signal.signal(signal.SIGALRM, before)
+
+
+@contextmanager
+def _nobody_exits() -> Iterator[None]:
+    """Turn an exit asked for by the user's code into an error: its code would pass for a verdict."""
+    try:
+        yield
+    except (Exception, KeyboardInterrupt, _TimeUp):
+        raise
+    except BaseException as error:
+        raise ModelError(f"the model's code raised {type(error).__name__}({error})") from error

@@ -1,0 +1,125 @@
+"""Every option and threshold, with its unit and where it comes from.
+
+``Settings`` is what the command line, ``[tool.gradaudit]`` and :func:`gradaudit.audit` all fill in.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from gradaudit.records import Limit, Recipe
+
+EFFORTS = ("quick", "standard", "thorough")
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What one effort level spends, in the units of the cost table (training steps)."""
+
+    probes: int  # random cotangents for the Jacobian (0.35 step each on a transformer)
+    tangents: int  # forward-mode probes (1.4 steps each)
+    gradient_batches: int  # batches the real loss's gradient is taken on
+    rehearsal_steps: int
+    range_steps: int  # learning-rate range test
+    lanczos_steps: int  # per weight, apart from the step budget
+
+
+BUDGETS: Mapping[str, Budget] = {
+    "quick": Budget(8, 0, 1, 5, 0, 40),
+    "standard": Budget(16, 4, 6, 20, 16, 60),
+    "thorough": Budget(64, 16, 60, 100, 48, 120),
+}
+
+_GROWTH = (
+    "33 nets trained with SGD and Adam: those that always trained grew by 1e-2 to 8e4, those that "
+    "never did by 5e-7 or less or by 1.6e6 or more (tests/benchmarks/growth_limits.py)"
+)
+_EXPERIMENT = "tests/benchmarks/growth_limits.py"
+
+LIMITS: Mapping[str, Limit] = {
+    "growth_max": Limit(1e5, "total gain (sum of squares)", _GROWTH),
+    "growth_min": Limit(1e-6, "total gain (sum of squares)", _GROWTH),
+    "gsc_max": Limit(1e2, "GSC", f"Philipp et al., arXiv 1712.05577; {_EXPERIMENT}"),
+    "gsc_min": Limit(1e-2, "GSC", f"Philipp et al., arXiv 1712.05577; {_EXPERIMENT}"),
+    "time_growth_max": Limit(
+        1e4,
+        "total gain over time (sum of squares)",
+        "100 in norm: one old step outweighs 100 recent ones",
+    ),
+    "time_growth_min": Limit(
+        1e-8, "total gain over time (sum of squares)", "1e-4 in norm: lost in the sum over steps"
+    ),
+    "spectral_excess_warn": Limit(
+        10.0, "x the norm of iid weights of variance 1/fan_in", "Bai and Yin 1993 (the edge)"
+    ),
+    "spectral_excess_fail": Limit(
+        100.0, "x the norm of iid weights of variance 1/fan_in", "Bai and Yin 1993 (the edge)"
+    ),
+    "dead_fraction_warn": Limit(0.5, "share of units", "SageMaker Debugger DeadRelu, 50%"),
+    "dead_fraction_fail": Limit(0.9, "share of units", "AutoTrainer, 70% zero gradients, widened"),
+    "saturated_fraction_warn": Limit(0.5, "share of outputs", "slope below 2% of its peak"),
+    "saturated_fraction_fail": Limit(0.9, "share of outputs", "slope below 2% of its peak"),
+    "input_scale_warn": Limit(10.0, "rms of the worst feature", "UMLAUT flags inputs outside 1"),
+    "input_scale_fail": Limit(100.0, "rms of the worst feature", "field case: inputs x 1e4"),
+    "target_scale_warn": Limit(10.0, "rms", "UMLAUT flags data outside 1; same for targets"),
+    "target_scale_fail": Limit(100.0, "rms", "field case: raw forecasting series"),
+    "initial_loss_warn": Limit(1.5, "x the uniform guess's loss", "Karpathy 2019: loss @ init"),
+    "initial_loss_fail": Limit(5.0, "x the uniform guess's loss", "field case: N(0,1) tied head"),
+    "clip_rate_max": Limit(0.95, "share of steps clipped", "Pascanu et al. 2013, section 3.2"),
+    "clip_cut": Limit(0.1, "threshold / median gradient norm", "a tenfold cut of the rate"),
+    "tail_ratio": Limit(10.0, "max / median gradient norm", "Zhang et al. 2020, arXiv 1905.11881"),
+    "rate_floor_fall": Limit(
+        0.05, "share of the loss all the recipe's steps take off", "linear projection of rehearsal"
+    ),
+    "rate_gap": Limit(
+        0.1, "rate / rate of steepest fall", "Smith 2017, arXiv 1506.01186: a tenth still learns"
+    ),
+    "offset_warn": Limit(
+        10.0, "|mean| / std of the worst feature", "LeCun et al. 1998, Efficient BackProp, 4.3"
+    ),
+    "disconnected_warn": Limit(0.0, "share of trainable tensors", "a tensor trained by nothing"),
+    "disconnected_fail": Limit(0.5, "share of trainable tensors", "most of the model is cut off"),
+    "initialization_off": Limit(
+        1.1, "x the variance the activation needs", "1.1 per layer is a factor 1000 in 73 layers"
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How an audit is run. Field names are the long option names with ``_`` for ``-``."""
+
+    data: str | None = None
+    batch_size: int | None = None
+    target: str | None = None
+    loss: str = "auto"
+    build: str | None = None
+    input: str | None = None
+    state: Literal["auto", "fresh", "trained"] = "auto"
+    trust: bool = False
+    recipe: Recipe = field(default_factory=Recipe)
+    effort: Literal["quick", "standard", "thorough"] = "standard"
+    seed: int = 0
+    device: str = "cpu"
+    threads: int | None = None
+    select: tuple[str, ...] = ()
+    ignore: tuple[str, ...] = ()
+    limits: Mapping[str, Limit] = field(default_factory=lambda: dict(LIMITS))
+
+    @property
+    def budget(self) -> Budget:
+        """What this effort level may spend."""
+        return BUDGETS[self.effort]
+
+    def limit(self, name: str) -> Limit:
+        """The threshold called ``name``; raises ``KeyError`` for a name nobody defined."""
+        return self.limits[name]
+
+    def to_record(self) -> dict[str, object]:
+        """The settings in force, for the report: everything but the recipe."""
+        return {
+            f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name != "recipe"
+        }

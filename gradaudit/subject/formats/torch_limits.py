@@ -1,0 +1,66 @@
+"""Whether a PyTorch file's declared contents fit its stored bytes; nothing is loaded.
+
+``weights_only=True`` alone does not help here: a 79 kB deflated archive loads as 80 MB, and a 1.5
+kB file yields a tensor of 10^12 repeated elements.
+"""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+
+from gradaudit.errors import RefusedFile
+from gradaudit.subject.formats.dry_pickle import DryPickle
+
+_SLACK = 1 << 20  # bytes a zip's own bookkeeping may differ by
+# bytes per element by legacy storage name; asking the classes themselves warns of their age
+_ITEM_SIZES = {
+    f"{name}Storage": size
+    for size, names in {
+        2: ("Half", "BFloat16", "Short"),
+        4: ("Float", "Int", "QInt32"),
+        8: ("Double", "Long", "ComplexFloat"),
+        16: ("ComplexDouble",),
+    }.items()
+    for name in names
+}
+_REPEATED = 1 << 24  # elements a stored value may be repeated to, over all tensors
+
+
+def check_archive(archive: zipfile.ZipFile, path: Path) -> None:
+    """Raise ``RefusedFile`` if the archive unpacks to more than it stores: torch never deflates."""
+    unpacked, stored = sum(item.file_size for item in archive.infolist()), path.stat().st_size
+    if unpacked > stored + _SLACK:
+        raise RefusedFile(
+            f"{path.name} is compressed and unpacks to {unpacked:,} bytes",
+            expected="an archive as torch.save writes it, uncompressed",
+            found=f"{stored:,} bytes stored",
+        )
+
+
+def check_declared(dry: DryPickle, sizes: Mapping[str, int], path: Path) -> None:
+    """Raise ``RefusedFile`` where a storage or tensor claims more than ``sizes`` holds for it."""
+    for key, storage in dry.storages.items():
+        needed = storage.numel * _item_size(storage.dtype)
+        if storage.numel < 0 or needed > sizes.get(key, 0):
+            raise RefusedFile(
+                f"{path.name} declares a storage of {needed:,} bytes",
+                expected="as many bytes in the file",
+                found=f"{sizes.get(key, 0):,}",
+                next_step="the file is damaged or hostile",
+            )
+    repeated = 0
+    for tensor in dry.tensors:
+        held = dry.storages[tensor.storage].numel
+        repeated += tensor.numel if tensor.numel > held else 0
+        if repeated > _REPEATED:
+            raise RefusedFile(
+                f"{path.name} declares a tensor of {tensor.numel:,} elements",
+                found=f"a storage of {held:,} behind it",
+                next_step="the file is damaged or hostile; save the tensor with .contiguous()",
+            )
+
+
+def _item_size(storage: str) -> int:
+    return _ITEM_SIZES.get(storage, 1)

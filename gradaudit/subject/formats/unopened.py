@@ -1,0 +1,31 @@
+"""Containers gradaudit knows but does not open."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from gradaudit.errors import GradauditError, RefusedFile, UnreadableFile
+
+_NAMES = {
+    "torchscript": "a TorchScript archive",
+    "onnx": "an ONNX model",
+    "huggingface": "a Hugging Face checkpoint folder",
+}
+_INSTEAD = {
+    "torchscript": "name the code that builds it: file.py:name",
+    "onnx": "name the PyTorch code it was exported from: file.py:name",
+    "huggingface": "write a factory around from_pretrained and name it: file.py:name",
+}
+
+
+def refuse(kind: str, path: Path) -> GradauditError:
+    """The error that tells what ``path`` is and what to do instead."""
+    if kind == "torch package":
+        return RefusedFile(
+            f"{path.name} is a torch.package archive, which runs any code it brings along",
+            next_step="gradaudit never opens one; save the model with torch.save",
+        )
+    return UnreadableFile(
+        f"{path.name} is {_NAMES[kind]}, which this version does not open yet",
+        next_step=_INSTEAD[kind],
+    )

@@ -1,0 +1,171 @@
+"""Samples where there are none: ``--input`` specifications, and what the first layer takes."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from gradaudit.errors import UsageError
+from gradaudit.subject.expect import likely_first
+from gradaudit.subject.opened import Batch
+
+_PART = re.compile(r"\s*(\w+)\s*\[([\d,\s]*)\]\s*(?:<\s*([\d_]+))?\s*")
+_DTYPES = {
+    name: getattr(torch, name)
+    for name in [
+        "float16",
+        "bfloat16",
+        "float32",
+        "float64",
+        "int32",
+        "int64",
+        "uint8",
+        "bool",
+        "complex64",
+    ]
+}
+_LARGEST = 1 << 28  # elements of one made-up tensor
+_IMAGE_SIDES = (32, 64, 28, 224)
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """One tensor to draw: standard normal, or whole numbers from 0 below ``limit``."""
+
+    dtype: torch.dtype
+    shape: tuple[int, ...]
+    limit: int | None = None
+
+    def __str__(self) -> str:
+        kind = str(self.dtype).removeprefix("torch.")
+        below = "" if self.limit is None else f"<{self.limit}"
+        return f"{kind}[{','.join(map(str, self.shape))}]{below}"
+
+    def draw(self, generator: torch.Generator) -> torch.Tensor:
+        """The tensor, on the CPU."""
+        if self.dtype.is_floating_point or self.dtype.is_complex:
+            base = torch.complex64 if self.dtype.is_complex else torch.float32
+            return torch.randn(self.shape, generator=generator, dtype=base).to(self.dtype)
+        limit = 2 if self.limit is None else self.limit
+        return torch.randint(0, limit, self.shape, generator=generator).to(self.dtype)
+
+
+def parse_input_spec(spec: str) -> tuple[Drawn, ...]:
+    """``float32[8,3,224,224]``, ``int64[8,128]<50257``; several joined by ``;`` or ``,``.
+
+    Raises ``UsageError`` that quotes the part it cannot read.
+    """
+    parts = [part for part in re.split(r";|,(?![^\[]*\])", spec) if part.strip()]
+    if not parts:
+        raise UsageError("--input is empty", expected="such as float32[8,3,224,224]")
+    return tuple(_parse_part(part) for part in parts)
+
+
+def _parse_part(part: str) -> Drawn:
+    match = _PART.fullmatch(part)
+    if match is None:
+        raise UsageError(
+            f"--input {part.strip()!r} cannot be read",
+            expected="dtype[sizes], such as float32[8,3,224,224] or int64[8,128]<50257",
+        )
+    name, sizes, limit = match.groups()
+    if name not in _DTYPES:
+        raise UsageError(
+            f"--input {part.strip()!r} has an unknown dtype", expected=", ".join(_DTYPES)
+        )
+    shape = tuple(int(size) for size in sizes.split(",") if size.strip())
+    count = 1
+    for size in shape:
+        count *= size
+    if not shape or count == 0 or count > _LARGEST:
+        raise UsageError(
+            f"--input {part.strip()!r} has {count if shape else 'no'} elements",
+            expected=f"1 to {_LARGEST:,}, the batch first",
+        )
+    dtype = _DTYPES[name]
+    if limit is not None and (dtype.is_floating_point or dtype.is_complex or int(limit) < 1):
+        raise UsageError(
+            f"--input {part.strip()!r} has a bound that does not apply",
+            expected="a bound of 1 or more, on an integer type",
+        )
+    if limit is None and not (dtype.is_floating_point or dtype.is_complex or dtype == torch.bool):
+        raise UsageError(
+            f"--input {part.strip()!r} needs a bound",
+            expected=f"the number of values, such as {part.strip()}<50257",
+        )
+    return Drawn(dtype, shape, None if limit is None else int(limit))
+
+
+def draw_batches(
+    wanted: tuple[Drawn, ...], count: int, *, seed: int, device: torch.device
+) -> tuple[Batch, ...]:
+    """``count`` batches of these tensors, the same for the same seed."""
+    generator = torch.Generator().manual_seed(seed)
+    return tuple(
+        Batch(tuple(item.draw(generator).to(device) for item in wanted)) for _ in range(count)
+    )
+
+
+def guesses(model: nn.Module) -> tuple[str, tuple[Drawn, ...]]:
+    """What the first layer takes, in order of likelihood, and how messages name that layer.
+
+    Empty where the model takes several inputs or no layer says what it takes.
+    """
+    found = likely_first(model)
+    if found is None or _required_inputs(model) != 1:
+        return "", ()
+    layer, name = found
+    label = f"{name!r} ({type(layer).__name__})" if name else f"({type(layer).__name__})"
+    return label, _guess(layer)
+
+
+def _required_inputs(model: nn.Module) -> int:
+    try:
+        parameters = inspect.signature(model.forward).parameters.values()
+    except (TypeError, ValueError):
+        return 1
+    required = [
+        p
+        for p in parameters
+        if p.default is p.empty and p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)
+    ]
+    starred = any(p.kind is p.VAR_POSITIONAL for p in parameters)
+    return 1 if starred and not required else len(required)
+
+
+def _guess(layer: nn.Module) -> tuple[Drawn, ...]:
+    if isinstance(layer, (nn.Embedding, nn.EmbeddingBag)):
+        return tuple(Drawn(torch.int64, (8, n), layer.num_embeddings) for n in (32, 16, 8))
+    parameter = next(layer.parameters())
+    return tuple(Drawn(parameter.dtype, shape) for shape in _shapes(layer))
+
+
+def _shapes(layer: nn.Module) -> list[tuple[int, ...]]:
+    if isinstance(layer, nn.Linear):
+        return [(32, layer.in_features)]
+    if isinstance(layer, (nn.Conv1d, nn.ConvTranspose1d)):
+        return [(8, layer.in_channels, length) for length in (128, 64, 32, 1024)]
+    if isinstance(layer, (nn.Conv2d, nn.ConvTranspose2d)):
+        return [(8, layer.in_channels, side, side) for side in _IMAGE_SIDES]
+    if isinstance(layer, (nn.Conv3d, nn.ConvTranspose3d)):
+        return [(4, layer.in_channels, side, side, side) for side in (16, 32)]
+    if isinstance(layer, nn.RNNBase):
+        return [_sequence(layer.input_size, bool(layer.batch_first))]
+    if isinstance(layer, nn.RNNCellBase):
+        return [(32, layer.input_size)]
+    if isinstance(layer, nn.TransformerEncoder):
+        return _shapes(layer.layers[0])
+    if isinstance(layer, nn.TransformerEncoderLayer):
+        attention = layer.self_attn
+        return [_sequence(int(attention.embed_dim), bool(attention.batch_first))]
+    if isinstance(layer, nn.LayerNorm):
+        return [(32, *layer.normalized_shape)]
+    return []
+
+
+def _sequence(features: int, batch_first: bool) -> tuple[int, int, int]:
+    return (8, 32, features) if batch_first else (32, 8, features)

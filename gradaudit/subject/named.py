@@ -1,0 +1,56 @@
+"""What a name in user code may stand for: a Module, a Subject, or a function giving either."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from torch import nn
+
+from gradaudit.errors import UsageError
+from gradaudit.subject.code import call
+from gradaudit.subject.opened import Subject
+
+
+def as_subject(found: Any, spec: str) -> Subject:
+    """The subject that ``found``, named ``spec`` by the user, stands for.
+
+    Wrappers of ``torch.compile`` and data parallelism are taken off. Raises ``UsageError`` for
+    anything that is no model, ``ModelError`` where a factory raises.
+    """
+    if isinstance(found, (nn.Module, Subject)):
+        return _unwrapped(found)
+    if not callable(found):
+        raise UsageError(
+            f"{spec} is no model",
+            expected="a torch.nn.Module, a gradaudit.Subject, or a function that returns one",
+            found=f"an object of type {type(found).__name__}",
+        )
+    made = call(found, spec)
+    if isinstance(made, (nn.Module, Subject)):
+        return _unwrapped(made)
+    raise UsageError(
+        f"{spec}() returned no model",
+        expected="a torch.nn.Module or a gradaudit.Subject",
+        found="None" if made is None else f"an object of type {type(made).__name__}",
+    )
+
+
+def _unwrapped(found: nn.Module | Subject) -> Subject:
+    """A subject whose model is free of torch.compile and data-parallel wrappers."""
+    subject = found if isinstance(found, Subject) else Subject(found)
+    model = subject.model
+    if not isinstance(model, nn.Module):
+        raise UsageError(
+            "the subject's model is no model",
+            expected="a torch.nn.Module",
+            found=f"an object of type {type(model).__name__}",
+        )
+    wrappers = (nn.DataParallel, nn.parallel.DistributedDataParallel)
+    while True:
+        if isinstance(model, wrappers):
+            model = model.module
+        elif isinstance(getattr(model, "_orig_mod", None), nn.Module):
+            model = model.get_submodule("_orig_mod")
+        else:
+            return replace(subject, model=model)

@@ -1,0 +1,287 @@
+"""The loss: named, the user's own, the model's own, or chosen from output and target."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from gradaudit.errors import BadData, ModelError, UsageError
+from gradaudit.subject.code import UserCode, call, is_code
+from gradaudit.subject.losses import ALIASES, IGNORED, LOSSES, Named, class_axis, uniform_loss
+from gradaudit.subject.opened import Batch, Objective
+from gradaudit.subject.outputs import main_tensor, own_loss
+
+LossFunction = Callable[[Any, Any], torch.Tensor]
+_MODULES: dict[type[nn.Module], str] = {
+    nn.CrossEntropyLoss: "cross_entropy",
+    nn.NLLLoss: "nll",
+    nn.MSELoss: "mse",
+    nn.L1Loss: "l1",
+    nn.SmoothL1Loss: "smooth_l1",
+    nn.HuberLoss: "huber",
+    nn.BCEWithLogitsLoss: "bce_with_logits",
+    nn.BCELoss: "bce",
+}
+
+
+@dataclass(frozen=True)
+class NamedObjective:
+    """One of :data:`LOSSES` on the model's main tensor and the batch's target."""
+
+    loss: Named
+    why: str
+
+    @property
+    def kind(self) -> str:
+        """The loss's name."""
+        return self.loss.name
+
+    def __call__(self, output: Any, batch: Batch) -> torch.Tensor:
+        """Scalar loss. Raises ``BadData`` where output and target do not fit."""
+        return self.loss(*_both(output, batch, self.kind))
+
+    def constant(self, batches: tuple[Batch, ...]) -> float | None:
+        """Loss of the best constant: the variance for mse, the unigram entropy for classes, ..."""
+        targets = [b.target for b in batches if isinstance(b.target, torch.Tensor)]
+        rows = _target_rows(targets, self.loss)
+        return None if rows is None else self.loss.constant(rows)
+
+    def chance(self, output: Any) -> tuple[float, int] | None:
+        """Ln C and C for C classes; ln 2 and 2 for binary losses."""
+        if self.kind in ("bce", "bce_with_logits"):
+            return uniform_loss(2), 2
+        tensor = main_tensor(output)
+        if not self.loss.classes or tensor is None or tensor.dim() < 1:
+            return None
+        axis = 1 if tensor.dim() > 3 else -1
+        classes = int(tensor.shape[axis])
+        return (uniform_loss(classes), classes) if classes > 1 else None
+
+
+@dataclass(frozen=True)
+class OwnObjective:
+    """The loss the model computes itself, or its scalar output."""
+
+    why: str
+    kind: str = "model's own loss"
+
+    def __call__(self, output: Any, batch: Batch) -> torch.Tensor:
+        """The output's ``.loss``, or the scalar output. Raises ``ModelError`` if there is none."""
+        found = own_loss(output)
+        if found is None and isinstance(output, torch.Tensor) and output.numel() == 1:
+            found = output.reshape(())
+        if found is None:
+            raise ModelError("the model returned no loss", next_step="give --loss")
+        return found
+
+    def constant(self, batches: tuple[Batch, ...]) -> float | None:
+        """Unigram entropy of integer ``labels``; ``None`` where there are none."""
+        labels = [label for b in batches if (label := _labels(b)) is not None]
+        rows = _target_rows(labels, LOSSES["cross_entropy"])
+        return None if rows is None else LOSSES["cross_entropy"].constant(rows)
+
+    def chance(self, output: Any) -> tuple[float, int] | None:
+        """Ln C from the ``logits``' last axis beside a loss; unknown for a scalar output."""
+        tensor = main_tensor(output)
+        if own_loss(output) is None or tensor is None or tensor.dim() < 2 or tensor.shape[-1] < 2:
+            return None
+        return uniform_loss(int(tensor.shape[-1])), int(tensor.shape[-1])
+
+
+@dataclass(frozen=True)
+class CustomObjective:
+    """The user's own ``(output, target) -> scalar``."""
+
+    function: LossFunction
+    why: str
+    like: Named | None = None  # the named loss it equals, for its constants
+    kind: str = "custom"
+
+    def __call__(self, output: Any, batch: Batch) -> torch.Tensor:
+        """Scalar loss. Raises ``ModelError`` with what the function raised or returned."""
+        found = call(self.function, f"the loss {self.kind}", output, batch.target)
+        if not isinstance(found, torch.Tensor) or found.numel() != 1:
+            shape = list(found.shape) if isinstance(found, torch.Tensor) else type(found).__name__
+            raise ModelError(
+                f"the loss {self.kind} returned {shape}",
+                expected="a scalar tensor",
+                next_step="reduce it, for example with .mean()",
+            )
+        return found.reshape(())
+
+    def constant(self, batches: tuple[Batch, ...]) -> float | None:
+        """As for the named loss it equals, else unknown."""
+        return None if self.like is None else NamedObjective(self.like, "").constant(batches)
+
+    def chance(self, output: Any) -> tuple[float, int] | None:
+        """As for the named loss it equals, else unknown."""
+        return None if self.like is None else NamedObjective(self.like, "").chance(output)
+
+
+def named_objective(name: str, why: str) -> NamedObjective:
+    """The loss called ``name``; ``UsageError`` with the nearest name if there is none."""
+    key = name.strip().lower()
+    key = ALIASES.get(key, key)
+    if key not in LOSSES:
+        near = difflib.get_close_matches(key, [*LOSSES, *ALIASES], n=1, cutoff=0.5)
+        raise UsageError(
+            f"there is no loss called {name!r}",
+            expected="auto, file.py:name, " + ", ".join(LOSSES),
+            next_step=f"did you mean {near[0]!r}?" if near else "",
+        )
+    return NamedObjective(LOSSES[key], why)
+
+
+def given_objective(loss: str | LossFunction, code: UserCode) -> Objective | None:
+    """What the user asked for; ``None`` for ``auto``."""
+    if isinstance(loss, str):
+        if loss == "auto":
+            return None
+        if not is_code(loss):
+            return named_objective(loss, f"{loss} was asked for.")
+        return _custom(code.find(loss), loss)
+    return _custom(loss, "")
+
+
+def _custom(function: Any, spec: str) -> Objective:
+    if isinstance(function, type) and issubclass(function, nn.Module):
+        function = call(function, spec or function.__name__)
+    if isinstance(function, str):
+        return named_objective(function, f"{function} was given.")
+    if not callable(function):
+        raise UsageError(
+            f"the loss {spec} cannot be called",
+            expected="a function (output, target) -> scalar",
+            found=type(function).__name__,
+        )
+    name = spec or getattr(function, "__name__", type(function).__name__)
+    like = _like(function)
+    kind = like.name if like is not None else f"custom ({name})"
+    return CustomObjective(function, f"The loss {name} was given.", like, kind)
+
+
+def _like(function: Any) -> Named | None:
+    name = _MODULES.get(type(function))
+    if name is None or function.reduction != "mean":
+        return None
+    plain = type(function)()
+    same = all(getattr(function, key, None) == getattr(plain, key, None) for key in (
+        "label_smoothing", "ignore_index", "beta", "delta",
+    ))  # fmt: skip
+    weighted = any(getattr(function, key, None) is not None for key in ("weight", "pos_weight"))
+    return LOSSES[name] if same and not weighted else None
+
+
+def auto_objective(output: Any, batch: Batch) -> Objective:
+    """The loss that fits the model's output and the batch's target, and why.
+
+    Raises ``BadData`` where nothing fits.
+    """
+    if own_loss(output) is not None:
+        return OwnObjective("The model returns its own loss.")
+    tensor = main_tensor(output)
+    if tensor is not None and tensor.dim() == 0:
+        return OwnObjective("The model's output is a scalar, taken as the loss.", "scalar output")
+    if batch.target is None:
+        raise BadData("there is no target to take a loss against", next_step="give --loss")
+    output, target = _both(output, batch, "auto")
+    name, why = _choose(output, target)
+    return NamedObjective(LOSSES[name], f"Chosen automatically: {why}, so {name}.")
+
+
+def _choose(output: torch.Tensor, target: torch.Tensor) -> tuple[str, str]:
+    whole = not target.is_floating_point() and not target.is_complex()
+    if not whole:
+        return _choose_float(output, target)
+    column = target.squeeze(-1) if target.shape[-1:] == (1,) else target
+    axis = class_axis(output, target)
+    axis = class_axis(output, column) if axis is None else axis
+    if axis is None and output.dim() == 3 and target.numel() == output.shape[:-1].numel():
+        axis = -1
+    if axis is not None and output.shape[axis] > 1:
+        return _choose_classes(output, axis)
+    if _is_binary(target):
+        return _binary(output, "integer targets are 0 or 1, one output for each")
+    return "mse", "integer targets with one output for each"
+
+
+def _choose_classes(output: torch.Tensor, axis: int) -> tuple[str, str]:
+    classes = f"integer targets and {output.shape[axis]} outputs for each"
+    detached = output.detach().float()
+    if bool((detached <= 1e-6).all()) and _sums_to_one(detached.exp(), axis):
+        return "nll", f"{classes} that are log-probabilities"
+    if bool((detached >= 0).all()) and _sums_to_one(detached, axis):
+        return "nll_of_probabilities", f"{classes} that are probabilities already"
+    return "cross_entropy", classes
+
+
+def _choose_float(output: torch.Tensor, target: torch.Tensor) -> tuple[str, str]:
+    if _is_binary(target):
+        return _binary(output, "floating targets are all 0 or 1")
+    return "mse", "floating targets"
+
+
+def _binary(output: torch.Tensor, why: str) -> tuple[str, str]:
+    detached = output.detach()
+    if bool(((detached >= 0) & (detached <= 1)).all()):
+        return "bce", f"{why} and outputs lie in [0, 1]"
+    return "bce_with_logits", why
+
+
+def _is_binary(target: torch.Tensor) -> bool:
+    return target.numel() > 1 and bool(((target == 0) | (target == 1)).all())
+
+
+def _sums_to_one(p: torch.Tensor, axis: int) -> bool:
+    return bool(((p.sum(axis) - 1).abs() < 1e-3).all())
+
+
+def _both(output: Any, batch: Batch, kind: str) -> tuple[torch.Tensor, torch.Tensor]:
+    tensor, target = main_tensor(output), batch.target
+    if tensor is None:
+        raise BadData(
+            "the model's output holds no tensor to take a loss of",
+            found=type(output).__name__,
+            next_step="give --loss file.py:name with (output, target) -> scalar",
+        )
+    if target is None:
+        raise BadData(
+            f"the loss {kind} needs a target and the sample has none",
+            expected="batches as (inputs, target), or keys x and y",
+        )
+    if not isinstance(target, torch.Tensor):
+        try:
+            target = torch.as_tensor(target, device=tensor.device)
+        except (TypeError, ValueError, RuntimeError):
+            raise BadData(
+                f"the loss {kind} needs a tensor as target",
+                found=type(target).__name__,
+                next_step="give --loss file.py:name with (output, target) -> scalar",
+            ) from None
+    return tensor, target
+
+
+def _labels(batch: Batch) -> torch.Tensor | None:
+    inputs = batch.inputs
+    labels = inputs.get("labels") if not isinstance(inputs, tuple) else None
+    if isinstance(labels, torch.Tensor) and not labels.is_floating_point():
+        return labels
+    return None
+
+
+def _target_rows(targets: list[torch.Tensor], loss: Named) -> torch.Tensor | None:
+    """All targets as rows x features, float64: features are the last axis of two or more."""
+    if not targets:
+        return None
+    widths = {t.shape[-1] if t.dim() > 1 else 1 for t in targets}
+    width = widths.pop() if len(widths) == 1 else 1
+    if loss.classes and not targets[0].is_floating_point():
+        width = 1
+    rows = torch.cat([t.detach().reshape(-1, width) for t in targets]).double().cpu()
+    rows = rows[(rows != IGNORED).all(1)] if loss.classes else rows
+    return rows if len(rows) else None

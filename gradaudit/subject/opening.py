@@ -1,0 +1,186 @@
+"""From what the user names to an :class:`Opened` subject."""
+
+from __future__ import annotations
+
+import copy
+import random
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn.parameter import is_lazy
+
+from gradaudit.errors import ModelError, UsageError
+from gradaudit.records import SubjectRow
+from gradaudit.settings import Settings
+from gradaudit.subject.code import UserCode, is_code
+from gradaudit.subject.formats import Loaded, open_file
+from gradaudit.subject.formats.loaded import file_digest
+from gradaudit.subject.named import as_subject
+from gradaudit.subject.objective import given_objective
+from gradaudit.subject.opened import Opened, OptimizerFactory, Subject
+from gradaudit.subject.process_state import save_process_state
+from gradaudit.subject.recipe import from_optimizer, overlay, with_options
+from gradaudit.subject.sample import Given, Sampled, sample_for
+from gradaudit.subject.weights import load_weights, weights_digest, weights_only
+
+LossFunction = Callable[[Any, Any], torch.Tensor]
+
+
+@dataclass(frozen=True)
+class _Named:
+    """What a specification named, before the sample and the loss are looked for."""
+
+    subject: Subject
+    format: str
+    digest: str = ""
+    carried: Any = None
+
+
+def open_subject(spec: str, settings: Settings) -> Opened:
+    """Open ``spec``: ``file.py:name``, ``package.module:name``, or a model file.
+
+    Code gives a Module, a :class:`Subject`, or a callable without arguments giving either; it runs
+    under ``settings.seed``, and the process's random states are put back. A file that holds only
+    weights needs ``settings.build``; without it the result has ``model=None`` and says what cannot
+    be measured. Raises a :class:`gradaudit.errors.GradauditError` of one line.
+    """
+    with _seeded(settings.seed):
+        device, code = _device(settings.device), UserCode()
+        if is_code(spec):
+            subject = as_subject(code.find(spec), spec)
+            subject = replace(subject, model=_on_device(subject.model, device))
+            return _opened(_Named(subject, "code"), spec, settings, code)
+        path = Path(spec)
+        if path.suffix == ".py" and path.is_file():
+            raise UsageError(
+                f"{spec} is code, and which name in it is the model is not said",
+                expected=f"{spec}:name, a Module or a function that returns one",
+            )
+        loaded = open_file(path, trust=settings.trust, device=settings.device)
+        digest = file_digest(path)
+        if loaded.model is None and settings.build is None:
+            return weights_only(loaded, digest, spec, settings)
+        model = _on_device(_model_of(loaded, path, settings, code), device)
+        named = _Named(Subject(model), loaded.format, digest, loaded.sample)
+        return _opened(named, spec, settings, code)
+
+
+def from_python(
+    model: nn.Module,
+    sample: Any,
+    loss: str | LossFunction | None,
+    optimizer: torch.optim.Optimizer | OptimizerFactory | None,
+    settings: Settings,
+) -> Opened:
+    """Open a model that is in memory already; it stays where it is and as it is.
+
+    ``sample`` may be ``None``; options in ``settings`` win over ``sample``, ``loss`` and
+    ``optimizer``. Raises a :class:`gradaudit.errors.GradauditError` of one line.
+    """
+    with _seeded(settings.seed):
+        subject = replace(as_subject(model, "model"), sample=sample, loss=loss)
+        subject = replace(subject, optimizer=optimizer)
+        return _opened(_Named(subject, "code"), type(model).__name__, settings, UserCode())
+
+
+@contextmanager
+def _seeded(seed: int) -> Iterator[None]:
+    restore = save_process_state()
+    try:
+        torch.manual_seed(seed)
+        random.seed(seed)
+        np.random.seed(seed % 2**32)
+        yield
+    finally:
+        restore()
+
+
+def _device(name: str) -> torch.device:
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        text = str(error).split(".")[0].splitlines()[0]
+        raise UsageError(f"--device {name} cannot be used here", found=text) from None
+    return device
+
+
+def _on_device(model: nn.Module, device: torch.device) -> nn.Module:
+    kinds = {p.device.type for p in model.parameters()}
+    return model if kinds <= {device.type} else model.to(device)
+
+
+def _model_of(loaded: Loaded, path: Path, settings: Settings, code: UserCode) -> nn.Module:
+    if loaded.model is not None:
+        return as_subject(loaded.model, path.name).model
+    build = str(settings.build)
+    if not is_code(build):
+        raise UsageError(f"--build {build} names no code", expected="file.py:name")
+    model = as_subject(code.find(build), build).model
+    load_weights(model, dict(loaded.weights or {}), path, build)
+    return model
+
+
+def _opened(named: _Named, spec: str, settings: Settings, code: UserCode) -> Opened:
+    subject = named.subject
+    loss = given_objective(_wanted_loss(subject, settings), code)
+    model, options = subject.model, settings.recipe
+    if next(model.parameters(), None) is None:
+        raise ModelError(
+            f"the model {type(model).__name__} has no parameters",
+            expected="a model with something to train",
+        )
+    sampled = sample_for(model, Given(subject.sample, named.carried), loss, settings, code)
+    model = _materialized(model, sampled)
+    recipe, make = from_optimizer(subject.optimizer, model)
+    return Opened(
+        model=model,
+        weights={},
+        batches=sampled.batches,
+        objective=sampled.objective,
+        recipe=overlay(recipe, options),
+        make_optimizer=None if make is None else with_options(make, options),
+        row=SubjectRow(
+            source=spec,
+            format=named.format,
+            digest=named.digest or weights_digest(model),
+            parameters=sum(p.numel() for p in model.parameters()),
+            modules=sum(1 for _ in model.modules()),
+            stages=0,
+            name=type(model).__name__,
+        ),
+        sample=sampled.row,
+        notes=sampled.notes,
+        not_measured=sampled.not_measured,
+    )
+
+
+def _wanted_loss(subject: Subject, settings: Settings) -> str | LossFunction:
+    if settings.loss != "auto" or subject.loss is None:
+        return settings.loss
+    return subject.loss
+
+
+def _materialized(model: nn.Module, sampled: Sampled) -> nn.Module:
+    """A copy with lazy layers given their shapes by the sample; the model itself if it has none."""
+    if not any(map(is_lazy, [*model.parameters(), *model.buffers()])):
+        return model
+    if not sampled.batches:
+        raise ModelError(
+            "the model has lazy layers that have not seen data yet",
+            next_step="give --data or --input, or run the model once before saving it",
+        )
+    model = copy.deepcopy(model)
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()  # running statistics stay as they are
+    with torch.no_grad():
+        sampled.batches[0].run(model)
+    for module, mode in modes:
+        module.training = mode
+    return model

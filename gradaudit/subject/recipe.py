@@ -1,0 +1,231 @@
+"""The training recipe: from a file, from the user's optimizer, and back into an optimizer."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import inspect
+import json
+import math
+import sys
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from gradaudit.errors import UnreadableFile, UsageError
+from gradaudit.records import Recipe
+from gradaudit.subject.code import call
+from gradaudit.subject.opened import OptimizerFactory
+from gradaudit.subject.telling import missing, told
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+_KEYS = tuple(f.name for f in dataclasses.fields(Recipe))
+_ALIASES = {"warmup_steps": "warmup", "learning_rate": "lr"}
+_IN_OPTIMIZER = ("lr", "momentum", "betas", "eps", "weight_decay")
+_PRECISIONS = ("fp32", "fp16", "bf16")
+
+
+def read_recipe(path: Path) -> Recipe:
+    """The recipe in a TOML or JSON file; its keys are those of :class:`Recipe`, ``-`` for ``_``.
+
+    Raises ``UnreadableFile`` for a missing or malformed file, ``UsageError`` for an unknown key
+    (with the nearest known one) or a value of the wrong kind.
+    """
+    if not path.is_file():
+        raise missing(path)
+    text = path.read_bytes()
+    try:
+        found = json.loads(text) if text.lstrip()[:1] == b"{" else tomllib.loads(text.decode())
+    except ValueError as error:
+        raise UnreadableFile(
+            f"{path} is neither TOML nor JSON", found=told(error), next_step="check its syntax"
+        ) from None
+    return recipe_from(found, str(path))
+
+
+def recipe_from(found: Mapping[str, Any], where: str) -> Recipe:
+    """A checked :class:`Recipe` out of plain values; ``where`` names their origin in errors."""
+    values: dict[str, Any] = {}
+    for key, value in found.items():
+        name = key.replace("-", "_")
+        name = _ALIASES.get(name, name)
+        if name not in _KEYS:
+            near = difflib.get_close_matches(name, _KEYS, n=1, cutoff=0.4)
+            raise UsageError(
+                f"{where} has an unknown key {key!r}",
+                expected="one of " + ", ".join(_KEYS),
+                next_step=f"did you mean {near[0]!r}?" if near else "",
+            )
+        if value is not None:
+            values[name] = _checked(name, value, where)
+    return Recipe(**values)
+
+
+def _checked(name: str, value: Any, where: str) -> Any:
+    if name == "optimizer":
+        if isinstance(value, str):
+            return value.lower()
+        raise _wrong(where, name, "a name such as 'adam'", value)
+    if name == "precision":
+        if value in _PRECISIONS:
+            return value
+        raise _wrong(where, name, " or ".join(_PRECISIONS), value)
+    if name == "betas":
+        if isinstance(value, (list, tuple)) and len(value) == 2 and all(map(_in_unit, value)):
+            return (float(value[0]), float(value[1]))
+        raise _wrong(where, name, "two numbers from 0 below 1", value)
+    if name in ("warmup", "steps"):
+        if type(value) is int and value >= (name == "steps"):
+            return value
+        raise _wrong(where, name, "a whole number of steps", value)
+    if not _is_number(value) or value < 0 or (name in ("lr", "clip_norm") and value == 0):
+        raise _wrong(where, name, "a positive number", value)
+    return float(value)
+
+
+def _is_number(value: Any) -> bool:
+    return type(value) in (int, float) and math.isfinite(value)
+
+
+def _in_unit(value: Any) -> bool:
+    return _is_number(value) and 0 <= value < 1
+
+
+def _wrong(where: str, name: str, expected: str, value: Any) -> UsageError:
+    return UsageError(f"{where} has a wrong {name}", expected=expected, found=repr(value))
+
+
+def overlay(base: Recipe, over: Recipe) -> Recipe:
+    """``base`` with every part that ``over`` states; a default ``steps`` states nothing."""
+    default = Recipe()
+    stated = {
+        name: value
+        for name in _KEYS
+        if (value := getattr(over, name)) is not None and value != getattr(default, name)
+    }
+    return dataclasses.replace(base, **stated)
+
+
+def from_optimizer(
+    given: torch.optim.Optimizer | OptimizerFactory | None, model: nn.Module
+) -> tuple[Recipe, OptimizerFactory | None]:
+    """The recipe an optimizer stands for, and how to make another like it.
+
+    Of several parameter groups the first one's numbers are the recipe's; the factory keeps the
+    groups where it is given as many parameters as the model has.
+    """
+    if given is None:
+        return Recipe(), None
+    if isinstance(given, torch.optim.Optimizer):
+        return _stated(given), _like(given, model)
+    if not callable(given):
+        raise UsageError(
+            "the optimizer is neither an optimizer nor a callable",
+            expected="torch.optim.Optimizer, or a function from parameters to one",
+            found=type(given).__name__,
+        )
+    made = call(given, "the optimizer factory", list(model.parameters()))
+    if not isinstance(made, torch.optim.Optimizer):
+        raise UsageError("the optimizer factory returned no optimizer", found=type(made).__name__)
+    return _stated(made), given
+
+
+def _stated(optimizer: torch.optim.Optimizer) -> Recipe:
+    group = optimizer.param_groups[0]
+    momentum = group.get("momentum")
+    betas = group.get("betas")
+    return Recipe(
+        optimizer=type(optimizer).__name__.lower(),
+        lr=_float(group.get("lr")),
+        momentum=_float(momentum),
+        betas=None if betas is None else (float(betas[0]), float(betas[1])),
+        eps=_float(group.get("eps")),
+        weight_decay=_float(group.get("weight_decay")),
+    )
+
+
+def _float(value: Any) -> float | None:
+    if isinstance(value, torch.Tensor):
+        value = value.item()
+    return float(value) if isinstance(value, (int, float)) else None
+
+
+def _like(optimizer: torch.optim.Optimizer, model: nn.Module) -> OptimizerFactory:
+    kind = type(optimizer)
+    accepted = inspect.signature(kind).parameters
+    groups = [
+        {key: value for key, value in group.items() if key in accepted and key != "params"}
+        for group in optimizer.param_groups
+    ]
+    order = {id(p): i for i, p in enumerate(model.parameters())}
+    places = [[order.get(id(p)) for p in group["params"]] for group in optimizer.param_groups]
+    known = all(i is not None for place in places for i in place)
+
+    def make(parameters: Iterable[Any]) -> torch.optim.Optimizer:
+        given = list(parameters)
+        if len(groups) == 1 or not known or len(given) != len(order):
+            return kind(given, **groups[0])
+        parts = [
+            {"params": [given[i] for i in place if i is not None], **settings}
+            for place, settings in zip(places, groups, strict=True)
+        ]
+        return kind(parts, **groups[0])
+
+    return make
+
+
+def with_options(make: OptimizerFactory, options: Recipe) -> OptimizerFactory | None:
+    """The user's optimizer with the stated numbers changed; ``None`` if another kind is stated."""
+    if options.optimizer is not None:
+        return None
+    stated = {n: v for n in _IN_OPTIMIZER if (v := getattr(options, n)) is not None}
+    if not stated:
+        return make
+
+    def changed(parameters: Iterable[Any]) -> torch.optim.Optimizer:
+        optimizer = make(parameters)
+        for group in optimizer.param_groups:
+            for name, value in stated.items():
+                if name in group:
+                    group[name] = value
+        return optimizer
+
+    return changed
+
+
+def build_optimizer(how: Recipe | OptimizerFactory, model: nn.Module) -> torch.optim.Optimizer:
+    """An optimizer over the model's trainable parameters; torch's defaults for what is not stated.
+
+    Raises ``UsageError`` for an optimizer torch does not have, or a number it does not take.
+    """
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    if not isinstance(how, Recipe):
+        every = list(model.parameters())
+        return call(how, "the optimizer factory", every)
+    known = {
+        name.lower(): cls
+        for name, cls in vars(torch.optim).items()
+        if isinstance(cls, type) and issubclass(cls, torch.optim.Optimizer)
+    }
+    kind = known.get((how.optimizer or "").lower())
+    if kind is None or kind is torch.optim.Optimizer:
+        near = difflib.get_close_matches(how.optimizer or "", known, n=1, cutoff=0.5)
+        raise UsageError(
+            f"torch has no optimizer {how.optimizer!r}"
+            if how.optimizer
+            else "no optimizer is named",
+            expected="sgd, adam, adamw, rmsprop or another of torch.optim",
+            next_step=f"did you mean {near[0]!r}?" if near else "",
+        )
+    stated = {n: v for n in _IN_OPTIMIZER if (v := getattr(how, n)) is not None}
+    for name in stated:
+        if name not in inspect.signature(kind).parameters:
+            raise UsageError(f"{how.optimizer} takes no {name}", next_step="leave it out")
+    return kind(parameters, **stated)

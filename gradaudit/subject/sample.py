@@ -1,0 +1,281 @@
+"""The data sample: given, carried by the model, or made up; and the loss that goes with it."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from gradaudit.errors import BadData, GradauditError
+from gradaudit.records import NotMeasured, SampleRow
+from gradaudit.settings import Settings
+from gradaudit.subject.batches import DEFAULT_BATCH_SIZE, batch_tensors, map_tensors, read_batches
+from gradaudit.subject.code import UserCode, is_code
+from gradaudit.subject.data_files import read_data_file
+from gradaudit.subject.made_up import draw_batches, guesses, parse_input_spec
+from gradaudit.subject.objective import CustomObjective, OwnObjective, auto_objective
+from gradaudit.subject.opened import Batch, Objective
+from gradaudit.subject.outputs import main_tensor
+from gradaudit.subject.targets import Plan, make_target, plan_target
+from gradaudit.subject.trial import check_first_layer, check_values, run_once
+
+_MOST_BATCHES = 64
+_MADE_UP_BATCHES = 8
+_MADE_UP_BYTES = 1 << 28
+_MORE = "give --data, or --input such as float32[32,10]"
+
+
+@dataclass(frozen=True)
+class Sampled:
+    """A checked sample with its loss; no batches where there is none."""
+
+    batches: tuple[Batch, ...]
+    objective: Objective | None
+    row: SampleRow
+    notes: tuple[str, ...] = ()
+    not_measured: tuple[NotMeasured, ...] = ()
+
+
+@dataclass(frozen=True)
+class Given:
+    """What came with the model: the user's sample, and example inputs a file carries."""
+
+    sample: Any = None
+    carried: Any = None
+
+
+@dataclass(frozen=True)
+class _Found:
+    batches: tuple[Batch, ...]
+    source: str
+    description: str
+    output: Any = None  # of the first batch, where the model was run already
+
+
+def sample_for(
+    model: nn.Module, given: Given, loss: Objective | None, settings: Settings, code: UserCode
+) -> Sampled:
+    """The sample and loss to audit ``model`` with.
+
+    ``--data`` goes before ``--input``, before what the user's code handed in, before inputs that
+    the model or its file carries, before one made up from what the first layer takes. The model is
+    run once, borrowed. Raises ``BadData`` or ``ModelError`` where a given sample does not fit; a
+    carried or made-up one that does not is dropped and reported.
+    """
+    found = _given(model, given.sample, settings, code)
+    if found is not None:
+        check_values(found.batches)
+        check_first_layer(model, found.batches)
+        output = run_once(model, found.batches[0])
+        return _with_loss(model, dataclasses.replace(found, output=output), loss, settings)
+    tried: list[str] = []
+    for attempt in (_carried, _made_up):
+        found = attempt(model, given.carried, settings, tried)
+        if found is not None:
+            return _with_loss(model, found, loss, settings)
+    return nothing(" ".join(tried))
+
+
+def nothing(why: str, *, next_step: str = _MORE) -> Sampled:
+    """No sample: only what weights alone tell can be measured."""
+    next_step = f"; {next_step}" if next_step else ""
+    reason = why or "no layer says unambiguously what the model takes"
+    row = SampleRow("none", "none", 0, None, "no sample")
+    missing = NotMeasured(
+        "gradients, Jacobian growth, activations and the rehearsal", "the model",
+        f"no sample could be run: {reason}{next_step}",
+    )  # fmt: skip
+    return Sampled((), None, row, (), (missing,))
+
+
+def _given(model: nn.Module, raw: Any, settings: Settings, code: UserCode) -> _Found | None:
+    limit = min(_MOST_BATCHES, settings.budget.gradient_batches + settings.budget.rehearsal_steps)
+    if settings.data is not None:
+        spec, size = settings.data, settings.batch_size
+        if is_code(spec):
+            raw = code.find(spec)
+        else:
+            raw = read_data_file(Path(spec), target=settings.target, trust=settings.trust)
+            size = size or DEFAULT_BATCH_SIZE
+        raw = _in_model_dtype(raw, model) if not is_code(spec) else raw
+        batches = read_batches(raw, model, limit=limit, batch_size=size, label=spec)
+        return _Found(batches, "given", f"{_count(batches)} from {spec}")
+    if settings.input is not None:
+        wanted = parse_input_spec(settings.input)
+        device = next(model.parameters()).device
+        batches = draw_batches(wanted, _made_up_count(wanted), seed=settings.seed, device=device)
+        return _Found(batches, "made up", f"random {settings.input}, as --input asks")
+    if raw is not None:
+        batches = read_batches(
+            raw, model, limit=limit, batch_size=settings.batch_size, label="the sample"
+        )
+        return _Found(batches, "given", f"{_count(batches)} from the subject")
+    return None
+
+
+def _count(batches: tuple[Batch, ...]) -> str:
+    return f"{len(batches)} batch{'' if len(batches) == 1 else 'es'}"
+
+
+def _made_up_count(wanted: Any) -> int:
+    size = sum(item.dtype.itemsize * torch.Size(item.shape).numel() for item in wanted)
+    return max(1, min(_MADE_UP_BATCHES, _MADE_UP_BYTES // size))
+
+
+def _in_model_dtype(raw: Any, model: nn.Module) -> Any:
+    """Floating tensors of a file in the model's dtype, as numpy arrays are converted too."""
+    dtypes = [p.dtype for p in model.parameters() if p.is_floating_point()]
+    if not dtypes:
+        return raw
+
+    def converted(tensor: torch.Tensor) -> torch.Tensor:
+        return tensor.to(dtypes[0]) if tensor.is_floating_point() else tensor
+
+    return map_tensors(raw, converted)
+
+
+def _carried(model: nn.Module, carried: Any, settings: Settings, tried: list[str]) -> _Found | None:
+    name, inputs = "the file's example inputs", carried
+    if inputs is None:
+        for name in ("example_input_array", "dummy_inputs"):
+            inputs = getattr(model, name, None)
+            if inputs is not None:
+                break
+        else:
+            return None
+    device = next(model.parameters()).device
+    batch = _carried_batch(map_tensors(inputs, lambda t: t.to(device)))
+    try:
+        check_values((batch,))
+        output = run_once(model, batch)
+    except GradauditError as error:
+        tried.append(f"{name} could not be used: {error};")
+        return None
+    return _Found((batch,), "carried", f"one batch from {name}", output)
+
+
+def _carried_batch(inputs: Any) -> Batch:
+    if isinstance(inputs, Mapping):
+        return Batch(dict(inputs))
+    if isinstance(inputs, tuple) and len(inputs) == 2 and isinstance(inputs[1], dict):
+        args, keywords = inputs  # torch.export's (args, kwargs)
+        if not keywords:
+            return Batch(tuple(args))
+        return Batch(dict(keywords)) if not args else Batch(tuple(args))
+    return Batch(tuple(inputs) if isinstance(inputs, (tuple, list)) else (inputs,))
+
+
+def _made_up(model: nn.Module, _: Any, settings: Settings, tried: list[str]) -> _Found | None:
+    label, drawn = guesses(model)
+    device = next(model.parameters()).device
+    first_error = ""
+    for guess in drawn:
+        (batch,) = draw_batches((guess,), 1, seed=settings.seed, device=device)
+        try:
+            output = run_once(model, batch)
+        except GradauditError as error:
+            first_error = first_error or f"on a made-up {guess} {error}"
+            continue
+        count = _made_up_count((guess,))
+        batches = draw_batches((guess,), count, seed=settings.seed, device=device)
+        described = f"random {guess}, from what the first layer {label} takes"
+        return _Found(batches, "made up", described, output)
+    if first_error:
+        tried.append(first_error)
+    return None
+
+
+def _with_loss(
+    model: nn.Module, found: _Found, loss: Objective | None, settings: Settings
+) -> Sampled:
+    batches, made = found.batches, None
+    if batches[0].target is None:
+        batches, made = _targets(model, found, loss, settings)
+    output = found.output
+    if made is not None and made.source == "labels":
+        output = run_once(model, batches[0])
+    objective = loss or auto_objective(output, batches[0])
+    value = objective(output, batches[0])
+    if value.is_complex():
+        raise BadData("the loss is complex", expected="a real scalar")
+    row = SampleRow(
+        source=found.source,
+        target=_target_word(objective, made, batches[0]),
+        batches=len(batches),
+        batch_size=_batch_size(batches[0]),
+        description=found.description,
+    )
+    return Sampled(batches, objective, row, _notes(row, objective, made))
+
+
+def _targets(
+    model: nn.Module, found: _Found, loss: Objective | None, settings: Settings
+) -> tuple[tuple[Batch, ...], Plan | None]:
+    first = found.batches[0]
+    own_words = isinstance(loss, CustomObjective) and loss.like is None
+    if own_words and found.source == "given":
+        return found.batches, None  # (output, target) may well be written for no target
+    plan = plan_target(found.output, first, loss, model, real_inputs=found.source == "given")
+    if plan is None:
+        return found.batches, None
+    generator = torch.Generator().manual_seed(settings.seed + 1)
+    shape_of = _ShapeOf(model, first, found.output)
+    return tuple(
+        make_target(plan, shape_of(batch), batch, generator, model) for batch in found.batches
+    ), plan
+
+
+class _ShapeOf:
+    """The output's shape for a batch; the model is run once per distinct shape of inputs."""
+
+    def __init__(self, model: nn.Module, batch: Batch, output: Any) -> None:
+        self._model = model
+        self._known: dict[tuple[Any, ...], torch.Size] = {_shapes(batch): _shape(output)}
+
+    def __call__(self, batch: Batch) -> torch.Size:
+        key = _shapes(batch)
+        if key not in self._known:
+            self._known[key] = _shape(run_once(self._model, batch))
+        return self._known[key]
+
+
+def _shape(output: Any) -> torch.Size:
+    tensor = main_tensor(output)
+    return torch.Size() if tensor is None else tensor.shape
+
+
+def _shapes(batch: Batch) -> tuple[Any, ...]:
+    return tuple((name, tuple(t.shape)) for name, t in batch_tensors(batch))
+
+
+def _target_word(objective: Objective, made: Plan | None, batch: Batch) -> str:
+    if made is not None:
+        return "made up"
+    if isinstance(objective, OwnObjective):
+        return "in the model"
+    return "none" if batch.target is None else "given"
+
+
+def _batch_size(batch: Batch) -> int | None:
+    sizes = [t.shape[0] for _, t in batch_tensors(batch) if t.dim()]
+    return int(sizes[0]) if sizes else None
+
+
+def _notes(row: SampleRow, objective: Objective, made: Plan | None) -> tuple[str, ...]:
+    notes = []
+    if row.source == "made up":
+        notes.append(
+            f"MADE-UP DATA: {row.description}. The verdict covers architecture and weights; "
+            "findings about data and the forecast need --data."
+        )
+    if row.source == "carried":
+        notes.append(f"The sample is {row.description}; --data gives your own.")
+    if made is not None:
+        notes.append(f"MADE-UP TARGET: {made.why}.")
+    notes.append(f"Loss: {objective.kind}. {objective.why}")
+    return tuple(notes)

@@ -1,0 +1,27 @@
+"""Phrases that several error messages share."""
+
+from __future__ import annotations
+
+import difflib
+from pathlib import Path
+
+from gradaudit.errors import UnreadableFile
+
+
+def told(error: BaseException) -> str:
+    """An exception's type and text, cut to one line of bearable length."""
+    text = " ".join(str(error).split())
+    text = text if len(text) <= 300 else text[:300].rstrip() + " ..."
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+def missing(path: Path) -> UnreadableFile:
+    """The error for a file that does not exist, naming the nearest one that does."""
+    folder = path.parent
+    names = [item.name for item in folder.iterdir()] if folder.is_dir() else []
+    near = difflib.get_close_matches(path.name, names, n=1, cutoff=0.6)
+    if near:
+        next_step = f"did you mean {folder / near[0]}?"
+    else:
+        next_step = "check the path" if folder.is_dir() else f"there is no folder {folder}"
+    return UnreadableFile(f"no such file: {path}", next_step=next_step)

@@ -1,0 +1,212 @@
+"""The HTML report as a browser shows it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.sync_api import Browser, Page, expect
+
+from tests import shared_report
+
+pytestmark = pytest.mark.browser
+
+WIDE, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
+NAMES = (*shared_report.every(), "deep")
+Open = Callable[..., Page]
+
+CONTRAST = """
+selector => {
+  const canvas = document.createElement("canvas").getContext("2d", {willReadFrequently: true});
+  const rgba = colour => {
+    canvas.clearRect(0, 0, 1, 1);
+    canvas.fillStyle = colour;
+    canvas.fillRect(0, 0, 1, 1);
+    return [...canvas.getImageData(0, 0, 1, 1).data];
+  };
+  const light = ([r, g, b]) => [r, g, b]
+    .map(v => v / 255).map(v => v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4)
+    .reduce((sum, v, i) => sum + v * [0.2126, 0.7152, 0.0722][i], 0);
+  const behind = node => {
+    for (let n = node; n; n = n.parentElement) {
+      const colour = rgba(getComputedStyle(n).backgroundColor);
+      if (colour[3] === 255) return colour;
+    }
+    return rgba(matchMedia("(prefers-color-scheme: dark)").matches ? "black" : "white");
+  };
+  return [...document.querySelectorAll(selector)].filter(n => n.checkVisibility()).map(node => {
+    const style = getComputedStyle(node);
+    const ink = node instanceof SVGElement ? style.fill : style.color;
+    const [a, b] = [light(rgba(ink)), light(behind(node))].sort((x, y) => y - x);
+    return (a + 0.05) / (b + 0.05);
+  });
+}
+"""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    where = tmp_path_factory.mktemp("pages")
+    for name in NAMES:
+        (where / f"{name}.html").write_text(shared_report.page(name), encoding="utf-8")
+    return where
+
+
+@pytest.fixture
+def show(browser: Browser, folder: Path) -> Iterator[Open]:
+    """Opens a page from a file; in the end nothing was logged and nothing else was asked for."""
+    complaints: list[str] = []
+    contexts = []
+
+    def opened(name: str, *, size: dict[str, int] = WIDE, **options: Any) -> Page:
+        context = browser.new_context(viewport=size, **options)  # type: ignore[arg-type]
+        contexts.append(context)
+        page = context.new_page()
+        address = (folder / f"{name}.html").as_uri()
+        page.on("console", lambda message: complaints.append(message.text))
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        page.on("dialog", lambda dialog: complaints.append(f"dialog {dialog.message}"))
+        page.on(
+            "request",
+            lambda request: (
+                complaints.append(request.url)
+                if not request.url.startswith((address, "data:"))
+                else None
+            ),
+        )
+        page.goto(address)
+        return page
+
+    yield opened
+    for context in contexts:
+        context.close()
+    assert complaints == []
+
+
+def overflow(page: Page) -> int:
+    return int(page.evaluate("document.documentElement.scrollWidth - window.innerWidth"))
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("size", [WIDE, PHONE], ids=["wide", "phone"])
+def test_it_fits_the_screen(show: Open, name: str, size: dict[str, int]) -> None:
+    page = show(name, size=size)
+    assert overflow(page) <= 0
+    page.evaluate("document.querySelectorAll('details').forEach(part => part.open = true)")
+    assert overflow(page) <= 0
+
+
+def test_one_of_the_two_drawings_is_shown(show: Open) -> None:
+    for size, seen, hidden in ((WIDE, "wide", "narrow"), (PHONE, "narrow", "wide")):
+        page = show("exploding", size=size)
+        assert page.locator(f"#growth .chart.{seen} svg").is_visible()
+        assert not page.locator(f"#growth .chart.{hidden} svg").is_visible()
+
+
+def test_text_in_charts_is_large_enough_to_read(show: Open) -> None:
+    for size in (WIDE, PHONE):
+        page = show("recurrent", size=size)
+        heights = page.evaluate(
+            "[...document.querySelectorAll('.chart text')].filter(n => n.checkVisibility())"
+            ".map(n => n.getScreenCTM().a * parseFloat(getComputedStyle(n).fontSize))"
+        )
+        assert heights
+        assert min(heights) >= 9
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("name", ["exploding", "sound", "weights_only", "made_up", "recurrent"])
+def test_contrast(show: Open, name: str, scheme: str) -> None:
+    page = show(name, color_scheme=scheme)
+    page.evaluate("document.querySelectorAll('details').forEach(part => part.open = true)")
+    selector = (
+        ".verdict, h1, h2, h3, .lead, .aside, .forecast, .facts dt, .facts dd, small, td, th, "
+        "summary, .severity, .rule, .tag, code, .copy, figcaption, .chart text, .missing dd, "
+        ".notes, footer, .none, a"
+    )
+    ratios = page.evaluate(CONTRAST, selector)
+    assert len(ratios) > 40
+    assert min(ratios) >= 4.5
+
+
+def test_schemes_differ_in_page_and_chart(show: Open) -> None:
+    seen = set()
+    for scheme in ("light", "dark"):
+        page = show("exploding", color_scheme=scheme)
+        seen.add(page.evaluate("getComputedStyle(document.body).backgroundColor"))
+        seen.add(
+            page.evaluate("getComputedStyle(document.querySelector('.chart .s-series')).stroke")
+        )
+    assert len(seen) == 4
+
+
+def test_it_is_complete_without_javascript(show: Open) -> None:
+    page = show("exploding", java_script_enabled=False)
+    assert page.locator("h1").is_visible()
+    assert page.locator("#remedy-1 code").is_visible()
+    assert not page.locator("#remedy-1 .copy").is_visible()
+    assert page.locator("#growth .chart.wide svg").is_visible()
+    assert page.locator("#growth details").evaluate("part => part.open") is False
+    page.locator("#growth summary").click()
+    assert page.locator("#growth table").is_visible()
+
+
+def test_hostile_names_stay_text(show: Open) -> None:
+    page = show("hostile")
+    assert page.locator("script").count() == 1
+    assert page.locator("img, [onclick], [onerror]").count() == 0
+    assert "<script>alert(1)</script>" in page.locator("h1").inner_text()
+
+
+def test_the_policy_stops_what_gets_in_anyway(browser: Browser, folder: Path) -> None:
+    page = browser.new_page()
+    page.goto((folder / "sound.html").as_uri())
+    ran = page.evaluate(
+        """() => {
+          const script = document.createElement("script");
+          script.textContent = "window.intruder = true";
+          document.body.append(script);
+          document.body.setAttribute("style", "display: none");
+          return [window.intruder === true, getComputedStyle(document.body).display];
+        }"""
+    )
+    page.close()
+    assert ran == [False, "block"]
+
+
+def test_the_keyboard_reaches_every_copy_button(show: Open) -> None:
+    page = show("exploding")
+    wanted = page.locator(".copy:visible").count()
+    assert wanted >= 3
+    reached = set()
+    for _ in range(80):
+        page.keyboard.press("Tab")
+        label = page.evaluate(
+            "(n => n.matches('.copy') && getComputedStyle(n).outlineStyle !== 'none'"
+            " ? n.getAttribute('aria-label') : null)(document.activeElement)"
+        )
+        reached.add(label)
+    assert len(reached - {None}) == wanted
+
+
+def test_copying_gives_the_code(show: Open) -> None:
+    page = show("exploding", permissions=["clipboard-read", "clipboard-write"])
+    button = page.locator("#remedy-1 .copy")
+    button.click()
+    expect(button).to_have_text("Copied")
+    assert page.evaluate("navigator.clipboard.readText()") == shared_report.INIT_CODE
+
+
+def test_print_is_light_and_shows_everything(show: Open) -> None:
+    page = show("exploding", color_scheme="dark")
+    page.emulate_media(media="print", color_scheme="dark")
+    assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
+    assert not page.locator("#remedy-1 .copy").is_visible()
+    page.evaluate("window.dispatchEvent(new Event('beforeprint'))")
+    assert page.locator("#growth table").is_visible()
+    assert overflow(page) <= 0
+    assert page.pdf(format="A4").startswith(b"%PDF")
+    page.evaluate("window.dispatchEvent(new Event('afterprint'))")
+    assert page.locator("details[open]").count() == 0

@@ -1,0 +1,479 @@
+"""Profiles over time against float64 Jacobians taken one step at a time, and closed forms."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import parametrizations
+from torch.nn.utils.rnn import pack_padded_sequence
+
+from gradaudit.probes.through_time import measure_through_time
+from gradaudit.records import NotMeasured, Recipe, RecurrentRow, SampleRow, SubjectRow
+from gradaudit.settings import Settings
+from gradaudit.subject.borrow import borrowed
+from gradaudit.subject.opened import Batch, Opened
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    """Tiny products: threads only wait for each other."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def opened(model: nn.Module, *inputs: object) -> Opened:
+    return Opened(
+        model=model,
+        weights={},
+        batches=(Batch(inputs),),
+        objective=None,
+        recipe=Recipe(),
+        make_optimizer=None,
+        row=SubjectRow("test", "code", "", 0, 0, 0),
+        sample=SampleRow("given", "none", 1, None, "test"),
+    )
+
+
+def measure(
+    model: nn.Module, *inputs: object, seed: int = 0, effort: str = "standard"
+) -> tuple[tuple[RecurrentRow, ...], tuple[NotMeasured, ...]]:
+    settings = Settings(seed=seed, effort=effort)  # type: ignore[arg-type]
+    with borrowed(model):
+        return measure_through_time(opened(model, *inputs), settings)
+
+
+def only_row(model: nn.Module, *inputs: object, **how: object) -> RecurrentRow:
+    rows, missing = measure(model, *inputs, **how)  # type: ignore[arg-type]
+    assert missing == ()
+    assert len(rows) == 1
+    return rows[0]
+
+
+def brute_force(
+    layer: nn.RNNBase, x: Tensor, state: object = None, outputs: int = 0
+) -> list[float]:
+    """``||d last output / d input at t||_F^2`` summed over sequences, by full float64 Jacobians.
+
+    ``x`` is ``[time, batch, features]``, ``layer`` float64 and time first.
+    """
+    outputs = outputs or layer.hidden_size
+    total = torch.zeros(len(x), dtype=torch.float64)
+    for b in range(x.shape[1]):
+        part = None
+        if isinstance(state, tuple):
+            part = tuple(s[:, b : b + 1].contiguous() for s in state)
+        elif isinstance(state, Tensor):
+            part = state[:, b : b + 1].contiguous()
+
+        def last(one: Tensor, part: object = part) -> Tensor:
+            return layer(one[:, None], part)[0][-1, 0, :outputs]
+
+        jacobian = torch.autograd.functional.jacobian(last, x[:, b].contiguous())
+        total += jacobian.square().sum(dim=(0, 2))
+    return total.tolist()
+
+
+LAYERS = {
+    "rnn": lambda **o: nn.RNN(3, 5, **o),
+    "relu rnn, two layers": lambda **o: nn.RNN(3, 5, num_layers=2, nonlinearity="relu", **o),
+    "lstm": lambda **o: nn.LSTM(3, 5, **o),
+    "projected lstm": lambda **o: nn.LSTM(3, 7, proj_size=5, **o),
+    "gru, three layers, no bias": lambda **o: nn.GRU(3, 5, num_layers=3, bias=False, **o),
+    "bidirectional lstm": lambda **o: nn.LSTM(3, 5, num_layers=2, bidirectional=True, **o),
+}
+
+
+# torch says once per process that oneDNN has no projections
+@pytest.mark.filterwarnings("ignore:LSTM with projections is not supported with oneDNN")
+@pytest.mark.parametrize("name", LAYERS)
+@pytest.mark.parametrize("batch_first", [False, True])
+def test_small_layers_are_exact(name: str, batch_first: bool) -> None:
+    """Five outputs are no more than the probes: the unit vectors give the Jacobian itself."""
+    torch.manual_seed(0)
+    layer = LAYERS[name](batch_first=batch_first)
+    x = torch.randn(70, 2, 3)  # 70 steps: more than two spans
+    row = only_row(layer, x.transpose(0, 1) if batch_first else x)
+    truth = LAYERS[name]().double()
+    truth.load_state_dict(layer.state_dict())
+    expected = brute_force(truth, x.double(), outputs=5)
+    measured = [rms**2 * x[0].numel() for _, rms in row.profile]
+    assert measured == pytest.approx(expected, rel=1e-9)
+    assert [t for t, _ in row.profile] == list(range(70))
+    assert row.growth_log10 is not None
+    assert row.growth_log10.value == pytest.approx(math.log10(expected[0] / expected[-1]))
+    assert row.growth_log10.low == row.growth_log10.high == row.growth_log10.value
+    assert row.growth_per_step is not None
+    assert row.growth_per_step.value**69 == pytest.approx(expected[0] / expected[-1])
+
+
+@pytest.mark.parametrize("kind", [nn.RNN, nn.LSTM, nn.GRU])
+def test_initial_state_is_used(kind: type[nn.RNNBase]) -> None:
+    torch.manual_seed(1)
+    layer = kind(2, 4)
+    x, h = torch.randn(6, 2, 2), 3 * torch.randn(1, 2, 4)
+    state = (h, 2 * torch.randn(1, 2, 4)) if kind is nn.LSTM else h
+    row = only_row(layer, x, state)
+    truth = kind(2, 4).double()
+    truth.load_state_dict(layer.state_dict())
+    doubled = tuple(s.double() for s in state) if isinstance(state, tuple) else state.double()
+    measured = [rms**2 * 4 for _, rms in row.profile]
+    assert measured == pytest.approx(brute_force(truth, x.double(), doubled), rel=1e-9)
+    without = [rms**2 * 4 for _, rms in only_row(layer, x).profile]
+    assert measured != pytest.approx(without, rel=1e-3)
+
+
+def test_unbatched_input_and_state() -> None:
+    torch.manual_seed(2)
+    layer = nn.GRU(2, 4)
+    x, h = torch.randn(9, 2), torch.randn(1, 4)
+    row = only_row(layer, x, h)
+    assert row.profile == only_row(layer, x[:, None], h[:, None]).profile
+
+
+def linear_rnn(weight: Tensor) -> nn.RNN:
+    """An RNN that is linear: ReLU on positive states, identity input weights."""
+    n = len(weight)
+    layer = nn.RNN(n, n, nonlinearity="relu", bias=True)
+    with torch.no_grad():
+        layer.weight_hh_l0.copy_(weight)
+        layer.weight_ih_l0.copy_(torch.eye(n))
+        layer.bias_hh_l0.zero_()
+        layer.bias_ih_l0.fill_(0.0)
+    return layer
+
+
+@pytest.mark.parametrize("a", [0.5, 1.0, 1.05])
+def test_scaled_identity_gives_powers(a: float) -> None:
+    layer = linear_rnn(a * torch.eye(8))
+    row = only_row(layer, torch.rand(50, 2, 8))
+    a = float(torch.tensor(a))  # as float32 holds it
+    assert [rms for _, rms in row.profile] == pytest.approx([a ** (49 - t) for t in range(50)])
+    assert row.growth_per_step is not None
+    assert row.growth_per_step.value == pytest.approx(a**2)
+    assert row.spectral_radius == pytest.approx(a)
+    # 0.5^7 is the first power of two below 1%
+    assert row.horizon == (7 if a == 0.5 else None)
+
+
+def test_orthogonal_recurrent_weights_give_a_flat_profile() -> None:
+    """A permutation is orthogonal and keeps states positive, so that ReLU is the identity."""
+    layer = linear_rnn(torch.eye(40)[torch.randperm(40)])
+    row = only_row(layer, torch.rand(60, 1, 40))
+    assert row.growth_log10 is not None
+    assert row.growth_log10.value == pytest.approx(0.0, abs=1e-9)  # J u is u permuted: no noise
+    assert row.horizon is None
+    assert row.spectral_radius == pytest.approx(1.0, rel=1e-5)
+
+
+def test_lstm_over_300_steps_where_float32_gives_zero() -> None:
+    torch.manual_seed(3)
+    layer = nn.LSTM(4, 12)
+    x = torch.randn(300, 1, 4)
+    single = x.clone().requires_grad_()
+    layer(single)[0][-1].sum().backward()
+    assert single.grad is not None
+    assert float(single.grad[0].abs().max()) == 0.0
+    row = only_row(layer, x)
+    truth = nn.LSTM(4, 12).double()
+    truth.load_state_dict(layer.state_dict())
+    expected = brute_force(truth, x.double())
+    assert [rms**2 * 4 for _, rms in row.profile] == pytest.approx(expected, rel=1e-6)
+    assert row.growth_log10 is not None
+    assert row.growth_log10.value < -70
+
+
+def test_beyond_the_range_of_float64() -> None:
+    """0.1 per step over 400 steps: 1e-399 is no float, yet the growth is known."""
+    row = only_row(linear_rnn(0.1 * torch.eye(4)), torch.rand(401, 1, 4))
+    assert row.growth_log10 is not None
+    assert row.growth_log10.value == pytest.approx(800 * math.log10(torch.tensor(0.1).item()))
+    assert row.profile[0] == (0, 0.0)
+    rows, missing = measure(linear_rnn(8.0 * torch.eye(4)), 1e-30 * torch.rand(41, 1, 4))
+    assert missing == ()
+    assert rows[0].growth_log10 is not None
+    assert rows[0].growth_log10.value == pytest.approx(80 * math.log10(8))
+
+
+def test_interval_covers_the_true_growth() -> None:
+    """Over 100 seeds the 95% interval holds this very layer's growth 92 to 99 times."""
+    torch.manual_seed(4)
+    layer = nn.RNN(6, 40)
+    x = torch.randn(12, 4, 6)
+    truth = nn.RNN(6, 40).double()
+    truth.load_state_dict(layer.state_dict())
+    squares = brute_force(truth, x.double())
+    expected = math.log10(squares[0] / squares[-1])
+    held = 0
+    widths = []
+    for seed in range(100):
+        estimate = only_row(layer, x, seed=seed).growth_log10
+        assert estimate is not None
+        assert estimate.low is not None
+        assert estimate.high is not None
+        held += estimate.low <= expected <= estimate.high
+        widths.append(estimate.high - estimate.low)
+    assert 92 <= held <= 99
+    assert sorted(widths)[50] < 0.4
+
+
+class HandWritten(nn.Module):
+    """A cell in a loop, in either style; ``steps`` states kept for the reference."""
+
+    def __init__(self, cell: nn.Module, steps: int = 12) -> None:
+        super().__init__()
+        self.cell, self.steps = cell, steps
+        self.head = nn.Linear(6, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        state = None
+        for t in range(self.steps):
+            state = self.cell(x[:, t], state)
+        return self.head(state[0] if isinstance(state, tuple) else state)
+
+
+class OwnCell(nn.Module):
+    """Elman's cell with a submodule that is called as often as the cell itself."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.both = nn.Linear(9, 6)
+
+    def forward(self, x: Tensor, h: Tensor | None) -> Tensor:
+        h = torch.zeros(len(x), 6) if h is None else h
+        return torch.tanh(self.both(torch.cat([x, h], dim=1)))
+
+
+CELLS = {
+    "RNNCell": lambda: nn.RNNCell(3, 6),
+    "LSTMCell": lambda: nn.LSTMCell(3, 6),
+    "GRUCell": lambda: nn.GRUCell(3, 6),
+    "OwnCell": OwnCell,
+}
+
+
+def state_jacobians(cell: nn.Module, x: Tensor) -> list[float]:
+    """``||d last state / d state after step t||_F^2`` by chaining float64 one-step Jacobians."""
+    joined = isinstance(cell, nn.LSTMCell)
+    width = 12 if joined else 6
+    total = [0.0] * x.shape[1]
+    for sample in x:
+
+        def step(z: Tensor, x_t: Tensor) -> Tensor:
+            state = (z[None, :6], z[None, 6:]) if joined else z[None]
+            new = cell(x_t[None], state)
+            return torch.cat(new, dim=1)[0] if joined else new[0]
+
+        z = torch.zeros(width, dtype=torch.float64)
+        factors = []
+        for x_t in sample:
+            factors.append(torch.autograd.functional.jacobian(lambda a, b=x_t: step(a, b), z))
+            z = step(z, x_t).detach()
+        chained = torch.eye(width, dtype=torch.float64)
+        for t in reversed(range(len(factors))):
+            total[t] += float(chained.square().sum())
+            chained = chained @ factors[t]
+    return total
+
+
+@pytest.mark.parametrize("name", CELLS)
+def test_cells_in_a_loop(name: str) -> None:
+    torch.manual_seed(5)
+    model = HandWritten(CELLS[name]())
+    x = torch.randn(8, 12, 3)
+    row = only_row(model, x, effort="thorough")
+    assert (row.module, row.type, row.steps) == ("cell", name, 12)
+    truth = CELLS[name]().double()
+    truth.load_state_dict(model.cell.state_dict())
+    previous = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)
+    try:
+        squares = state_jacobians(truth, x.double())
+    finally:
+        torch.set_default_dtype(previous)
+    entries = 8 * (12 if name == "LSTMCell" else 6)
+    expected = [math.sqrt(square / entries) for square in squares]
+    assert [rms for _, rms in row.profile] == pytest.approx(expected, rel=0.1)
+    growth = math.log10(squares[0] / squares[-1])
+    assert row.growth_log10 is not None
+    assert row.growth_log10.low is not None
+    assert row.growth_log10.high is not None
+    margin = row.growth_log10.high - row.growth_log10.low
+    assert abs(row.growth_log10.value - growth) < margin
+    assert margin < 0.3
+    assert (row.spectral_radius is not None) == (name == "RNNCell")
+
+
+def test_long_loop_is_measured_in_float64() -> None:
+    """0.3 per step over 100 steps is 1e-52: zero in float32, and it is not."""
+    cell = nn.RNNCell(3, 6, nonlinearity="relu")
+    with torch.no_grad():
+        cell.weight_hh.copy_(0.3 * torch.eye(6))
+        cell.bias_hh.fill_(10.0)  # keeps every unit on
+    row = only_row(HandWritten(cell, 101), torch.rand(2, 101, 3))
+    assert row.growth_log10 is not None
+    assert row.growth_log10.value == pytest.approx(200 * math.log10(0.3), abs=1e-3)
+    assert row.profile[0][1] == pytest.approx(0.3**100, rel=0.3)
+
+
+class Float32Only(nn.Module):
+    """Casts its state itself, so that it cannot be run in float64."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.cell = nn.RNNCell(3, 6)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = torch.zeros(len(x), 6, dtype=torch.float32)
+        for t in range(x.shape[1]):
+            h = self.cell(x[:, t], h)
+        return h
+
+
+def test_a_model_that_insists_on_float32_is_measured_in_float32() -> None:
+    torch.manual_seed(6)
+    row = only_row(Float32Only(), torch.randn(4, 8, 3))
+    assert row.growth_log10 is not None
+    assert -8 < row.growth_log10.value < 0
+
+
+class SharedInParallel(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.shared = nn.Linear(4, 4)
+        self.norm = nn.LayerNorm(4)
+        self.act = nn.ReLU()
+
+    def forward(self, x: Tensor) -> Tensor:
+        parts = [self.shared(x[:, i]) for i in range(6)]
+        y = torch.stack(parts).sum(dim=0)
+        for _ in range(5):
+            y = self.act(self.norm(y))
+        return y
+
+
+def test_sharing_is_not_recurrence() -> None:
+    assert measure(SharedInParallel(), torch.randn(3, 6, 4)) == ((), ())
+
+
+class StepByStep(nn.Module):
+    """Torch's layer called with one step at a time, as a decoder does."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.decoder = nn.GRU(3, 6, batch_first=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        state = None
+        for t in range(x.shape[1]):
+            y, state = self.decoder(x[:, t : t + 1], state)
+        return y
+
+
+def test_layer_called_one_step_at_a_time() -> None:
+    torch.manual_seed(7)
+    row = only_row(StepByStep(), torch.randn(4, 10, 3))
+    assert (row.module, row.steps) == ("decoder", 10)
+    assert row.growth_log10 is not None
+    assert row.growth_log10.value < -1
+
+
+class Wrapped(nn.Module):
+    def __init__(self, layer: nn.RNNBase, how: str) -> None:
+        super().__init__()
+        self.layer, self.how = layer, how
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.how == "packed":
+            lengths = [len(x)] * x.shape[1]
+            return self.layer(pack_padded_sequence(x, lengths))[0].data
+        if self.how == "twice":
+            return self.layer(input=x)[0][-1] + self.layer(x[:3], hx=None)[0][-1]
+        return self.layer(x)[0]
+
+
+class Doubling(nn.GRU):
+    def forward(self, x: Tensor, hx: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        output, state = super().forward(x, hx)
+        return 2 * output, state
+
+
+@pytest.mark.parametrize(
+    ("model", "x", "why"),
+    [
+        (Wrapped(nn.LSTM(2, 3), "packed"), torch.zeros(4, 2, 2), "packed"),
+        (Doubling(2, 3), torch.zeros(4, 2, 2), "forward of its own"),
+        (nn.GRU(2, 3), torch.zeros(1, 2, 2), "one step"),
+        (nn.GRU(2, 3), torch.full((4, 2, 2), torch.inf), "not finite"),
+    ],
+)
+def test_what_cannot_be_measured_says_why(model: nn.Module, x: Tensor, why: str) -> None:
+    rows, missing = measure(model, x)
+    assert rows == ()
+    assert [item.what for item in missing] == ["gradient through time"]
+    assert why in missing[0].why
+
+
+def test_two_calls_measure_the_longer() -> None:
+    rows, missing = measure(Wrapped(nn.GRU(2, 3), "twice"), torch.randn(8, 2, 2))
+    assert [row.steps for row in rows] == [8]
+    assert "called 2 times" in missing[0].why
+
+
+def test_dead_and_cut_off_layers() -> None:
+    dead = linear_rnn(torch.eye(4))
+    with torch.no_grad():
+        dead.bias_ih_l0.fill_(-9.0)
+    rows, missing = measure(dead, torch.rand(6, 2, 4))
+    assert rows == ()
+    assert "zero" in missing[0].why
+    # no recurrent weights at all: the last step sees its own input alone
+    row = only_row(linear_rnn(torch.zeros(4, 4)), torch.rand(6, 2, 4))
+    assert row.growth_log10 is not None
+    assert (row.growth_log10.low, row.growth_log10.high) == (None, -600.0)
+    assert row.horizon == 1
+
+
+def test_parametrized_half_precision_and_dropout_layers() -> None:
+    torch.manual_seed(8)
+    plain = nn.RNN(3, 5, num_layers=2, dropout=0.5)
+    x = torch.randn(9, 2, 3)
+    profile = only_row(plain, x).profile
+    normed = parametrizations.weight_norm(plain, "weight_hh_l0")  # same values, refuses deepcopy
+    again = only_row(normed, x).profile
+    assert [rms for _, rms in again] == pytest.approx([rms for _, rms in profile], rel=1e-5)
+    half = nn.GRU(3, 5).to(torch.bfloat16)
+    assert only_row(half, x.to(torch.bfloat16)).steps == 9
+
+
+def test_the_model_comes_back_and_the_answer_repeats() -> None:
+    torch.manual_seed(9)
+    model = HandWritten(nn.LSTMCell(3, 6))
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    state, dtype = torch.get_rng_state(), torch.get_default_dtype()
+    x = torch.randn(4, 12, 3)
+    state = torch.get_rng_state()
+    first, second = measure(model, x), measure(model, x)
+    assert first == second
+    assert first != measure(model, x, seed=1)
+    assert torch.equal(state, torch.get_rng_state())
+    assert dtype == torch.get_default_dtype()
+    assert all(torch.equal(before[name], t) for name, t in model.state_dict().items())
+    assert all(parameter.grad is None for parameter in model.parameters())
+    assert all(not m._forward_hooks and not m._forward_pre_hooks for m in model.modules())
+
+
+def test_hooks_are_removed_when_forward_raises() -> None:
+    model = nn.LSTM(3, 5)
+    with pytest.raises(RuntimeError, match="must be equal to input_size"):
+        measure_through_time(opened(model, torch.randn(4, 2, 7)), Settings())
+    assert not model._forward_pre_hooks
+
+
+def test_weights_only_and_models_without_recurrence_have_no_rows() -> None:
+    assert measure(nn.Sequential(nn.Linear(3, 3), nn.ReLU()), torch.randn(2, 3)) == ((), ())

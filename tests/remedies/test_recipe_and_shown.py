@@ -1,0 +1,291 @@
+"""Remedies for data, rate and clip, the recipe dict, and what is only shown."""
+
+import io
+import json
+from contextlib import redirect_stdout
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import nn
+
+from gradaudit.records import Estimate, GradientNorm, NonFinite, RateRange, Recipe
+from gradaudit.remedies import all_remedies, prescribe
+from gradaudit.rules import run_rules
+from gradaudit.settings import Settings
+from tests.remedies.pasted import ids, paste, prescription, remedy
+from tests.rules.literal import (
+    DIVERGES,
+    FALLS,
+    FLAT,
+    MADE_UP,
+    chain,
+    data,
+    loss,
+    measurements,
+    parameter,
+    recurrent,
+)
+
+KEYS = {
+    *("optimizer", "lr", "momentum", "betas", "eps", "weight_decay", "clip_norm"),
+    *("warmup_steps", "schedule", "loss_scale", "input", "target"),
+}
+NOTHING = {"shift": None, "scale": None}
+
+
+def test_every_remedy_is_discovered_and_documented() -> None:
+    found = all_remedies()
+    assert {"initialization", "clipping", "learning_rate", "data_scaling"} <= {
+        each.name for each in found
+    }
+    assert [each.order for each in found] == sorted(each.order for each in found)
+    assert all(each.doc.strip() for each in found)
+
+
+def test_nothing_is_prescribed_where_nothing_is_found_or_missing() -> None:
+    sound = measurements(rehearsal=FALLS)
+    assert prescribe((), sound, Settings()) == (None, ())
+
+
+def test_findings_carry_the_ids_of_their_remedies_and_notes_carry_none() -> None:
+    seen = measurements(
+        **chain(10.0), data=(data(std=1e4, normalized_by_model=True),), rehearsal=FLAT
+    )
+    made, findings = prescribe(run_rules(seen, Settings()), seen, Settings())
+    assert made is not None
+    assert {f.code: f.remedies for f in findings} == {"GA101": ("skip-connections",), "GA501": ()}
+    assert made.proof is None
+
+
+# --- data
+
+
+def test_data_is_standardised_by_numbers() -> None:
+    seen = measurements(
+        data=(data(mean=290.0, std=10.0), data("target", mean=5e3, std=100.0)),
+        loss=loss("mse"),
+        rehearsal=FLAT,
+    )
+    assert ids(seen) == ["input-scaling", "target-scaling"]
+    recipe = prescription(seen).recipe
+    assert recipe["input"] == {"shift": 290.0, "scale": 10.0}
+    assert recipe["target"] == {"shift": 5000.0, "scale": 100.0}
+    x = 290 + 10 * torch.randn(10_000, 8)
+    scaled = paste(remedy(seen, "input-scaling").code, x=x)["x"]
+    assert abs(float(scaled.mean())) < 0.02
+    assert float(scaled.std()) == pytest.approx(1.0, abs=0.02)
+    y = 5e3 + 100 * torch.randn(1000, 1)
+    names = paste(remedy(seen, "target-scaling").code, y=y.clone())
+    assert torch.allclose(names["y"] * names["SCALE"] + names["SHIFT"], y, atol=1e-2)
+
+
+def test_features_are_standardised_one_by_one_where_they_are_known() -> None:
+    row = data(std=5e3, feature_means=(0.0, 1e4, 7.0), feature_stds=(1.0, 500.0, 0.0))
+    made = remedy(measurements(data=(row,), rehearsal=FLAT), "input-scaling")
+    assert made.parameters["input"] == {"shift": [0.0, 1e4, 7.0], "scale": [1.0, 500.0, 1.0]}
+    x = torch.tensor([[1.0, 10_500.0, 7.0]])
+    assert paste(made.code, x=x)["x"].tolist() == [[1.0, 1.0, 0.0]]
+
+
+def test_a_second_input_stays_advice() -> None:
+    row = data(std=1e4, tensor="input 'price'")
+    recipe = prescription(measurements(data=(row,), rehearsal=FLAT)).recipe
+    assert recipe["input"] == NOTHING
+
+
+# --- rate
+
+RANGE = RateRange("adam", (1e-4, 1.0), (2.0, 3.0), ceiling=0.1, steepest=0.03)
+HOT = Recipe(optimizer="sgd", lr=1.0)
+
+
+def test_the_rate_that_rescued_the_rehearsal() -> None:
+    seen = measurements(
+        recipe=HOT, rehearsal=replace(DIVERGES, rescued_by_rate=0.0123456), rate_range=RANGE
+    )
+    assert prescription(seen).recipe["lr"] == 0.01235
+    assert prescription(seen).recipe["optimizer"] is None  # SGD was given and stays
+    model = nn.Linear(2, 2)
+    optimizer = torch.optim.SGD(model.parameters(), lr=1.0, momentum=0.9)
+    paste(remedy(seen, "learning-rate").code, optimizer=optimizer)
+    assert optimizer.param_groups[0]["lr"] == 0.01235
+    assert optimizer.param_groups[0]["momentum"] == 0.9
+
+
+@pytest.mark.parametrize(("steepest", "rate"), [(0.03, 0.03), (0.09, 0.05), (None, 0.01)])
+def test_the_rate_of_steepest_fall_stays_below_the_ceiling(
+    steepest: float | None, rate: float
+) -> None:
+    seen = measurements(recipe=HOT, rehearsal=FLAT, rate_range=replace(RANGE, steepest=steepest))
+    assert prescription(seen).recipe["lr"] == pytest.approx(rate)
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("sgd", torch.optim.SGD),
+        ("adam", torch.optim.Adam),
+        ("adamw", torch.optim.AdamW),
+        ("rmsprop", torch.optim.RMSprop),
+    ],
+)
+def test_where_the_recipe_is_silent_the_optimizer_comes_too(
+    name: str, kind: type[torch.optim.Optimizer]
+) -> None:
+    ours = replace(FALLS, optimizer=name, prescribed=True)
+    seen = measurements(recipe=Recipe(), rehearsal=ours, rate_range=RANGE)
+    recipe = prescription(seen).recipe
+    assert (recipe["optimizer"], recipe["lr"]) == (name, 0.03)
+    made = paste(remedy(seen, "learning-rate").code, model=nn.Linear(2, 2))["optimizer"]
+    assert type(made) is kind
+    assert made.param_groups[0]["lr"] == 0.03
+
+
+def test_without_a_range_test_the_rehearsals_own_rate_is_given() -> None:
+    ours = replace(FALLS, rates=(0.1, 0.02), prescribed=True)
+    assert prescription(measurements(recipe=Recipe(), rehearsal=ours)).recipe["lr"] == 0.02
+    assert ids(measurements(recipe=Recipe(), rehearsal=FLAT)) == []
+
+
+def test_made_up_data_gives_no_rate() -> None:
+    assert ids(measurements(recipe=Recipe(), rate_range=RANGE, sample=MADE_UP)) == []
+
+
+def test_a_rate_measured_on_a_faulty_start_says_so() -> None:
+    seen = measurements(
+        recipe=HOT, rehearsal=FLAT, rate_range=RANGE, data=(data(std=1e4),), loss=loss("mse")
+    )
+    assert "learning-rate" not in ids(seen)
+    rescued = replace(seen, rehearsal=replace(DIVERGES, rescued_by_rate=1e-3))
+    assert "measure again" in remedy(rescued, "learning-rate").title
+
+
+# --- clip
+
+
+def norms(batches: int, **changes: object) -> GradientNorm:
+    return replace(GradientNorm(batches, 1.0, 3.0, 6.0, 80.0, "heavy"), **changes)
+
+
+@pytest.mark.parametrize(
+    ("batches", "threshold", "basis", "rate"),
+    [
+        (59, 6.0, "95% quantile of 59 batches", 0.05),
+        (58, 3.0, "90% quantile of 58 batches", 0.10),
+        (29, 3.0, "90% quantile of 29 batches", 0.10),
+        (28, 2.0, "heuristic: 2 x the median of 28 batches", 0.25),
+    ],
+)
+def test_the_threshold_rests_on_as_many_batches_as_there_are(
+    batches: int, threshold: float, basis: str, rate: float
+) -> None:
+    rehearsal = replace(FALLS, gradient_norms=(1.0, 1.0, 1.0, 9.0))
+    made = remedy(measurements(gradient_norm=norms(batches), rehearsal=rehearsal), "clipping")
+    assert made.parameters["clip_norm"] == threshold
+    assert made.parameters["basis"] == basis
+    expected = made.parameters["expected_clip_rate"]
+    assert expected["value"] == rate
+    assert expected["low"] < rate < expected["high"]
+
+
+def test_the_clip_is_pasted_before_the_step() -> None:
+    seen = measurements(gradient_norm=norms(59), rehearsal=FLAT)
+    model = nn.Linear(64, 64)
+    (1e4 * model(torch.ones(1, 64))).sum().backward()
+    paste(remedy(seen, "clipping").code, model=model)
+    total = torch.stack([p.grad.norm() for p in model.parameters()]).norm()
+    assert float(total) == pytest.approx(6.0, rel=1e-3)
+    assert prescription(seen).recipe["clip_norm"] == 6.0
+
+
+def test_the_norms_of_an_explosion_are_no_threshold() -> None:
+    seen = measurements(recurrent=(recurrent(16.0),), gradient_norm=norms(59, median=1e9))
+    made = remedy(seen, "clipping")
+    assert made.parameters["clip_norm"] == 1.0
+    assert "heuristic" in made.parameters["basis"]
+    small = measurements(recurrent=(recurrent(16.0),), gradient_norm=norms(6, median=0.1))
+    assert remedy(small, "clipping").parameters["clip_norm"] == 0.2
+
+
+def test_clipping_is_never_prescribed_for_vanishing_gradients() -> None:
+    for seen in (
+        measurements(
+            recurrent=(recurrent(-40.0),), rehearsal=FLAT, gradient_norm=norms(6, tail="light")
+        ),
+        measurements(**chain(0.1), rehearsal=FLAT, gradient_norm=norms(6, tail="light")),
+    ):
+        assert run_rules(seen, Settings())
+        assert "clipping" not in ids(seen)
+
+
+def test_a_tight_clip_is_loosened_and_a_sound_one_left() -> None:
+    tight = replace(
+        FLAT, clip_rate=Estimate(1.0, 0.84, 1.0, "share"), gradient_norms=(1.0, 1.0, 1.1)
+    )
+    recipe = Recipe(optimizer="sgd", lr=0.1, clip_norm=0.01)
+    light = norms(6, tail="light")
+    seen = measurements(recipe=recipe, rehearsal=tight, gradient_norm=light)
+    assert prescription(seen).recipe["clip_norm"] == 2.0
+    clipped = measurements(recipe=replace(recipe, clip_norm=1.0), recurrent=(recurrent(16.0),))
+    assert "clipping" not in ids(clipped)
+
+
+def test_spikes_call_for_a_clip_also_where_no_recipe_was_given() -> None:
+    assert ids(measurements(recipe=Recipe(), gradient_norm=norms(59))) == ["clipping"]
+    assert ids(measurements(recipe=Recipe(), gradient_norm=norms(59, tail="light"))) == []
+
+
+# --- what is only shown
+
+
+def test_cut_off_parameters_are_frozen_where_it_is_meant() -> None:
+    model = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
+    rows = tuple(
+        parameter(name, connected=name.startswith("1")) for name, _ in model.named_parameters()
+    )
+    made = remedy(measurements(parameters=rows), "reconnection")
+    paste(made.code, model=model)
+    assert [p.requires_grad for p in model.parameters()] == [False, False, True, True]
+
+
+def test_non_finite_weights_are_listed() -> None:
+    model = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
+    with torch.no_grad():
+        model[1].weight[0, 0] = torch.nan
+    bad = NonFinite("weights", "", "1", 0, parameter="1.weight")
+    made = remedy(measurements(nonfinite=(bad,)), "finite-numbers")
+    printed = io.StringIO()
+    with redirect_stdout(printed):
+        paste(made.code, model=model)
+    assert printed.getvalue() == "1.weight\n"
+
+
+def test_an_operation_that_overflows_is_named() -> None:
+    seen = measurements(nonfinite=(NonFinite("forward", "log", "head", 0),))
+    made = remedy(seen, "finite-numbers")
+    assert "`log` in `head`" in made.title
+    try:
+        paste(made.code)
+        assert torch.is_anomaly_enabled()
+    finally:
+        torch.autograd.set_detect_anomaly(False)
+
+
+# --- recipe.json
+
+
+def test_the_recipe_has_every_key_of_the_contract_and_nulls() -> None:
+    seen = measurements(data=(data(std=1e4),), rehearsal=FLAT)
+    recipe = prescription(seen).recipe
+    assert set(recipe) == KEYS
+    assert recipe["target"] == NOTHING
+    assert all(recipe[key] is None for key in KEYS - {"input", "target"})
+    assert json.loads(json.dumps(recipe)) == recipe
+
+
+def test_what_is_only_shown_stays_out_of_the_recipe() -> None:
+    seen = measurements(**chain(10.0), rehearsal=FLAT)
+    made = prescription(seen)
+    assert {each.safety for each in made.remedies} == {"changes architecture: shown, not applied"}
+    assert set(map(str, made.recipe.values())) == {"None", str(NOTHING)}

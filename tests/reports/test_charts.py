@@ -1,0 +1,178 @@
+from __future__ import annotations
+
+import dataclasses
+import re
+import xml.etree.ElementTree as ET
+
+import matplotlib
+import pytest
+
+from gradaudit.records import Estimate, RateRange
+from gradaudit.reports import charts, curves, svg
+from gradaudit.reports.plotting import Span, linear_ticks, log_ticks
+from tests import shared_report
+
+LIMITS = ((1e3, "limit 1000"), (1e-6, "limit 10⁻⁶"))
+
+
+def growth(report_stages: tuple, width: float = 880, worst: int | None = 6) -> str:  # type: ignore[type-arg]
+    return charts.growth(report_stages, worst, LIMITS, width=width, prefix="g")
+
+
+def words(drawing: str) -> list[str]:
+    return [e.text or "" for e in ET.fromstring(drawing).iter("text")]
+
+
+def test_growth_names_the_total_the_limits_and_the_worst_stage() -> None:
+    text = words(growth(shared_report.exploding().measurements.stages))
+    assert {"in all 3639", "limit 1000", "limit 10⁻⁶", "layers.12: 1.55"} <= set(text)
+
+
+def test_accumulated_gain_agrees_between_norms_and_gains() -> None:
+    stages = shared_report.exploding().measurements.stages
+    without = tuple(dataclasses.replace(row, jacobian_norm_log10=None) for row in stages)
+    by_norm, by_gain = charts.accumulated(stages), charts.accumulated(without)
+    assert len(by_norm) == len(by_gain) == len(stages)
+    for one, other in zip(by_norm, by_gain, strict=True):
+        assert one.value == pytest.approx(other.value, abs=1e-9)
+        assert one.low <= one.value <= one.high
+    assert by_norm[1].value == pytest.approx(shared_report.total_growth(stages))
+
+
+def test_a_missing_gain_ends_the_accumulated_line() -> None:
+    stages = list(shared_report.stages(10, 1.0))
+    for i, row in enumerate(stages):
+        stages[i] = dataclasses.replace(row, jacobian_norm_log10=None)
+    stages[4] = dataclasses.replace(stages[4], backward_gain=None)
+    assert [p.x for p in charts.accumulated(stages)] == [5, 6, 7, 8, 9]
+    growth(tuple(stages))
+
+
+def test_gains_of_zero_and_beyond_a_floats_square_are_drawn() -> None:
+    tiny = Estimate(5e-324, 0.0, 1e-300, "gain")
+    stages = tuple(
+        dataclasses.replace(row, backward_gain=Estimate.exact(0.0, "gain") if i == 2 else tiny)
+        for i, row in enumerate(shared_report.stages(30, 1.0))
+    )
+    assert len(charts.gains(stages)) == 29
+    growth(stages)
+    assert charts.gains(stages[2:3]) == []
+    growth(stages[2:3])
+
+
+def test_long_nets_are_drawn_in_bins() -> None:
+    drawing = growth(shared_report.stages(2000, 1.001))
+    assert len(drawing) < 60_000
+    assert "f-band" in drawing
+
+
+def test_drawings_carry_classes_and_no_style_of_their_own(drawings: list[str]) -> None:
+    for drawing in drawings:
+        root = ET.fromstring(drawing)
+        assert root.get("role") == "img"
+        labelled = {e.get("id") for e in root.iter() if e.tag in ("title", "desc")}
+        assert {root.get("aria-labelledby"), root.get("aria-describedby")} == labelled
+        for element in root.iter():
+            assert element.tag not in ("style", "metadata", "script")
+            assert element.get("style") is None
+            for paint in (element.get("fill"), element.get("stroke")):
+                assert paint in (None, "none")
+        ids = [e.get("id") for e in root.iter() if e.get("id")]
+        assert len(ids) == len(set(ids))
+        for target in re.findall(r'(?:url\(|href=")#([^)"]+)', drawing):
+            assert target in ids
+
+
+@pytest.fixture
+def drawings() -> list[str]:
+    m = shared_report.recurrent().measurements
+    e = shared_report.exploding().measurements
+    assert e.rate_range
+    return [
+        growth(e.stages),
+        growth(e.stages, 350),
+        charts.spectral(charts.furthest(e.weights), width=880, prefix="s"),
+        *(curves.profile(row, width=430, prefix="t") for row in m.recurrent),
+        curves.curve([3.0, 2.0], heading="Loss", levels=[(1.0, "a")], width=430, prefix="c"),
+        curves.curve([3.0], heading="Loss", broken="then not finite", width=430, prefix="c"),
+        curves.curve([0.0, 0.0, -1.0], heading="Loss", width=430, prefix="c"),
+        curves.rates(e.rate_range, width=430, prefix="r"),
+    ]
+
+
+def test_ids_of_two_drawings_do_not_clash() -> None:
+    stages = shared_report.exploding().measurements.stages
+    one = charts.growth(stages, 6, LIMITS, width=880, prefix="one")
+    two = charts.growth(stages, 6, LIMITS, width=880, prefix="two")
+    ids = [set(re.findall(r'id="([^"]+)"', drawing)) for drawing in (one, two)]
+    assert ids[0]
+    assert not ids[0] & ids[1]
+
+
+def test_drawing_twice_gives_the_same_text_and_leaves_matplotlib_as_it_was() -> None:
+    before = dict(matplotlib.rcParams)
+    stages = shared_report.exploding().measurements.stages
+    assert growth(stages) == growth(stages)
+    assert dict(matplotlib.rcParams) == before
+
+
+def test_names_stay_names() -> None:
+    m = shared_report.hostile().measurements
+    text = words(charts.spectral(charts.furthest(m.weights), width=880, prefix="s"))
+    assert any("\\frac" in t or "$" in t for t in text)
+    assert any("<script>" in t for t in text)
+    assert any("块" in t for t in text)
+    growth(m.stages)
+
+
+def test_the_weights_furthest_from_random_are_drawn_in_the_models_order() -> None:
+    weights = list(shared_report.weights(60, 1.0))
+    odd = dataclasses.replace(weights[33], spectral_norm=Estimate.exact(900.0, "norm"))
+    weights[33] = odd
+    kept = charts.furthest(weights, 5)
+    assert odd in kept
+    assert [weights.index(row) for row in kept] == sorted(weights.index(row) for row in kept)
+    assert charts.furthest([dataclasses.replace(odd, spectral_norm=None)]) == ()
+
+
+def test_a_profile_says_where_nothing_arrives() -> None:
+    lost, kept = shared_report.recurrent().measurements.recurrent
+    assert "exactly 0 at 6 of 40 steps" in words(curves.profile(lost, width=430, prefix="t"))
+    assert "below 1%, 36 steps back" in words(curves.profile(kept, width=430, prefix="t"))
+    nothing = dataclasses.replace(lost, profile=tuple((t, 0.0) for t in range(40)))
+    assert "exactly 0 at 40 of 40 steps" in words(curves.profile(nothing, width=430, prefix="t"))
+
+
+def test_the_ceiling_is_named() -> None:
+    row = RateRange("sgd", (1e-4, 1e-3, 1e-2), (2.0, 1.5, 90.0), 0.003, None)
+    assert "ceiling 0.003" in words(curves.rates(row, width=430, prefix="r"))
+
+
+@pytest.mark.parametrize("most", [4, 5, 8])
+@pytest.mark.parametrize(
+    "span",
+    [Span(0, 30), Span(-0.3, 0.4), Span(2.1, 2.2), Span(-7, 4), Span(-320, 12), Span(0, 2000)],
+)
+def test_ticks_are_few_and_inside(span: Span, most: int) -> None:
+    for ticks in (log_ticks, linear_ticks):
+        places, labels = ticks(span, most)
+        assert len(places) == len(labels) == len(set(labels))
+        assert len(places) <= most + 1
+        assert all(span.low - 1e-9 <= p <= span.high + 1e-9 for p in places)
+        assert places == sorted(places)
+
+
+def test_whole_ticks_are_whole() -> None:
+    places, _ = linear_ticks(Span(0, 3), 8, whole=True)
+    assert places == [0, 1, 2, 3]
+
+
+def test_only_svg_is_taken() -> None:
+    with pytest.raises(ValueError, match="not an SVG document"):
+        svg.inline("<svg>", prefix="p", title="", description="")
+
+
+def test_a_span_is_never_empty() -> None:
+    span = Span.around([1.0, 1.0], least=2)
+    assert span.low < 0
+    assert span.high > 2

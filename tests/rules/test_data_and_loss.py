@@ -1,0 +1,170 @@
+"""GA001, GA104, GA501, GA502, GA503."""
+
+from dataclasses import replace
+
+import pytest
+
+from gradaudit.records import NonFinite, SampleRow
+from tests.rules.literal import (
+    DIVERGES,
+    FALLS,
+    FLAT,
+    GIVEN,
+    MADE_UP,
+    TRAINED,
+    check,
+    data,
+    estimate,
+    loss,
+    measurements,
+    only,
+    parameter,
+    stage,
+)
+
+LOG = NonFinite("forward", "log", "head", 2)
+
+
+# --- GA001
+
+
+def test_only_the_first_producer_is_named() -> None:
+    passed_on = NonFinite("loss", "mul", "", 0)
+    finding = only("GA001", measurements(nonfinite=(LOG, passed_on), rehearsal=FALLS))
+    assert finding.severity == "fail"
+    assert "`log` in `head`, call 2" in finding.why
+    assert finding.where.module == "head"
+
+
+def test_non_finite_weights_are_named_by_parameter() -> None:
+    bad = NonFinite("weights", "", "body", 0, parameter="body.weight")
+    finding = only("GA001", measurements(nonfinite=(bad,)))
+    assert "`body.weight`" in finding.why
+    assert finding.where.parameter == "body.weight"
+
+
+def test_a_nan_in_the_rehearsal_counts_unless_the_rate_is_to_blame_or_ours() -> None:
+    later = replace(DIVERGES, first_nonfinite=replace(LOG, step=7))
+    assert "At step 7" in only("GA001", measurements(rehearsal=later)).why
+    assert check("GA001", measurements(rehearsal=replace(later, rescued_by_rate=1e-3))) == []
+    assert check("GA001", measurements(rehearsal=replace(later, prescribed=True))) == []
+
+
+# --- GA104
+
+
+@pytest.mark.parametrize(
+    ("cut_off", "severity"), [(0, None), (1, "warn"), (2, "warn"), (3, "fail")]
+)
+def test_disconnected_parameters(cut_off: int, severity: str | None) -> None:
+    rows = tuple(parameter(f"body.{i}.weight", connected=i >= cut_off) for i in range(4))
+    found = check("GA104", measurements(parameters=rows, rehearsal=FALLS))
+    assert [finding.severity for finding in found] == ([severity] if severity else [])
+    if found:
+        assert f"{cut_off} of 4 trainable parameter tensors" in found[0].why
+        assert found[0].measured.value == cut_off / 4
+
+
+def test_frozen_parameters_are_not_disconnected() -> None:
+    rows = (parameter("a", trainable=False, connected=False), parameter("b"))
+    assert check("GA104", measurements(parameters=rows)) == []
+
+
+# --- GA501 and GA502
+
+CODES = [("GA501", "input"), ("GA502", "target")]
+
+
+@pytest.mark.parametrize(("code", "role"), CODES)
+class TestScale:
+    @pytest.mark.parametrize(
+        ("mean", "std", "severity"),
+        [
+            (0, 1, None),
+            (0.5, 0.3, None),  # an image in [0, 1]
+            (9, 3, None),
+            (0, 1e4, "fail"),
+            (290, 10, "fail"),
+            (0, 30, "warn"),
+            (0, 1e-4, "warn"),
+            (5, 0.1, "warn"),  # an offset that hides the variation
+            (1, 0.01, None),  # no more than a bias
+            (5, 0, None),  # a constant
+            (0, 0, None),
+        ],
+    )
+    def test_scale_and_offset(
+        self, code: str, role: str, mean: float, std: float, severity: str | None
+    ) -> None:
+        seen = measurements(data=(data(role, mean, std),), loss=loss("mse"), rehearsal=FLAT)
+        found = check(code, seen)
+        assert [finding.severity for finding in found] == ([severity] if severity else [])
+
+    def test_the_worst_feature_decides(self, code: str, role: str) -> None:
+        worst = {"worst_feature": 3, "worst_feature_mean": 2e3, "worst_feature_std": 100.0}
+        finding = only(code, measurements(data=(data(role, 0.1, 1.0, **worst),)))
+        assert f"Feature 3 of the {role} has mean 2000 and standard deviation 100" in finding.why
+        assert finding.measured.value == pytest.approx(2002.5, abs=0.1)
+
+    def test_a_rehearsal_that_trains_softens(self, code: str, role: str) -> None:
+        seen = measurements(data=(data(role, std=1e4),), rehearsal=FALLS)
+        assert only(code, seen).severity == "warn"
+
+    def test_made_up_data_integers_and_masks_are_not_judged(self, code: str, role: str) -> None:
+        bad = data(role, std=1e4)
+        assert check(code, measurements(data=(bad,), sample=MADE_UP)) == []
+        for row in (replace(bad, dtype="int64"), replace(bad, tensor=f"{role} 'mask'")):
+            assert check(code, measurements(data=(row,))) == []
+
+
+def test_input_that_the_model_normalises_is_a_note() -> None:
+    finding = only("GA501", measurements(data=(data(std=1e4, normalized_by_model=True),)))
+    assert finding.severity == "note"
+    assert "normalises it" in finding.why
+
+
+def test_real_inputs_are_judged_also_where_the_target_is_made_up() -> None:
+    half = SampleRow("given", "made up", 1, 32, "inputs only")
+    rows = (data(std=1e4), data("target", std=1e4))
+    assert only("GA501", measurements(data=rows, sample=half)).severity == "fail"
+    assert check("GA502", measurements(data=rows, sample=half)) == []
+
+
+@pytest.mark.parametrize(
+    ("kind", "severities"),
+    [("mse", ["fail"]), ("custom", ["warn"]), ("bce_with_logits", []), ("cross_entropy", [])],
+)
+def test_targets_are_judged_by_the_loss(kind: str, severities: list[str]) -> None:
+    seen = measurements(data=(data("target", std=1e4),), loss=loss(kind), rehearsal=FLAT)
+    assert [finding.severity for finding in check("GA502", seen)] == severities
+
+
+# --- GA503
+
+
+@pytest.mark.parametrize(
+    ("initial", "severity"), [(2.4, None), (4.0, "warn"), (12.0, "fail"), (257.0, "fail")]
+)
+def test_initial_loss(initial: float, severity: str | None) -> None:
+    head = stage(4, role="head")
+    seen = measurements(loss=loss(initial=initial), stages=(head,), rehearsal=FLAT)
+    found = check("GA503", seen)
+    assert [finding.severity for finding in found] == ([severity] if severity else [])
+    if found:
+        assert found[0].where.module == "layers.4"
+        assert "among 10 classes" in found[0].why
+
+
+def test_initial_loss_judges_the_near_end() -> None:
+    noisy = loss(initial=13.0, chance=2.3)
+    noisy = replace(noisy, initial=estimate(13.0, 2.4, 30.0))
+    assert only("GA503", measurements(loss=noisy)).severity == "note"
+
+
+def test_initial_loss_is_softened_and_silent_where_it_means_nothing() -> None:
+    off = loss(initial=257.0)
+    assert only("GA503", measurements(loss=off, rehearsal=FALLS)).severity == "warn"
+    assert only("GA503", measurements(loss=off, sample=MADE_UP)).severity == "warn"
+    assert check("GA503", measurements(loss=off, sample=MADE_UP, state=TRAINED)) == []
+    assert only("GA503", measurements(loss=off, sample=GIVEN, state=TRAINED)).severity == "fail"
+    assert check("GA503", measurements(loss=replace(off, chance=None))) == []
