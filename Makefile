@@ -35,3 +35,6 @@ bench: setup
 
 clean:
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache gradaudit-report.*
+
+readme: setup
+	$(BIN)/python -m tests.readme

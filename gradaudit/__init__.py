@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from gradaudit.audit import audit
+    from gradaudit.auditing import audit
     from gradaudit.errors import GradauditError
     from gradaudit.records import Recipe, Report
     from gradaudit.settings import Settings
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["GradauditError", "Recipe", "Report", "Settings", "Subject", "__version__", "audit"]
 
 _HOME = {
-    "audit": "gradaudit.audit",
+    "audit": "gradaudit.auditing",
     "GradauditError": "gradaudit.errors",
     "Recipe": "gradaudit.records",
     "Report": "gradaudit.records",

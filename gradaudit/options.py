@@ -174,8 +174,10 @@ def settings_from(ctx: click.Context, options: dict[str, Any]) -> Settings:
 
 
 def _recipe(ctx: click.Context, options: dict[str, Any]) -> Recipe:
-    """The recipe file with single options over it; one named here goes before ``[tool.gradaudit]``."""
+    """The recipe file with single options over it; a stated file goes before configured ones."""
     names = {f.name for f in dataclasses.fields(Recipe)}
+    if _stated(ctx, "optimizer"):  # what was configured for another kind it may not take
+        names -= {name for name in ("momentum", "betas") if not _stated(ctx, name)}
     given = {k: v for k, v in options.items() if k in names and v is not None}
     if not options["recipe_file"]:
         return Recipe(**given)

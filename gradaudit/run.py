@@ -37,7 +37,7 @@ def run_audit(model: str, settings: Settings, options: Mapping[str, Any]) -> int
         redirect_stdout(sys.stderr),
         _progress(quiet=options["quiet"]) as tell,
     ):
-        from gradaudit.audit import audit_file
+        from gradaudit.auditing import audit_file
         from gradaudit.gate import exit_code
         from gradaudit.reports import html, json_report, terminal
 
@@ -123,7 +123,7 @@ def _deadline(seconds: float | None) -> Iterator[None]:
 
 @contextmanager
 def _nobody_exits() -> Iterator[None]:
-    """Turn an exit asked for by the user's code into an error: its code would pass for a verdict."""
+    """Turn an exit the user's code asks for into an error: its code would pass for a verdict."""
     try:
         yield
     except (Exception, KeyboardInterrupt, _TimeUp):

@@ -19,7 +19,7 @@ from gradaudit.linalg.symbol import Grid, symbol_norm
 
 _FORWARD = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
 _ADJOINT = {1: F.conv_transpose1d, 2: F.conv_transpose2d, 3: F.conv_transpose3d}
-_FEW_ENTRIES = 2**15  # input plus output entries of a map that counts as small
+_FEW_ENTRIES = 2**12  # input plus output entries of a map that counts as small
 _COSTLY = 2**22  # multiplications in one product from which an earlier stop is worth having
 
 

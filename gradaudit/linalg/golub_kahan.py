@@ -167,9 +167,16 @@ def _norm(vector: Tensor) -> float:
 
 
 def _orthogonal(vector: Tensor, basis: Tensor) -> Tensor:
-    """``vector`` less its part in the span of ``basis``' rows; twice is enough (Kahan)."""
+    """``vector`` less its part in the span of ``basis``' rows.
+
+    Twice is enough (Kahan), and once where little was taken off (Daniel et al. 1976): rounding is
+    relative to what was there.
+    """
     for _ in range(2):
+        before = _norm(vector)
         vector = vector - basis.T @ (basis @ vector)
+        if _norm(vector) > 0.7 * before:
+            break
     return vector
 
 

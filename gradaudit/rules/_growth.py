@@ -163,7 +163,8 @@ def find_span(stages: tuple[StageRow, ...], *, above: bool) -> Span | None:
             best = (total, list(run))
     if not best[1]:
         return None
-    worst_log, worst = max(best[1], key=lambda pair: pair[0])
+    inner = [pair for pair in best[1] if pair[1].role == "interior"]
+    worst_log, worst = max(inner or best[1], key=lambda pair: pair[0])
     return Span(tuple(stage for _, stage in best[1]), sign * best[0], worst, sign * worst_log)
 
 

@@ -16,7 +16,7 @@ from torch import nn
 from torch.nn.parameter import is_lazy
 
 from gradaudit.errors import ModelError, UsageError
-from gradaudit.records import SubjectRow
+from gradaudit.records import Recipe, SubjectRow
 from gradaudit.settings import Settings
 from gradaudit.subject.code import UserCode, is_code
 from gradaudit.subject.formats import Loaded, open_file
@@ -25,7 +25,7 @@ from gradaudit.subject.named import as_subject
 from gradaudit.subject.objective import given_objective
 from gradaudit.subject.opened import Opened, OptimizerFactory, Subject
 from gradaudit.subject.process_state import save_process_state
-from gradaudit.subject.recipe import from_optimizer, overlay, with_options
+from gradaudit.subject.recipe import checked_recipe, from_optimizer, overlay, with_options
 from gradaudit.subject.sample import Given, Sampled, sample_for
 from gradaudit.subject.weights import load_weights, weights_digest, weights_only
 
@@ -50,6 +50,7 @@ def open_subject(spec: str, settings: Settings) -> Opened:
     weights needs ``settings.build``; without it the result has ``model=None`` and says what cannot
     be measured. Raises a :class:`gradaudit.errors.GradauditError` of one line.
     """
+    settings = replace(settings, recipe=checked_recipe(settings.recipe))
     with _seeded(settings.seed):
         device, code = _device(settings.device), UserCode()
         if is_code(spec):
@@ -83,6 +84,7 @@ def from_python(
     ``sample`` may be ``None``; options in ``settings`` win over ``sample``, ``loss`` and
     ``optimizer``. Raises a :class:`gradaudit.errors.GradauditError` of one line.
     """
+    settings = replace(settings, recipe=checked_recipe(settings.recipe))
     with _seeded(settings.seed):
         subject = replace(as_subject(model, "model"), sample=sample, loss=loss)
         subject = replace(subject, optimizer=optimizer)
@@ -139,6 +141,8 @@ def _opened(named: _Named, spec: str, settings: Settings, code: UserCode) -> Ope
     sampled = sample_for(model, Given(subject.sample, named.carried), loss, settings, code)
     model = _materialized(model, sampled)
     recipe, make = from_optimizer(subject.optimizer, model)
+    if options.optimizer not in (None, recipe.optimizer):
+        recipe = Recipe()  # another kind's numbers say nothing about this one
     return Opened(
         model=model,
         weights={},

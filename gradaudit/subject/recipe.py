@@ -209,23 +209,40 @@ def build_optimizer(how: Recipe | OptimizerFactory, model: nn.Module) -> torch.o
     if not isinstance(how, Recipe):
         every = list(model.parameters())
         return call(how, "the optimizer factory", every)
+    kind, stated = _kind(how)
+    return kind(parameters, **stated)
+
+
+def _kind(recipe: Recipe) -> tuple[type[torch.optim.Optimizer], dict[str, Any]]:
+    """The class a recipe names, and the numbers stated for it."""
     known = {
         name.lower(): cls
         for name, cls in vars(torch.optim).items()
         if isinstance(cls, type) and issubclass(cls, torch.optim.Optimizer)
     }
-    kind = known.get((how.optimizer or "").lower())
+    kind = known.get((recipe.optimizer or "").lower())
     if kind is None or kind is torch.optim.Optimizer:
-        near = difflib.get_close_matches(how.optimizer or "", known, n=1, cutoff=0.5)
+        near = difflib.get_close_matches(recipe.optimizer or "", known, n=1, cutoff=0.5)
         raise UsageError(
-            f"torch has no optimizer {how.optimizer!r}"
-            if how.optimizer
+            f"torch has no optimizer {recipe.optimizer!r}"
+            if recipe.optimizer
             else "no optimizer is named",
             expected="sgd, adam, adamw, rmsprop or another of torch.optim",
             next_step=f"did you mean {near[0]!r}?" if near else "",
         )
-    stated = {n: v for n in _IN_OPTIMIZER if (v := getattr(how, n)) is not None}
+    stated = {n: v for n in _IN_OPTIMIZER if (v := getattr(recipe, n)) is not None}
     for name in stated:
         if name not in inspect.signature(kind).parameters:
-            raise UsageError(f"{how.optimizer} takes no {name}", next_step="leave it out")
-    return kind(parameters, **stated)
+            raise UsageError(f"{recipe.optimizer} takes no {name}", next_step="leave it out")
+    return kind, stated
+
+
+def checked_recipe(recipe: Recipe) -> Recipe:
+    """``recipe`` with its names in small letters.
+
+    Raises ``UsageError`` for an optimizer torch does not have, or a number it does not take.
+    """
+    recipe = recipe_from(dataclasses.asdict(recipe), "the recipe")
+    if recipe.optimizer is not None:
+        _kind(recipe)
+    return recipe

@@ -139,7 +139,7 @@ def trainer(name: str) -> Callable[[], None]:
 def auditor(name: str, effort: str) -> Callable[[], None]:
     """A function that audits a model of its own, on 12 batches."""
     from gradaudit import Settings
-    from gradaudit.audit import audit
+    from gradaudit.auditing import audit
 
     make, data = MODELS[name]
     torch.manual_seed(0)
@@ -264,7 +264,7 @@ torch.set_num_threads(1)
 with_torch = time.process_time()
 import gradaudit
 from gradaudit import Settings
-from gradaudit.audit import audit
+from gradaudit.auditing import audit
 model = torch.nn.Sequential(torch.nn.Linear(4, 4), torch.nn.Tanh(), torch.nn.Linear(4, 2))
 sample = (torch.zeros(8, 4) + torch.arange(4.0), torch.zeros(8, dtype=torch.int64))
 def once():
