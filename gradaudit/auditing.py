@@ -24,6 +24,8 @@ from gradaudit.subject import Opened, from_python, open_subject
 if TYPE_CHECKING:
     from gradaudit.subject import OptimizerFactory
 
+_SMALL = 2_000_000  # parameters, and input values a batch
+
 
 def audit(
     model: torch.nn.Module,
@@ -59,7 +61,9 @@ def audit_file(spec: str, settings: Settings, progress: Progress = lambda _: Non
 
 def examine(opened: Opened, settings: Settings, progress: Progress, started: float) -> Report:
     """Measure, judge, prescribe, and put it all into one record."""
-    measurements, gaps = measure(opened, settings, progress)
+    with _threads(1 if settings.threads is None and _small(opened) else settings.threads):
+        environment = _environment(settings)
+        measurements, gaps = measure(opened, settings, progress)
     progress("judging")
     findings = run_rules(measurements, settings)
     prescription, findings = prescribe(findings, measurements, settings)
@@ -68,7 +72,10 @@ def examine(opened: Opened, settings: Settings, progress: Progress, started: flo
         version=__version__,
         seed=settings.seed,
         settings=settings.to_record(),
-        environment=_environment(settings, time.perf_counter() - started),
+        environment={
+            **environment,
+            "times": {"total_seconds": round(time.perf_counter() - started, 3)},
+        },
         subject=replace(opened.row, stages=len(measurements.stages)),
         recipe=opened.recipe,
         verdict=reached,
@@ -82,7 +89,20 @@ def examine(opened: Opened, settings: Settings, progress: Progress, started: flo
     )
 
 
-def _environment(settings: Settings, seconds: float) -> dict[str, Any]:
+def _small(opened: Opened) -> bool:
+    """Whether operations are so small that sharing them among threads costs more than it saves.
+
+    Decided by size and not by the clock, so that a second run has the same thread count and with it
+    the same numbers.
+    """
+    values = 0
+    if opened.batches:
+        tensors = (value for _, value in opened.batches[0].named_inputs())
+        values = sum(t.numel() for t in tensors if isinstance(t, torch.Tensor))
+    return max(opened.row.parameters, values) < _SMALL
+
+
+def _environment(settings: Settings) -> dict[str, Any]:
     return {
         "gradaudit": __version__,
         "python": platform.python_version(),
@@ -90,7 +110,6 @@ def _environment(settings: Settings, seconds: float) -> dict[str, Any]:
         "platform": platform.platform(),
         "device": settings.device,
         "threads": torch.get_num_threads(),
-        "times": {"total_seconds": round(seconds, 3)},
     }
 
 

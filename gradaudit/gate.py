@@ -23,6 +23,7 @@ FailOn = Literal["fail", "warn", "never"]
 # A plain 30-step rehearsal foresaw 87% (balanced) of a held-back set of 101 recipes; without one,
 # growth alone separated 15 nets, which is not enough to claim more. Neither is calibrated yet.
 _REHEARSED, _REHEARSED_WEAKLY, _MEASURED_ONLY = 0.87, 0.7, 0.6
+_HALFWAY = 0.5  # a stall, as the forecast means it: the loss does not get halfway down
 
 _DIVERGES = ("GA001", "GA101", "GA201", "GA601")
 _STALLS = (
@@ -108,8 +109,18 @@ def forecast(findings: Sequence[Finding], measurements: Measurements) -> Forecas
         faults = _because(failing, (*_DIVERGES, *_STALLS))
         if faults:
             return Forecast("stalls", _MEASURED_ONLY, faults)
+        if _too_slow(rehearsal):
+            return Forecast("stalls", _MEASURED_ONLY)
         return Forecast("trains", _confidence(rehearsal))
-    return Forecast("stalls", _confidence(rehearsal), _because(failing, _STALLS))
+    # A flat start without a fault to explain it may be a slow one.
+    confidence = _confidence(rehearsal) if failing else _MEASURED_ONLY
+    return Forecast("stalls", confidence, _because(failing, _STALLS))
+
+
+def _too_slow(rehearsal: Rehearsal) -> bool:
+    """Whether the recipe's steps, at the measured slope, fall short of halfway to zero loss."""
+    slope = rehearsal.projected_fall
+    return slope is not None and slope < _HALFWAY and rehearsal.beats_constant is not True
 
 
 def _confidence(rehearsal: Rehearsal) -> float:
@@ -176,4 +187,7 @@ def _passed(measurements: Measurements) -> str:
         if made_up(measurements)
         else ""
     )
-    return f"Nothing was found that keeps this model from training{ground}{scope}."
+    claim = "Nothing was found that keeps this model from training"
+    if not made_up(measurements) and rehearsal is not None and rehearsal.outcome == "flat":
+        claim = "No rule is broken, but the rehearsal shows no fall of the loss yet"
+    return f"{claim}{ground}{scope}."

@@ -68,6 +68,7 @@ def measure(
     book = _Notebook(Measurements(opened.sample, opened.recipe, unknown), list(opened.not_measured))
     if opened.model is None:
         progress("spectral norms")
+        book.put(nonfinite=nonfinite_weights(opened.weights))
         _weights(book, opened.weights, Growth.nothing(), settings)
         return book.measurements, tuple(book.gaps)
     # The question is about training: a model saved in eval mode is measured in training mode,
@@ -102,7 +103,7 @@ def _measure_model(
             rows, gaps = measure_forward_gain(opened, growth, settings)
         book.put((*growth.not_measured, *gaps), stages=rows, trunk=growth.trunk)
         with told_in_one_line("measuring the gradient through time"):
-            recurrent, gaps = measure_through_time(opened, settings)
+            recurrent, gaps = measure_through_time(opened, settings, growth.trace)
         book.put(gaps, recurrent=recurrent)
     elif spoilt:
         book.put(nonfinite=spoilt)

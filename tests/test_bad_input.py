@@ -121,6 +121,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (here / "recipe.toml").write_text("learnig-rate = 0.1\n")
     (here / "broken.json").write_text('{"lr": ')
     (here / "subfolder").mkdir()
+    os.mkfifo(here / "pipe")
     (here / "theirs.html").write_text("<!doctype html><title>my thesis on gradaudit</title>")
     (here / "theirs.json").write_text('{"schema": "of mine", "tool": "gradaudit"}')
     return here
@@ -155,12 +156,12 @@ MODELS = {
     "no name": ("net.py:nett", ["net.py has no 'nett'", "did you mean 'net'?"]),
     "no model": ("net.py:number", ["net.py:number is no model", "type int"]),
     "nothing": ("net.py:nothing", ["net.py:nothing() returned no model", "found None"]),
-    "raises": ("net.py:raising", ["ValueError: no such corpus: look elsewhere", "net.py:17"]),
+    "raises": ("net.py:raising", ["ValueError: no such corpus: look elsewhere", "(net.py:20)"]),
     "exits": ("net.py:exiting", ["net.py:exiting raised SystemExit"]),
     "no parameters": ("net.py:no_parameters", ["Sequential has no parameters"]),
     "forward": ("net.py:forward_raises", ["forward raised KeyError", "weights of", "nobody"]),
     "forward exits": ("net.py:forward_exits", ["raised SystemExit(0)"]),
-    "loss": ("net.py:loss_raises", ["bad_loss raised ArithmeticError: division of labour"]),
+    "loss": ("net.py:loss_raises", ["bad_loss", "raised ArithmeticError: division of labour"]),
     "optimizer": ("net.py:not_an_optimizer", ["the optimizer factory returned no optimizer"]),
 }
 
@@ -177,10 +178,13 @@ DATA = {
     "missing": ("wdie.safetensors", ["no such file", "did you mean wide.safetensors?"]),
     "folder": ("subfolder", ["subfolder is no data file", "a directory"]),
     "device": (os.devnull, ["is no data file", "a special file"]),
-    "shape": ("wide.safetensors", ["does not fit the first layer", "4 features", "5"]),
+    "shape": (
+        "wide.safetensors",
+        ["does not fit the first layer", "4 in the last dimension", "[8, 5]"],
+    ),
     "whole numbers": ("whole.safetensors", ["does not fit the first layer", "float32", "int64"]),
     "target": ("target.safetensors", ["the target does not fit", "[8, 2]", "[8, 3]"]),
-    "classes": ("classes.npz", ["the target", "[8]"]),
+    "classes": ("classes.npz", ["the target holds class 7", "0 to 1"]),
     "NaN": ("nan.npz", ["input holds 1 value that are NaN", "NaN first at index [3, 1]"]),
     "empty": ("none.safetensors", ["the sample is empty: input has shape [0, 4]"]),
     "empty file": ("empty.pt", ["empty.pt is empty"]),
@@ -231,7 +235,7 @@ OPTIONS = {
     "recipe missing": (["--recipe", "none.toml"], ["no such file: none.toml"]),
     "output folder": (["-o", "subfolder"], ["cannot write subfolder", "a directory"]),
     "output nowhere": (["-o", "nowhere/r.html"], ["no folder nowhere", "create it first"]),
-    "output device": (["-o", os.devnull, "--force"], [f"cannot write {os.devnull}", "device"]),
+    "output device": (["-o", "pipe", "--force"], ["cannot write pipe", "a device or pipe"]),
     "foreign html": (["-o", "theirs.html"], ["theirs.html exists", "--force"]),
     "foreign json": (["--json", "theirs.json"], ["theirs.json exists", "--force"]),
     "own code": (["-o", "net.py"], ["net.py exists and is not a gradaudit report"]),
@@ -247,8 +251,6 @@ def test_options(case: str, folder: Path) -> None:
     before = {name: (folder / name).stat().st_mtime_ns for name in files_in(folder)}
     refused(run("net.py:sound", "--threads", "1", *options, cwd=folder), *words)
     assert {name: (folder / name).stat().st_mtime_ns for name in files_in(folder)} == before
-    if "device" in case:
-        assert not Path(os.devnull).is_file()
 
 
 @pytest.mark.parametrize("option", [["--optimizer", "adamm"], ["--loss", "mes"]])

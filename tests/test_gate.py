@@ -140,7 +140,7 @@ def test_a_rehearsal_that_diverges_diverges() -> None:
 
 
 def test_a_rehearsal_that_stays_stalls() -> None:
-    assert foreseen(replace(SOUND, rehearsal=FLAT)) == Forecast("stalls", 0.87)
+    assert foreseen(replace(SOUND, rehearsal=FLAT)) == Forecast("stalls", 0.6)
     vanishing = replace(SOUND, **chain(0.1), rehearsal=FLAT)
     assert foreseen(vanishing) == Forecast("stalls", 0.87, ("GA102",))
 

@@ -19,7 +19,8 @@ from gradaudit.linalg.symbol import Grid, symbol_norm
 
 _FORWARD = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
 _ADJOINT = {1: F.conv_transpose1d, 2: F.conv_transpose2d, 3: F.conv_transpose3d}
-_FEW_ENTRIES = 2**12  # input plus output entries of a map that counts as small
+_FEW_ENTRIES = 2**15  # input plus output entries of a map that counts as small ...
+_LITTLE_WORK = 2**17  # ... if one product takes no more multiplications
 _COSTLY = 2**22  # multiplications in one product from which an earlier stop is worth having
 
 
@@ -81,7 +82,7 @@ class Convolution:
         """Whether float64 and more steps cost milliseconds."""
         outputs = self.kernel.shape[0] * math.prod(self.positions)
         entries = self.in_channels * math.prod(self.size) + outputs
-        return entries <= _FEW_ENTRIES and self.work <= _COSTLY
+        return entries <= _FEW_ENTRIES and self.work <= _LITTLE_WORK
 
     def sources(self, dimension: int) -> Tensor:
         """Input index that each (output position, tap) reads along ``dimension``; -1 is padding."""

@@ -5,7 +5,8 @@ chi-square: skewed where few singular values dominate. The interval is Student's
 mean, with the standard error of the delete-one jackknife (Efron and Stein 1981), widened on the
 side where Hall's correction for the skewness of the pseudo-values (Hall 1992, J. R. Stat. Soc. B
 54:221) reaches further. ``tests/benchmarks/intervals.py`` simulates its coverage and width over
-spectra from rank one to rank 500 beside the plain ones: 94.8 to 97.1% with 16 probes or more.
+spectra from rank one to rank 500 beside the plain ones: it holds the truth in 92.3 to 96.4% of
+draws with 8 probes, 94.8 to 97.0% with 16 or 64 (Student's: 85.1 to 95.1% with 8).
 """
 
 from __future__ import annotations

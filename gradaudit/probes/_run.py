@@ -32,7 +32,7 @@ class Run:
     model: nn.Module
     optimizer: torch.optim.Optimizer
     name: str
-    diagnose: bool
+    brief: bool  # only judges a rate: no producer of non-finite numbers is looked for
     losses: list[float] = field(default_factory=list)
     rates: list[float] = field(default_factory=list)
     norms: list[float] = field(default_factory=list)
@@ -63,23 +63,43 @@ class Run:
         step = take_step(self.model, objective, batch, self.optimizer, clip_norm=clip)
         if not step.sound:
             self.broke = True
-            if self.diagnose:
+            if not self.brief:
                 start_again()
                 self._name_producer(objective, batch)
             return
         if random is not None and _differ(random, _random_states(self.model)):
             self._first_random = random
-        self.losses.append(step.loss)
+        self._keep(step.loss, number)
         self.norms.append(step.gradient_norm)
-        self.batches.append(number)
-        self.progress.append(self._done)
-        self.rates.append(float(self.optimizer.param_groups[0]["lr"]))
         self._done += share
         if self.first_order is not None and math.isfinite(self.first_order):
             clipped = max(step.gradient_norm / clip, 1.0) if clip else 1.0
             self.predicted.append(self.first_order * clipped)
         self.first_order = None
         self.broke = self._blown_up()
+
+    def look(self, number: int, batch: Batch) -> None:
+        """The loss where the steps have led, without taking another.
+
+        Of a model that draws random numbers it is the first batch's with those it drew first.
+        """
+        if self._first_random is not None:
+            self.take_first_again()
+            return
+        objective = self.opened.objective
+        assert objective is not None
+        with torch.no_grad():
+            loss = float(take_loss(self.model, objective, batch)[1])
+        self.broke = not math.isfinite(loss)
+        if not self.broke:
+            self._keep(loss, number)
+            self.broke = self._blown_up()
+
+    def _keep(self, loss: float, number: int) -> None:
+        self.losses.append(loss)
+        self.batches.append(number)
+        self.progress.append(self._done)
+        self.rates.append(float(self.optimizer.param_groups[0]["lr"]))
 
     def take_first_again(self) -> None:
         """The first batch's loss once more, with the random numbers it had the first time.

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,12 +39,13 @@ from gradaudit.subject.opened import Batch, Objective
 _FINITE, _INFINITE, _NAN = 0, 1, 2
 
 
-def nonfinite_weights(model: nn.Module) -> tuple[NonFinite, ...]:
-    """One row per parameter that holds NaN or infinity before anything has run."""
+def nonfinite_weights(source: nn.Module | Mapping[str, torch.Tensor]) -> tuple[NonFinite, ...]:
+    """One row per parameter, or weight of a file, that holds NaN or infinity at the start."""
+    named = source.items() if isinstance(source, Mapping) else source.named_parameters()
     return tuple(
         NonFinite("weights", "", name.rpartition(".")[0], 0, parameter=name)
-        for name, parameter in model.named_parameters()
-        if not all_finite([parameter])
+        for name, weight in named
+        if not all_finite([weight])
     )
 
 

@@ -85,25 +85,33 @@ def _hindrance(opened: Opened, steps: int) -> str:
 
 
 def _attempt(
-    opened: Opened, choice: Choice, steps: int, *, fraction: float = 1.0, diagnose: bool = True
+    opened: Opened, choice: Choice, steps: int, *, fraction: float = 1.0, brief: bool = False
 ) -> Run:
-    """Up to ``steps`` steps at ``fraction`` of the rate; the weights are put back afterwards."""
+    """Up to ``steps`` steps at ``fraction`` of the rate; the weights are put back afterwards.
+
+    A ``brief`` attempt takes no more than the losses it is judged by: instead of the last step a
+    forward pass, and no first loss again on the way.
+    """
     model = opened.model
     assert model is not None
     used = opened.batches[: max(1, steps // VISITS)]
     warmup = shortened_warmup(opened.recipe.warmup, steps)
-    retakes = {math.ceil(steps * part / 3) for part in (1, 2, 3)}
+    retakes = set() if brief else {math.ceil(steps * part / 3) for part in (1, 2, 3)}
     stride = max(2, math.ceil(steps / MEASURED))
     with borrowed(model):
         optimizer = choice.build(model)
-        run = Run(opened, model, optimizer, optimizer_name(choice, optimizer), diagnose)
+        run = Run(opened, model, optimizer, optimizer_name(choice, optimizer), brief)
         full = [group["lr"] * fraction for group in optimizer.param_groups]
         for t in range(steps):
+            number = t % len(used)
+            if brief and t == steps - 1:
+                run.look(number, used[number])
+                break
             share = min(1.0, (t + 1) / warmup) if warmup else 1.0
             for group, rate in zip(optimizer.param_groups, full, strict=True):
                 group["lr"] = rate * share
             with updates_watched(run, share) if t % stride == 0 else nullcontext():
-                run.step(t % len(used), used[t % len(used)], share)
+                run.step(number, used[number], share)
             if run.broke:
                 break
             if t + 1 in retakes:
@@ -116,11 +124,12 @@ def shortened_warmup(warmup: int | None, steps: int) -> int:
     return min(warmup or 0, max(1, steps // 2))
 
 
-def _outcome(run: Run, steps: int, floor: float, *, every_step: bool = False) -> str:
+def _outcome(run: Run, steps: int, floor: float) -> str:
     if run.broke or run.curve.blows_up:
         return "diverges"
     share = _projected_fall(run, steps)
-    lower = run.falls or (every_step and all(b < a for a, b in pairwise(run.losses)))
+    every_step = run.brief and all(b < a for a, b in pairwise([*run.losses, *run.again]))
+    lower = run.falls or every_step
     return "falls" if lower and (share is None or share >= floor) else "flat"
 
 
@@ -153,9 +162,9 @@ def _rescue(opened: Opened, choice: Choice, run: Run, steps: int, floor: float) 
             why = "the steps for it were used up"
             run.missing.append(NotMeasured("a rate that trains", f"{fraction:g} of the rate", why))
             return None
-        attempt = _attempt(opened, choice, min(each, left), fraction=fraction, diagnose=False)
-        left -= len(attempt.losses)
-        if _outcome(attempt, opened.recipe.steps, floor, every_step=True) == "falls":
+        attempt = _attempt(opened, choice, min(each, left), fraction=fraction, brief=True)
+        left -= len(attempt.losses) + len(attempt.again)
+        if _outcome(attempt, opened.recipe.steps, floor) == "falls":
             return max(attempt.rates)
     return None
 

@@ -80,9 +80,12 @@ def activations(model: nn.Module, trace: Trace) -> dict[str, str]:
 
 def _nearest(node: Any, by_node: dict[Any, Op]) -> set[Any]:
     """The recorded tensors ``node`` was computed from directly."""
-    found, queue = set(), parents(node)
+    found, seen, queue = set(), set(), parents(node)
     while queue:
         parent = queue.pop()
+        if parent in seen:
+            continue
+        seen.add(parent)
         if parent in by_node:
             found.add(parent)
         else:

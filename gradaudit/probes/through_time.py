@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import math
 import sys
+from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -19,6 +20,7 @@ from torch.nn.utils.rnn import PackedSequence
 
 from gradaudit.linalg.intervals import log_mean, log_ratio_interval
 from gradaudit.probes.time_loops import loop_reaches, may_loop
+from gradaudit.probes.time_loss import loss_reach
 from gradaudit.probes.time_sequences import (
     PLAIN_FORWARDS,
     Reach,
@@ -26,6 +28,7 @@ from gradaudit.probes.time_sequences import (
     sequence_reach,
     spectral_radius,
 )
+from gradaudit.probes.trace import Trace
 from gradaudit.records import Estimate, NotMeasured, RecurrentRow
 from gradaudit.settings import Settings
 from gradaudit.subject.opened import Opened
@@ -46,7 +49,7 @@ class _Call:
 
 
 def measure_through_time(
-    opened: Opened, settings: Settings
+    opened: Opened, settings: Settings, trace: Trace | None = None
 ) -> tuple[tuple[RecurrentRow, ...], tuple[NotMeasured, ...]]:
     """A row for each recurrent module used on the first batch, and what could not be measured.
 
@@ -54,6 +57,8 @@ def measure_through_time(
     the Jacobian with respect to the input (of a cell: the state) at t; ``growth_log10`` has a 95%
     interval over the cotangents. Cost: a forward pass, then per layer ``probes`` passes over four
     sequences in float64; per hand-written loop one more forward and ``probes`` backward passes.
+    Nothing where ``trace``, another probe's pass of the same batch, shows no call that could be
+    recurrent.
 
     To be called inside ``borrowed(model)``: the model is run. What its forward raises passes
     through.
@@ -63,6 +68,8 @@ def measure_through_time(
     if isinstance(opened.model, torch.jit.ScriptModule):
         why = "a TorchScript module does not show its calls"
         return (), (NotMeasured(WHAT, "the model", why),)
+    if trace is not None and not _recurs(opened.model, trace):
+        return (), ()
     generator = torch.Generator().manual_seed(settings.seed)
     layers, looping = _watch(opened)
     answers = [
@@ -76,8 +83,20 @@ def measure_through_time(
         answers += [
             _row(opened.model.get_submodule(name), name, reach) for name, reach in reaches.items()
         ]
-    rows = tuple(row for row, _ in answers if row is not None)
+    reached = loss_reach(opened, layers)
+    rows = tuple(
+        replace(row, loss_growth_log10=reached.get(row.module))
+        for row, _ in answers
+        if row is not None
+    )
     return rows, tuple(item for _, missing in answers for item in missing)
+
+
+def _recurs(model: nn.Module, trace: Trace) -> bool:
+    """Whether a recurrent layer, or a module often enough for a loop, was called."""
+    called = {name: model.get_submodule(name) for name in {c.module for c in trace.calls}}
+    counts = Counter(call.module for call in trace.calls)
+    return any(isinstance(m, nn.RNNBase) or may_loop(m, counts[n]) for n, m in called.items())
 
 
 def _watch(opened: Opened) -> tuple[dict[str, list[_Call]], list[str]]:

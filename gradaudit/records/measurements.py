@@ -110,6 +110,7 @@ class RecurrentRow:
     growth_per_step: Estimate | None  # the same per step, as a gain (squared)
     horizon: int | None  # lag at which the profile falls below 1% of its value at the last step
     spectral_radius: float | None = None
+    loss_growth_log10: float | None = None  # the same of the real loss: what reads early steps
     lyapunov: tuple[Estimate, ...] = ()
 
 

@@ -49,7 +49,7 @@ def _verdict(report: Report, symbols: dict[str, str]) -> list[Text]:
             forecast += f" (because of {', '.join(map(one_line, report.forecast.because))})"
     lines = [head, Text(f"  Forecast: {forecast}")]
     sample = report.measurements.sample
-    if "made up" in (sample.source, sample.target):
+    if "made up" in (sample.source, sample.target) or sample.source == "none":
         lines += [
             Text(f"  {symbols['warn']} {shorten(note, _NOTE_LETTERS)}", "yellow")
             for note in report.notes[:2]

@@ -69,15 +69,26 @@ def excused(measurements: Measurements) -> bool:
     return (contradicted(measurements) and not made_up(measurements)) or learned(measurements)
 
 
+def read_directly(row: RecurrentRow, settings: Settings) -> bool:
+    """Whether the loss's own gradient reaches the first step although the recurrence forgets it."""
+    limit = math.log10(settings.limit("time_growth_min").value)
+    return row.loss_growth_log10 is not None and row.loss_growth_log10 > limit
+
+
 def time_severity(
-    found: Standing, measurements: Measurements, settings: Settings, *, above: bool
+    row: RecurrentRow,
+    found: Standing,
+    measurements: Measurements,
+    settings: Settings,
+    *,
+    above: bool,
 ) -> Severity:
     """How much it weighs.
 
-    Forgetting harms only a task that needs the memory, so it fails only where a rehearsal on real
-    data does not learn; exploding harms any.
+    Forgetting harms only a task that needs the memory, so it fails only where the loss reads the
+    last step alone and a rehearsal on real data does not learn; exploding harms any.
     """
-    if found != "past":
+    if found != "past" or (not above and read_directly(row, settings)):
         return "note"
     if excused(measurements):
         return "warn" if above else "note"

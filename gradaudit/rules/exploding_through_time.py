@@ -46,7 +46,7 @@ ORDER = 60
 def check(measurements: Measurements, settings: Settings) -> Iterable[Finding]:
     """One finding per recurrent module."""
     for row, measured, limit, found in judged_rows(measurements, settings, above=True):
-        severity = time_severity(found, measurements, settings, above=True)
+        severity = time_severity(row, found, measurements, settings, above=True)
         why = (
             f"Through `{row.module}` the gradient grows {number(per_step(row, measured))}x per "
             f"step back in time; over {row.steps} steps that is {power(measured.value / 2)}."

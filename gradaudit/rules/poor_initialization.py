@@ -73,11 +73,13 @@ def _variance(measurements: Measurements, settings: Settings, *, above: bool) ->
 
 
 def _recurrent(measurements: Measurements, settings: Settings, *, above: bool) -> Iterator[Finding]:
-    modules = tuple(row.module for row in past_in_time(measurements, settings, above=above))
+    rows = past_in_time(measurements, settings, above=above)
+    judged = [time_severity(row, "past", measurements, settings, above=above) for row in rows]
+    modules = tuple(row.module for row in rows)
     tolerance = settings.limit("initialization_off").value
     found = recurrent_offenders(measurements, modules, tolerance, above=above)
     if found:
-        severity = time_severity("past", measurements, settings, above=above)
+        severity = min(judged, key=("fail", "warn", "note").index)
         yield _finding(found, severity, settings, above=above)
 
 

@@ -43,6 +43,7 @@ from gradaudit.rules._through_time import (
     judged_rows,
     no_usable_rehearsal,
     per_step,
+    read_directly,
     time_severity,
 )
 from gradaudit.settings import Settings
@@ -61,8 +62,8 @@ def check(measurements: Measurements, settings: Settings) -> Iterable[Finding]:
             f"per step back in time; over {row.steps} steps that is "
             f"{bound}{power(measured.value / 2)}. {_horizon(row)}"
         )
-        severity = time_severity(found, measurements, settings, above=False)
-        why = f"{why} {_closing(found, measurements, settings)}"
+        severity = time_severity(row, found, measurements, settings, above=False)
+        why = f"{why} {_closing(row, found, measurements, settings)}"
         yield Finding(CODE, NAME, severity, Where(module=row.module), measured, limit, why)
 
 
@@ -72,9 +73,13 @@ def _horizon(row: RecurrentRow) -> str:
     return f"Nothing more than {row.horizon} steps back can be learned from."
 
 
-def _closing(found: Standing, measurements: Measurements, settings: Settings) -> str:
+def _closing(
+    row: RecurrentRow, found: Standing, measurements: Measurements, settings: Settings
+) -> str:
     if found == "straddles":
         return "The interval reaches both sides of the limit."
+    if read_directly(row, settings):
+        return "The loss reads the early steps directly; only links between far steps are lost."
     if excused(measurements):
         return "Training works all the same: the task does not need that memory."
     if no_usable_rehearsal(measurements, settings):

@@ -6,6 +6,7 @@ import random
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from torch.nn.parameter import is_lazy
 
 from gradaudit.subject.process_state import save_process_state
 
+_CONSTANTS = frozenset({type(None), bool, int, float, complex, str, bytes})
 _TENSOR_HOOKS = ("_backward_hooks", "_post_accumulate_grad_hooks")
 
 
@@ -58,7 +60,7 @@ class _Snapshot:
         todo = [root]
         while todo:
             item = todo.pop()
-            if id(item) in self._seen:
+            if type(item) in _CONSTANTS or id(item) in self._seen:
                 continue
             with torch._C.DisableTorchFunctionSubclass():
                 saved = _save(item)
@@ -125,6 +127,8 @@ def _save_container(item: Any) -> _Saved:
     if isinstance(item, dict):
         # OrderedDict keeps its order beside the dict: its own methods must be used
         kind = OrderedDict if isinstance(item, OrderedDict) else dict
+        if not item:  # as most of a module's dicts of hooks are
+            return partial(kind.clear, item), []
         pairs = list(kind.items(item))
 
         def restore_dict() -> None:

@@ -50,7 +50,7 @@ def _flags() -> list[Restore]:
     restores: list[Restore] = [
         lambda: torch.set_default_dtype(dtype),
         lambda: torch._C._set_grad_enabled(grad),
-        lambda: torch.use_deterministic_algorithms(deterministic, warn_only=warn_only),
+        lambda: _set_deterministic(deterministic, warn_only),
         lambda: torch.set_autocast_enabled("cpu", autocast),
     ]
     for name in ("cudnn_enabled", "cudnn_benchmark", "cudnn_deterministic", "mkldnn_enabled"):
@@ -60,6 +60,13 @@ def _flags() -> list[Restore]:
     precision = torch.get_float32_matmul_precision()
     restores.append(lambda: _set_matmul_precision(precision))
     return restores
+
+
+def _set_deterministic(mode: bool, warn_only: bool) -> None:
+    """Only where it has changed: torch imports its compiler to set it, which takes two seconds."""
+    now = torch.are_deterministic_algorithms_enabled()
+    if (now, torch.is_deterministic_algorithms_warn_only_enabled()) != (mode, warn_only):
+        torch.use_deterministic_algorithms(mode, warn_only=warn_only)
 
 
 def _set_matmul_precision(precision: str) -> None:

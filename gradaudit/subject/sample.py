@@ -90,7 +90,9 @@ def nothing(why: str, *, next_step: str = _MORE) -> Sampled:
         "gradients, Jacobian growth, activations and the rehearsal", "the model",
         f"no sample could be run: {reason}{next_step}",
     )  # fmt: skip
-    return Sampled((), None, row, (), (missing,))
+    return Sampled(
+        (), None, row, (f"NO SAMPLE: only the weights are judged{next_step}.",), (missing,)
+    )
 
 
 def _given(model: nn.Module, raw: Any, settings: Settings, code: UserCode) -> _Found | None:
