@@ -25,7 +25,7 @@ FailOn = Literal["fail", "warn", "never"]
 _REHEARSED, _REHEARSED_WEAKLY, _MEASURED_ONLY = 0.87, 0.7, 0.6
 _HALFWAY = 0.5  # a stall, as the forecast means it: the loss does not get halfway down
 
-_DIVERGES = ("GA001", "GA101", "GA201", "GA601")
+_DIVERGES = ("GA001", "GA101", "GA201", "GA601", "GA603")
 _STALLS = (
     *("GA102", "GA104", "GA202", "GA302", "GA401", "GA402"),
     *("GA501", "GA502", "GA602", "GA612"),

@@ -28,6 +28,18 @@ from gradaudit.subject import Opened, borrowed
 Progress = Callable[[str], None]  # called with what is being measured now
 
 
+_LATER = tuple(
+    NotMeasured(what, "the model", "this version has no probe for it")
+    for what in (
+        "sharpness",
+        "gradient noise scale",
+        "half-precision range",
+        "singular values of stages",
+        "Lyapunov exponents",
+    )
+)
+
+
 @dataclass
 class _Notebook:
     """Measurements as they come in, and what did not."""
@@ -76,15 +88,31 @@ def measure(
     training = None if any(m.training for m in opened.model.modules()) else True
     with borrowed(opened.model, training=training) as model:
         _measure_model(book, model, opened, settings, progress)
-    return book.measurements, tuple(book.gaps)
+    return book.measurements, (*book.gaps, *_LATER)
 
 
 def _measure_model(
     book: _Notebook, model: nn.Module, opened: Opened, settings: Settings, progress: Progress
 ) -> None:
+    _measure_start(book, model, opened, settings, progress)
+    if not opened.batches:
+        return
+    if opened.sample.source == "made up":
+        why = "the sample is made up: give yours with --data"
+        whats = ("scale of inputs and targets", "learning-rate range", "rehearsal and forecast")
+        book.put(tuple(NotMeasured(what, "the model", why) for what in whats))
+        return
+    with told_in_one_line("reading the sample"):
+        book.put(data=measure_data(opened, settings))
+    _train(book, opened, settings, progress)
+
+
+def _measure_start(
+    book: _Notebook, model: nn.Module, opened: Opened, settings: Settings, progress: Progress
+) -> None:
+    """What the weights as they are show. The trace, which holds the activations, ends with it."""
     growth = Growth.nothing()
     spoilt = nonfinite_weights(model)
-    made_up = opened.sample.source == "made up"
     if opened.batches:
         progress("gradients of the loss")
         with told_in_one_line("computing the loss and its gradients"):
@@ -109,16 +137,6 @@ def _measure_model(
         book.put(nonfinite=spoilt)
     progress("spectral norms")
     _weights(book, model, growth, settings)
-    if not opened.batches:
-        return
-    if made_up:
-        why = "the sample is made up: give yours with --data"
-        whats = ("scale of inputs and targets", "learning-rate range", "rehearsal and forecast")
-        book.put(tuple(NotMeasured(what, "the model", why) for what in whats))
-        return
-    with told_in_one_line("reading the sample"):
-        book.put(data=measure_data(opened, settings))
-    _train(book, opened, settings, progress)
 
 
 def _weights(book: _Notebook, source: Any, growth: Growth, settings: Settings) -> None:

@@ -93,6 +93,8 @@ def _write_part(path: Path, text: str, parts: dict[Path, Path]) -> None:
 
 def write_stdout(text: str) -> None:
     """Write ``text`` to standard output; raises ``UsageError`` where it does not take it all."""
+    if sys.stdout is None:
+        raise UsageError("cannot write to standard output", found="it is closed")
     try:
         sys.stdout.write(text)
         sys.stdout.flush()

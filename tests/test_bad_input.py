@@ -83,6 +83,15 @@ def tokens():
     return nn.Sequential(nn.Embedding(10, 4), nn.Flatten(), nn.Linear(12, 2))
 
 
+def meta():
+    return gradaudit.Subject(nn.Linear(4, 2, device="meta"), (X, Y))
+
+
+def complex_numbers():
+    whole = nn.Linear(4, 2, dtype=torch.complex64)
+    return gradaudit.Subject(whole, (X.to(torch.complex64), Y.to(torch.complex64)))
+
+
 def not_an_optimizer():
     return gradaudit.Subject(net(), (X, Y), "mse", lambda p: "adam")
 
@@ -162,6 +171,8 @@ MODELS = {
     "forward": ("net.py:forward_raises", ["forward raised KeyError", "weights of", "nobody"]),
     "forward exits": ("net.py:forward_exits", ["raised SystemExit(0)"]),
     "loss": ("net.py:loss_raises", ["bad_loss", "raised ArithmeticError: division of labour"]),
+    "meta": ("net.py:meta", ["on the meta device"]),
+    "complex": ("net.py:complex_numbers", ["the loss mse raised"]),
     "optimizer": ("net.py:not_an_optimizer", ["the optimizer factory returned no optimizer"]),
 }
 

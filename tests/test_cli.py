@@ -154,6 +154,15 @@ def test_weights_that_are_not_finite(tmp_path: Path) -> None:
     assert report["findings"][0]["where"]["parameter"] == "0.weight"
 
 
+@pytest.mark.parametrize(
+    "dtype", [torch.float8_e4m3fn, torch.bfloat16, torch.complex64, torch.int64]
+)
+def test_weights_of_any_type(dtype: torch.dtype, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    torch.save({"a.weight": (3 * torch.randn(8, 8)).to(dtype)}, tmp_path / "state.pt")
+    audited("state.pt", cwd=tmp_path, expect=3)
+
+
 def test_weights_with_the_code_that_builds_them(tmp_path: Path, folder: Path) -> None:
     torch.save(state(), tmp_path / "state.pt")
     (tmp_path / "net.py").write_text(NET)

@@ -132,7 +132,7 @@ def test_a_rehearsal_that_falls_trains() -> None:
 
 
 def test_a_rehearsal_that_diverges_diverges() -> None:
-    assert foreseen(replace(SOUND, rehearsal=DIVERGES)) == Forecast("diverges", 0.87)
+    assert foreseen(replace(SOUND, rehearsal=DIVERGES)) == Forecast("diverges", 0.87, ("GA603",))
     hot = replace(SOUND, rehearsal=replace(DIVERGES, rescued_by_rate=1e-3), recipe=Recipe(lr=1.0))
     assert foreseen(hot) == Forecast("diverges", 0.87, ("GA601",))
     nan = replace(DIVERGES, first_nonfinite=NonFinite("forward", "exp", "a", 0, step=2))
@@ -168,8 +168,7 @@ def headline(seen: Measurements, missing: tuple[NotMeasured, ...] = ()) -> str:
 def test_growth_is_told_with_the_weights_that_cause_it() -> None:
     assert headline(EXPLODING) == (
         "Gradient norms grow 3.16x per stage on their way back from `layers.20` to `layers.1`; "
-        "over 20 stages that is 10^10 (squared, as a gain: 10^20), most of all in `layers.1`: the "
-        "start weights "
+        "over 20 stages that is 10^10, most of all in `layers.1`: the start weights "
         "`layers.0.weight` (and 19 more like it) have variance x fan_in 64 where Tanh needs 1."
     )
 

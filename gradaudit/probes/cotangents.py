@@ -82,8 +82,8 @@ def run_forward(model: nn.Module, opened: Opened) -> Forward:
             tables.append(tensor)
 
     with torch.enable_grad():
-        batch = map_inputs(opened.batches[0], lift)
-        trace = record(model, lambda: batch.run(model), watch=keep_embeddings)
+        batch = map_inputs(opened.batches[0].fresh(), lift)
+        trace = record(model, lambda: batch.call(model), watch=keep_embeddings)
         outputs = outputs_of(opened, trace.output, batch)
     sources = leaves or list({id(t.grad_fn): t for t in tables}.values())
     return Forward(trace, leaves, sources, outputs, embedded=not leaves)

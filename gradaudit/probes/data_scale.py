@@ -74,14 +74,14 @@ def _walk(name: str, role: str, value: Any) -> Iterator[Named]:
 
 def _first_takers(opened: Opened) -> dict[str, nn.Module]:
     """The first leaf module that is given each floating input, or a view of it."""
-    batch = opened.batches[0]
+    batch = opened.batches[0].fresh()
     watch = _Watch({_storage(t): name for name, _, t in _named(batch.named_inputs(), None)})
     if opened.model is None or not watch.names:
         return {}
     handles = list(_hook(opened.model, watch.take, watch.hand_on))
     try:
         with torch.no_grad(), suppress(_AllTaken):
-            batch.run(opened.model)
+            batch.call(opened.model)
     finally:
         for handle in handles:
             handle.remove()

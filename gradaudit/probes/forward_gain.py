@@ -108,10 +108,10 @@ def _push(opened: Opened, growth: Growth, settings: Settings, number: int) -> _T
 
     torch.manual_seed(settings.seed)  # the same dropout masks as the pass that found the trunk
     with torch.no_grad(), fwad.dual_level(), _math_kernels():
-        batch = opened.batches[0]
+        batch = opened.batches[0].fresh()
         if not plan.starts_hidden:
             batch = map_inputs(batch, tangents.seed)
-        record(model, lambda: batch.run(model), watch=watch, keep_norms=False)
+        record(model, lambda: batch.call(model), watch=watch, keep_norms=False)
     return None if tangents.differs else tangents
 
 

@@ -45,7 +45,8 @@ def nonfinite_weights(source: nn.Module | Mapping[str, torch.Tensor]) -> tuple[N
     return tuple(
         NonFinite("weights", "", name.rpartition(".")[0], 0, parameter=name)
         for name, weight in named
-        if not all_finite([weight])
+        if weight.is_floating_point() or weight.is_complex()  # others cannot hold one
+        if not all_finite([weight.float() if weight.itemsize == 1 else weight])  # no sums of 8 bits
     )
 
 

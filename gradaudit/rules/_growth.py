@@ -217,24 +217,26 @@ def _headline(growth: Growth, span: Span | None, measurements: Measurements, *, 
     if span is None:
         return (
             f"Gradient norms {verb} by {power(total)} on their way back through "
-            f"{plural(measurements.trunk.stages, 'stage')} "
-            f"(squared, as a gain: {power(2 * total)})."
+            f"{plural(measurements.trunk.stages, 'stage')}.{_squared(2 * total)}"
         )
     count = len(span.stages)
     # In a span of one, or one dominated by a single stage, a rate "per stage" would mislead.
     if count == 1 or abs(span.worst_log10) > 0.7 * abs(span.log10):
         return (
             f"Gradient norms {verb} by {power(span.worst_log10 / 2)} in `{span.worst.name}` alone, "
-            f"and by {power(total)} from the output to the first layer (squared, as a gain: "
-            f"{power(2 * total)})."
+            f"and by {power(total)} from the output to the first layer.{_squared(2 * total)}"
         )
     rate = 10.0 ** (span.log10 / 2 / count)
     return (
         f"Gradient norms {verb} {number(rate)}x per stage on their way back from "
         f"`{span.stages[-1].name}` to `{span.stages[0].name}`; over {count} stages that is "
-        f"{power(span.log10 / 2)} (squared, as a gain: {power(span.log10)}), most of all in "
-        f"`{span.worst.name}`."
+        f"{power(span.log10 / 2)}, most of all in `{span.worst.name}`.{_squared(span.log10)}"
     )
+
+
+def _squared(log10: float) -> str:
+    """The same as a gain, which is what is measured and held against the limit."""
+    return f" As a gain, which counts squares, that is {power(log10)}."
 
 
 def _consequence(growth: Growth, measurements: Measurements, *, above: bool) -> str:

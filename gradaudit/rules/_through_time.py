@@ -86,13 +86,16 @@ def time_severity(
     """How much it weighs.
 
     Forgetting harms only a task that needs the memory, so it fails only where the loss reads the
-    last step alone and a rehearsal on real data does not learn; exploding harms any.
+    last step alone and does not fall in a rehearsal on real data; exploding harms any.
     """
     if found != "past" or (not above and read_directly(row, settings)):
         return "note"
     if excused(measurements):
         return "warn" if above else "note"
-    return "fail" if above or not no_usable_rehearsal(measurements, settings) else "warn"
+    if above:
+        return "fail"
+    learns = measurements.rehearsal is not None and measurements.rehearsal.outcome == "falls"
+    return "warn" if learns or no_usable_rehearsal(measurements, settings) else "fail"
 
 
 def per_step(row: RecurrentRow, measured: Estimate) -> float:

@@ -15,7 +15,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from gradaudit.errors import ModelError, UsageError
+from gradaudit.errors import GradauditError, ModelError, UsageError
 from gradaudit.subject.telling import missing, told
 
 
@@ -57,6 +57,8 @@ def call(function: Callable[..., Any], label: str, *arguments: Any) -> Any:
     """``function(*arguments)``; what it raises becomes one line with ``label`` and the place."""
     try:
         return function(*arguments)
+    except GradauditError:
+        raise
     except (Exception, SystemExit) as error:
         raise user_error(label, error) from error
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 import torch
@@ -29,6 +29,16 @@ class Subject:
     optimizer: torch.optim.Optimizer | OptimizerFactory | None = None
 
 
+def _cloned(value: Any) -> Any:
+    if isinstance(value, torch.Tensor):
+        return value.detach().clone().requires_grad_(value.requires_grad)
+    if isinstance(value, Mapping):
+        return {key: _cloned(item) for key, item in value.items()}
+    if type(value) in (tuple, list):
+        return type(value)(_cloned(item) for item in value)
+    return value
+
+
 @dataclass(frozen=True)
 class Batch:
     """One batch: the model's inputs, positional or by keyword, and the target if there is one."""
@@ -36,8 +46,16 @@ class Batch:
     inputs: tuple[Any, ...] | Mapping[str, Any]
     target: Any = None
 
+    def fresh(self) -> Batch:
+        """The batch with its input tensors cloned."""
+        return replace(self, inputs=_cloned(self.inputs))
+
     def run(self, model: nn.Module) -> Any:
-        """``model(*inputs)`` or ``model(**inputs)``."""
+        """Call ``model`` on clones of the inputs, which it may change in place."""
+        return self.fresh().call(model)
+
+    def call(self, model: nn.Module) -> Any:
+        """``model(*inputs)`` or ``model(**inputs)`` on these very tensors."""
         if isinstance(self.inputs, Mapping):
             return model(**self.inputs)
         return model(*self.inputs)

@@ -115,7 +115,7 @@ def _device(name: str) -> torch.device:
 
 def _on_device(model: nn.Module, device: torch.device) -> nn.Module:
     kinds = {p.device.type for p in model.parameters()}
-    return model if kinds <= {device.type} else model.to(device)
+    return model if kinds <= {device.type, "meta"} else model.to(device)
 
 
 def _model_of(loaded: Loaded, path: Path, settings: Settings, code: UserCode) -> nn.Module:
@@ -137,6 +137,11 @@ def _opened(named: _Named, spec: str, settings: Settings, code: UserCode) -> Ope
         raise ModelError(
             f"the model {type(model).__name__} has no parameters",
             expected="a model with something to train",
+        )
+    if any(p.is_meta for p in model.parameters()):
+        raise ModelError(
+            "the model's parameters are on the meta device, which holds no values",
+            next_step="build it on the cpu, or call to_empty() and initialize it",
         )
     sampled = sample_for(model, Given(subject.sample, named.carried), loss, settings, code)
     model = _materialized(model, sampled)

@@ -15,7 +15,7 @@ from gradaudit.errors import BadData, GradauditError
 from gradaudit.records import NotMeasured, SampleRow
 from gradaudit.settings import Settings
 from gradaudit.subject.batches import DEFAULT_BATCH_SIZE, batch_tensors, map_tensors, read_batches
-from gradaudit.subject.code import UserCode, is_code
+from gradaudit.subject.code import UserCode, call, is_code
 from gradaudit.subject.data_files import read_data_file
 from gradaudit.subject.made_up import draw_batches, guesses, parse_input_spec
 from gradaudit.subject.objective import CustomObjective, OwnObjective, auto_objective
@@ -202,7 +202,7 @@ def _with_loss(
     if made is not None and made.source == "labels":
         output = run_once(model, batches[0])
     objective = loss or auto_objective(output, batches[0])
-    value = objective(output, batches[0])
+    value = call(objective, f"the loss {objective.kind}", output, batches[0])
     if value.is_complex():
         raise BadData("the loss is complex", expected="a real scalar")
     row = SampleRow(

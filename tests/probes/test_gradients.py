@@ -223,10 +223,18 @@ def test_checkpointed_calls_are_counted_once_and_keep_their_gradients(reentrant:
     batches = regression()
     plain = measured(opened(Checkpointed(None), batches))
     under = measured(opened(Checkpointed(reentrant), batches))
-    assert under.parameters == plain.parameters
-    modules = [r for r in plain.modules if "(" not in r.module]
-    assert [r for r in under.modules if "(" not in r.module] == modules
-    assert sum(r.module == "block" for r in modules) == 4
+    # Recomputation adds up in another order: the last bit of float32 may differ.
+    for mine, other in zip(under.parameters, plain.parameters, strict=True):
+        assert (mine.parameter, mine.connected) == (other.parameter, other.connected)
+        assert mine.gradient_norm is not None
+        assert other.gradient_norm is not None
+        assert mine.gradient_norm.value == pytest.approx(other.gradient_norm.value, rel=1e-6)
+    calls = [[r for r in m.modules if "(" not in r.module] for m in (under, plain)]
+    for one, two in zip(*calls, strict=True):
+        assert (one.module, one.call, one.type) == (two.module, two.call, two.type)
+        assert one.output_rms == pytest.approx(two.output_rms, rel=1e-6)
+        assert one.gradient_rms == pytest.approx(two.gradient_rms, rel=1e-6)
+    assert sum(r.module == "block" for r in calls[0]) == 4
 
 
 class Leftovers(nn.Module):

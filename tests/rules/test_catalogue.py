@@ -20,7 +20,7 @@ from tests.rules.literal import (
 
 CODES = (
     *("GA001", "GA101", "GA102", "GA104", "GA201", "GA202", "GA301", "GA302", "GA401", "GA402"),
-    *("GA501", "GA502", "GA503", "GA601", "GA602", "GA611", "GA612"),
+    *("GA501", "GA502", "GA503", "GA601", "GA602", "GA603", "GA611", "GA612"),
 )
 
 

@@ -194,3 +194,12 @@ def test_the_start_distribution_stands_in_for_the_rehearsals() -> None:
     seen = measurements(recipe=CLIP, rehearsal=bare, gradient_norm=norms)
     assert only("GA612", seen).severity == "fail"
     assert check("GA612", measurements(recipe=CLIP, rehearsal=bare)) == []
+
+
+def test_a_divergence_that_nothing_explains_is_a_finding_of_its_own() -> None:
+    hot = {"recipe": Recipe(optimizer="sgd", lr=1.0)}
+    assert only("GA603", measurements(**hot, rehearsal=DIVERGES)).severity == "fail"
+    rescued = replace(DIVERGES, rescued_by_rate=1e-3)
+    assert check("GA603", measurements(**hot, rehearsal=rescued)) == []  # GA601 says it
+    assert check("GA603", measurements(rehearsal=replace(DIVERGES, prescribed=True))) == []
+    assert check("GA603", measurements(**hot, rehearsal=FALLS)) == []
