@@ -28,7 +28,7 @@ class Budget:
 
 
 BUDGETS: Mapping[str, Budget] = {
-    "quick": Budget(8, 0, 1, 5, 0, 40),
+    "quick": Budget(8, 0, 1, 4, 0, 40),
     "standard": Budget(16, 4, 6, 20, 16, 60),
     "thorough": Budget(64, 16, 60, 100, 48, 120),
 }

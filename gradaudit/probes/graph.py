@@ -109,7 +109,12 @@ class Graph:
 
     def joins(self, region: set[Any]) -> bool:
         """Whether parallel paths come together somewhere in ``region``."""
-        return any(self.between.in_degree(node) > 1 for node in region)
+        return any(self.merges(node) for node in region)
+
+    def merges(self, node: Any) -> bool:
+        """Whether parallel paths come together in ``node``."""
+        # ``in_degree`` would tie the graph, and so all activations, into a cycle with its own view.
+        return len(self.between.pred[node]) > 1
 
     def joined_from(self, node: Any) -> set[Any]:
         """The nodes of the parallel paths that come together in ``node``."""

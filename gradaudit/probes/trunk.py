@@ -141,7 +141,7 @@ def _tangled(cutter: _Cutter, segments: list[_Segment]) -> bool:
     for segment in segments:
         joins = 0
         for node in segment.region:
-            if node.name() == "CatBackward0" and graph.between.in_degree(node) > 1:
+            if node.name() == "CatBackward0" and graph.merges(node):
                 joins += bool(cutter.parameters(graph.joined_from(node))[1])
         inside += len(segment.weights) if joins > 1 else 0
     return inside > 0 and 2 * inside >= sum(len(s.weights) for s in segments)

@@ -142,10 +142,10 @@ def facts(report: Report) -> tuple[Fact, ...]:
     found: list[Fact] = []
     if m.trunk.total_growth_log10:
         total = m.trunk.total_growth_log10
-        found.append(Fact("Growth in all", power(total.value), power_interval(total)))
+        found.append(Fact("Gain in all (norm squared)", power(total.value), power_interval(total)))
     if m.trunk.growth_per_stage:
         each = m.trunk.growth_per_stage
-        found.append(Fact("Growth per stage", number(each.value), interval(each)))
+        found.append(Fact("Gain per stage (squared)", number(each.value), interval(each)))
     if m.gradient_norm:
         norm = m.gradient_norm
         aside = f"median of {plural(norm.batches, 'batch')}"

@@ -323,6 +323,8 @@ def alone(name: str, job: str) -> None:
     """Do one job and print the peak; all jobs import the same, so that only the work differs."""
     torch.set_num_threads(1)
     torch.optim.AdamW([nn.Parameter(torch.zeros(1))])
+    for module in ("networkx", "gradaudit.auditing"):
+        importlib.import_module(module)
     run = trainer(name) if job == "training" else auditor(name, "quick" if job == "model" else job)
     if job == "training":
         for _ in range(3):
