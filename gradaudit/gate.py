@@ -23,6 +23,7 @@ FailOn = Literal["fail", "warn", "never"]
 # A plain 30-step rehearsal foresaw 87% (balanced) of a held-back set of 101 recipes; without one,
 # growth alone separated 15 nets, which is not enough to claim more. Neither is calibrated yet.
 _REHEARSED, _REHEARSED_WEAKLY, _MEASURED_ONLY = 0.87, 0.7, 0.6
+_ENOUGH_STEPS = 15  # below it the 87% of a 30-step rehearsal cannot be claimed at all
 _HALFWAY = 0.5  # a stall, as the forecast means it: the loss does not get halfway down
 
 _DIVERGES = ("GA001", "GA101", "GA201", "GA601", "GA603")
@@ -126,7 +127,9 @@ def _too_slow(rehearsal: Rehearsal) -> bool:
 def _confidence(rehearsal: Rehearsal) -> float:
     """Full only where the rehearsal went past what a constant prediction gets for nothing."""
     sure = rehearsal.beats_constant is True or rehearsal.outcome == "flat"
-    return _REHEARSED if sure and not rehearsal.prescribed else _REHEARSED_WEAKLY
+    if not sure or rehearsal.prescribed or rehearsal.steps < _ENOUGH_STEPS:
+        return _REHEARSED_WEAKLY
+    return _REHEARSED
 
 
 def _because(failing: Sequence[str], kind: Sequence[str]) -> tuple[str, ...]:

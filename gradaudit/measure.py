@@ -17,7 +17,7 @@ from gradaudit.probes.growth import Growth, measure_growth
 from gradaudit.probes.nonfinite import nonfinite_weights
 from gradaudit.probes.rate_range import measure_rate_range
 from gradaudit.probes.rehearsal import rehearse
-from gradaudit.probes.state import judge_state
+from gradaudit.probes.state import judge_state, judged_by_loss
 from gradaudit.probes.surroundings import activations, input_sizes
 from gradaudit.probes.through_time import measure_through_time
 from gradaudit.probes.weights import measure_weights
@@ -145,7 +145,10 @@ def _weights(book: _Notebook, source: Any, growth: Growth, settings: Settings) -
     if growth.trace is not None and isinstance(source, nn.Module):
         sizes, behind = input_sizes(source, growth.trace), activations(source, growth.trace)
     rows, gaps = measure_weights(source, sizes, behind, settings)
-    book.put(gaps, weights=rows, state=judge_state(rows, source, settings))
+    state = judge_state(rows, source, settings)
+    if book.measurements.sample.target in ("given", "in the model"):
+        state = judged_by_loss(state, book.measurements.loss)
+    book.put(gaps, weights=rows, state=state)
 
 
 def _train(book: _Notebook, opened: Opened, settings: Settings, progress: Progress) -> None:

@@ -42,6 +42,9 @@ _EXPERIMENT = "tests/benchmarks/growth_limits.py"
 LIMITS: Mapping[str, Limit] = {
     "growth_max": Limit(1e5, "total gain (sum of squares)", _GROWTH),
     "growth_min": Limit(1e-6, "total gain (sum of squares)", _GROWTH),
+    "growth_min_adaptive": Limit(
+        1e-11, "total gain (sum of squares)", f"Adam trained nets down to 2e-10: {_EXPERIMENT}"
+    ),
     "gsc_max": Limit(1e2, "GSC", f"Philipp et al., arXiv 1712.05577; {_EXPERIMENT}"),
     "gsc_min": Limit(1e-2, "GSC", f"Philipp et al., arXiv 1712.05577; {_EXPERIMENT}"),
     "time_growth_max": Limit(
@@ -80,8 +83,10 @@ LIMITS: Mapping[str, Limit] = {
     "offset_warn": Limit(
         10.0, "|mean| / std of the worst feature", "LeCun et al. 1998, Efficient BackProp, 4.3"
     ),
-    "disconnected_warn": Limit(0.0, "share of trainable tensors", "a tensor trained by nothing"),
-    "disconnected_fail": Limit(0.5, "share of trainable tensors", "most of the model is cut off"),
+    "disconnected_warn": Limit(0.0, "share of trainable parameters", "a tensor trained by nothing"),
+    "disconnected_fail": Limit(
+        0.5, "share of trainable parameters", "most of the model is cut off"
+    ),
     "initialization_off": Limit(
         1.1, "x the variance the activation needs", "1.1 per layer is a factor 1000 in 73 layers"
     ),

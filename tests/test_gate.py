@@ -186,7 +186,8 @@ def test_data_comes_before_growth_and_non_finite_numbers_before_data() -> None:
 
 def test_a_warning_is_told_where_nothing_fails() -> None:
     assert headline(WARNS) == (
-        "The loss does not reach 1 of 3 trainable parameter tensors: `unused`."
+        "The loss does not reach 1 of 3 trainable parameter tensors (33% of the parameters): "
+        "`unused`."
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -42,6 +43,17 @@ class Choice:
     prescribed: bool  # optimizer or rate is not the user's
     build: Callable[[nn.Module], torch.optim.Optimizer]
     replaced: bool = False  # the recipe names an optimizer that is not known here
+
+
+def needs_closure(opened: Opened) -> str:
+    """Why the user's optimizer cannot take single steps; empty where it can."""
+    if opened.model is None or opened.make_optimizer is None:
+        return ""
+    optimizer = choose_optimizer(opened).build(opened.model)
+    closure = inspect.signature(type(optimizer).step).parameters.get("closure")
+    if closure is not None and closure.default is inspect.Parameter.empty:
+        return f"{type(optimizer).__name__} evaluates the loss several times a step"
+    return ""
 
 
 def choose_optimizer(opened: Opened, rate: float | None = None) -> Choice:

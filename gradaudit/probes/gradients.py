@@ -169,6 +169,7 @@ def _parameter_rows(model: nn.Module, seen: _Passes) -> tuple[ParameterRow, ...]
                 weight_norm=float(l2_norm(weights)),
                 gradient_norm=mean_estimate(finite, "L2 norm", floor=0.0) if finite else None,
                 update_ratio=None,
+                size=parameter.numel(),
             )
         )
     if spoilt:

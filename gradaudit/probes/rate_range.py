@@ -13,7 +13,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from gradaudit.probes._curve import smoothed
-from gradaudit.probes._training import Choice, choose_optimizer, optimizer_name, take_step
+from gradaudit.probes._training import (
+    Choice,
+    choose_optimizer,
+    needs_closure,
+    optimizer_name,
+    take_step,
+)
 from gradaudit.records import NotMeasured, RateRange
 from gradaudit.settings import Settings
 from gradaudit.subject.borrow import borrowed
@@ -81,7 +87,7 @@ def _hindrance(opened: Opened, steps: int) -> str:
         return "there is no data or no loss"
     if not any(p.requires_grad for p in opened.model.parameters()):
         return "no parameter is trainable"
-    return ""
+    return needs_closure(opened)
 
 
 def _sweep(opened: Opened, choice: Choice, rates: Sequence[float]) -> tuple[str, list[float], bool]:

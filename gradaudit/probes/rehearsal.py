@@ -15,7 +15,7 @@ from itertools import pairwise
 
 from gradaudit.probes._estimates import median_estimate, wilson
 from gradaudit.probes._run import Run, updates_watched
-from gradaudit.probes._training import Choice, choose_optimizer, optimizer_name
+from gradaudit.probes._training import Choice, choose_optimizer, needs_closure, optimizer_name
 from gradaudit.records import Estimate, NotMeasured, Recipe, Rehearsal
 from gradaudit.settings import Settings
 from gradaudit.subject.borrow import borrowed
@@ -81,7 +81,7 @@ def _hindrance(opened: Opened, steps: int) -> str:
         return "there is no data or no loss"
     if not any(p.requires_grad for p in opened.model.parameters()):
         return "no parameter is trainable"
-    return "" if steps > 0 else "no steps were asked for"
+    return needs_closure(opened) if steps > 0 else "no steps were asked for"
 
 
 def _attempt(
@@ -125,12 +125,19 @@ def shortened_warmup(warmup: int | None, steps: int) -> int:
 
 
 def _outcome(run: Run, steps: int, floor: float) -> str:
-    if run.broke or run.curve.blows_up:
+    if run.broke or run.curve.blows_up or _stays_high(run):
         return "diverges"
     share = _projected_fall(run, steps)
     every_step = run.brief and all(b < a for a, b in pairwise([*run.losses, *run.again]))
     lower = run.falls or every_step
     return "falls" if lower and (share is None or share >= floor) else "flat"
+
+
+def _stays_high(run: Run) -> bool:
+    """Whether the loss ends at five times its start without coming down: it bounces, or is lost."""
+    if len(run.losses) < 3 or run.falls:
+        return False
+    return run.curve.start > 0 and run.curve.end > 5 * run.curve.start
 
 
 def _projected_fall(run: Run, steps: int) -> float | None:

@@ -9,11 +9,12 @@ from torch import Tensor
 
 from gradaudit.probes.initialization import UNKNOWN
 from gradaudit.probes.weight_sites import Weights, vectors
-from gradaudit.records import StateRow, WeightRow
+from gradaudit.records import LossRow, StateRow, WeightRow
 from gradaudit.settings import Settings
 
 _MIN_WEIGHT = 256  # entries below which no law can be ruled out
 _MIN_VECTOR = 8
+_MIN_DRAW = 64  # entries below which a draw from a normal law cannot be told from learned values
 _SHARE = 1 / 3  # of tensors that look learned: a fresh model may have a few of its own making
 
 
@@ -31,7 +32,7 @@ def judge_state(rows: Sequence[WeightRow], source: Weights, settings: Settings) 
     bounds = {row.module: _bias_bounds(row) for row in rows}
     telling = [(name, v) for name, v in vectors(source) if v.numel() >= _MIN_VECTOR]
     moved = {name: v for name, v in telling if _moved(v, bounds.get(name.rpartition(".")[0], ()))}
-    if not learned and _one_gaussian(list(moved.values())):
+    if not learned and _one_gaussian([v for v in moved.values() if v.numel() >= _MIN_DRAW]):
         moved = {}
     count, total = len(learned) + len(moved), len(judged) + len(telling)
     if total == 0:
@@ -77,16 +78,31 @@ def _moved(vector: Tensor, bounds: Sequence[float]) -> bool:
 def _one_gaussian(vectors: Sequence[Tensor]) -> bool:
     """Whether all ``vectors`` look like draws from one N(0, s^2), as mean-field starts have them.
 
-    Each mean within 4 standard errors of zero, each rms within 5 of the pooled one, no entry
+    Each mean within 4 standard errors of zero, each rms within 4 of the pooled one, no entry
     beyond 6 of it. Training moves layers by different amounts and off zero.
     """
-    if not vectors:
+    if len(vectors) < 3:
         return False
     flat = [v.double().flatten() for v in vectors]
     scale = math.sqrt(sum(float(v.square().sum()) for v in flat) / sum(v.numel() for v in flat))
     return scale > 0 and all(
         abs(float(v.mean())) <= 4 * scale / math.sqrt(v.numel())
-        and abs(float(v.square().mean().sqrt()) / scale - 1) <= 5 * math.sqrt(0.5 / v.numel())
+        and abs(float(v.square().mean().sqrt()) / scale - 1) <= 4 * math.sqrt(0.5 / v.numel())
         and float(v.abs().max()) <= 6 * scale
         for v in flat
     )
+
+
+def judged_by_loss(state: StateRow, loss: LossRow | None) -> StateRow:
+    """The same, or ``trained`` where the loss on real data lies where no start puts it.
+
+    Half of what the best constant prediction costs is out of reach of random weights; small nets
+    may learn without a weight leaving the law it was drawn from.
+    """
+    if state.how.startswith("as given") or loss is None or loss.initial is None:
+        return state
+    known = [x for x in (loss.constant, loss.chance) if x is not None]
+    if not known or loss.initial.value >= 0.5 * min(known):
+        return state
+    how = f"the loss starts at {loss.initial.value:.3g}, a constant guess costs {min(known):.3g}"
+    return StateRow("trained", how)

@@ -96,6 +96,7 @@ class ParameterRow:
     weight_norm: float
     gradient_norm: Estimate | None
     update_ratio: Estimate | None  # ||step|| / ||weight|| under the recipe
+    size: int = 1  # number of entries
 
 
 @dataclass(frozen=True)

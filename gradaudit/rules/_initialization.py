@@ -131,8 +131,11 @@ def symmetric(measurements: Measurements) -> tuple[WeightRow, ...]:
 
 def all_zero(measurements: Measurements) -> tuple[WeightRow, ...]:
     """Hidden weights that are all zero, outside residual stages (where zero is a good start)."""
-    rows = (row for row in _hidden(measurements) if row.rms == 0)
-    return tuple(row for row in rows if not _residual(row, measurements))
+    hidden = [row for row in _hidden(measurements) if row.rms == 0]
+    zero = [row for row in hidden if not _residual(row, measurements)]
+    # A zero head is a good start, but not in front of zero layers.
+    heads = [r for r in measurements.weights if r.kind in _OF_LAYERS and r.rms == 0]
+    return tuple(zero + [r for r in heads if zero and r not in hidden])
 
 
 def _residual(row: WeightRow, measurements: Measurements) -> bool:

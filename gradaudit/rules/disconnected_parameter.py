@@ -48,7 +48,8 @@ def check(measurements: Measurements, settings: Settings) -> Iterable[Finding]:
     if not cut_off:
         return
     warn, fail = settings.limit("disconnected_warn"), settings.limit("disconnected_fail")
-    measured = Estimate.exact(len(cut_off) / len(trainable), warn.unit)
+    lost = sum(row.size for row in trainable if not row.connected)
+    measured = Estimate.exact(lost / sum(row.size for row in trainable), warn.unit)
     judged = judge(measured, warn=warn, fail=fail)
     if judged is None:
         return
@@ -60,6 +61,7 @@ def check(measurements: Measurements, settings: Settings) -> Iterable[Finding]:
         measured,
         judged.limit,
         f"The loss does not reach {len(cut_off)} of "
-        f"{plural(len(trainable), 'trainable parameter tensor')}: {listed(cut_off)}. "
+        f"{plural(len(trainable), 'trainable parameter tensor')} ({measured.value:.0%} of the "
+        f"parameters): {listed(cut_off)}. "
         "No optimizer step will ever change them.",
     )

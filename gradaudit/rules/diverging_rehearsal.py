@@ -53,7 +53,7 @@ def check(measurements: Measurements, settings: Settings) -> Iterable[Finding]:
     lasted, meant = len(rehearsal.losses), settings.budget.rehearsal_steps
     why = (
         f"In the rehearsal the loss leaves for good after {plural(lasted, 'step')}, and no lower "
-        "rate was seen to mend it."
+        "rate that mends it was found in the few steps this effort has for trying."
     )
     if rehearsal.losses:
         why += f" It went from {number(rehearsal.losses[0])} to {number(rehearsal.losses[-1])}."

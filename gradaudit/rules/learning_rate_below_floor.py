@@ -51,14 +51,15 @@ def check(measurements: Measurements, settings: Settings) -> Iterable[Finding]:
     """At most one finding."""
     rate, rehearsal = measurements.recipe.lr, measurements.rehearsal
     best = steepest_rate(measurements)
-    if rate is None or best is None or rehearsal is None or rehearsal.prescribed:
+    if rate is None or rehearsal is None or rehearsal.prescribed:
         return
     fall, limit = rehearsal.projected_fall, settings.limit("rate_floor_fall")
     if fall is None or fall >= limit.value or rehearsal.outcome == "diverges":
         return
-    if rate >= settings.limit("rate_gap").value * best:
+    if best is not None and rate >= settings.limit("rate_gap").value * best:
         return  # the rate is sound; something else keeps the loss where it is
-    severity: Severity = "warn" if made_up(measurements) else "fail"
+    # Without a range test, that the rate and nothing else is to blame is not shown.
+    severity: Severity = "warn" if made_up(measurements) or best is None else "fail"
     if learned(measurements) or data_to_blame(measurements, settings):
         severity = "note"  # the loss has gone as far as it goes, or stays for another reason
     steps = measurements.recipe.steps
@@ -69,8 +70,9 @@ def check(measurements: Measurements, settings: Settings) -> Iterable[Finding]:
         Where(),
         Estimate.exact(fall, limit.unit),
         limit,
-        f"Under the rate {number(rate)}, {steps} steps take {max(0.0, fall):.1%} off the loss; it "
-        f"falls fastest near {number(best)}. Training would stall.",
+        f"Under the rate {number(rate)}, {steps} steps take {max(0.0, fall):.1%} off the loss"
+        + (f"; it falls fastest near {number(best)}" if best is not None else "")
+        + ". Training would stall.",
     )
 
 

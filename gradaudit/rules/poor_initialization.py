@@ -69,7 +69,9 @@ def _variance(measurements: Measurements, settings: Settings, *, above: bool) ->
         return
     found = offenders(measurements, settings.limit("initialization_off").value, above=above)
     if found:
-        yield _finding(found, growth_severity(growth, measurements), settings, above=above)
+        yield _finding(
+            found, growth_severity(growth, measurements, settings), settings, above=above
+        )
 
 
 def _recurrent(measurements: Measurements, settings: Settings, *, above: bool) -> Iterator[Finding]:

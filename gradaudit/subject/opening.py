@@ -145,7 +145,7 @@ def _opened(named: _Named, spec: str, settings: Settings, code: UserCode) -> Ope
         )
     sampled = sample_for(model, Given(subject.sample, named.carried), loss, settings, code)
     model = _materialized(model, sampled)
-    recipe, make = from_optimizer(subject.optimizer, model)
+    recipe, make, told = from_optimizer(subject.optimizer, model)
     if options.optimizer not in (None, recipe.optimizer):
         recipe = Recipe()  # another kind's numbers say nothing about this one
     return Opened(
@@ -165,7 +165,7 @@ def _opened(named: _Named, spec: str, settings: Settings, code: UserCode) -> Ope
             name=type(model).__name__,
         ),
         sample=sampled.row,
-        notes=sampled.notes,
+        notes=(*sampled.notes, *told),
         not_measured=sampled.not_measured,
     )
 

@@ -115,16 +115,16 @@ def overlay(base: Recipe, over: Recipe) -> Recipe:
 
 def from_optimizer(
     given: torch.optim.Optimizer | OptimizerFactory | None, model: nn.Module
-) -> tuple[Recipe, OptimizerFactory | None]:
-    """The recipe an optimizer stands for, and how to make another like it.
+) -> tuple[Recipe, OptimizerFactory | None, tuple[str, ...]]:
+    """The recipe an optimizer stands for, how to make another like it, and what to tell.
 
-    Of several parameter groups the first one's numbers are the recipe's; the factory keeps the
-    groups where it is given as many parameters as the model has.
+    Of several parameter groups the first one's numbers are the recipe's; the factory keeps all
+    groups. Raises ``UsageError`` for an optimizer over other parameters than the model's.
     """
     if given is None:
-        return Recipe(), None
+        return Recipe(), None, ()
     if isinstance(given, torch.optim.Optimizer):
-        return _stated(given), _like(given, model)
+        return _stated(given), _like(given, model), _told(given, model)
     if not callable(given):
         raise UsageError(
             "the optimizer is neither an optimizer nor a callable",
@@ -134,7 +134,37 @@ def from_optimizer(
     made = call(given, "the optimizer factory", list(model.parameters()))
     if not isinstance(made, torch.optim.Optimizer):
         raise UsageError("the optimizer factory returned no optimizer", found=type(made).__name__)
-    return _stated(made), given
+    return _stated(made), given, _told(made, model)
+
+
+def _told(optimizer: torch.optim.Optimizer, model: nn.Module) -> tuple[str, ...]:
+    """What the report says aloud about the parameters and groups of the user's optimizer."""
+    groups = optimizer.param_groups
+    held = {id(p) for group in groups for p in group["params"]}
+    trainable = {id(p): n for n, p in model.named_parameters() if p.requires_grad}
+    if not held & {id(p) for p in model.parameters()}:
+        raise UsageError(
+            "the optimizer holds none of the model's parameters",
+            expected="an optimizer over model.parameters()",
+            found=f"{len(held)} tensors of something else",
+            next_step="build it from this model's parameters, or pass a callable that does",
+        )
+    notes = []
+    left_out = [name for key, name in trainable.items() if key not in held]
+    if left_out:
+        more = f" and {len(left_out) - 2} more" if len(left_out) > 2 else ""
+        notes.append(
+            f"Optimizer: {len(left_out)} of {len(trainable)} trainable parameters are not in it "
+            f"and will not change: {', '.join(left_out[:2])}{more}."
+        )
+    rates = [_float(group.get("lr")) for group in groups]
+    if len(set(rates)) > 1:
+        shown = ", ".join("?" if rate is None else f"{rate:g}" for rate in rates[:6])
+        notes.append(
+            f"Optimizer: {len(groups)} parameter groups with rates {shown}; the rehearsal keeps "
+            "them, rules about the rate judge the first."
+        )
+    return tuple(notes)
 
 
 def _stated(optimizer: torch.optim.Optimizer) -> Recipe:
@@ -165,16 +195,17 @@ def _like(optimizer: torch.optim.Optimizer, model: nn.Module) -> OptimizerFactor
         for group in optimizer.param_groups
     ]
     order = {id(p): i for i, p in enumerate(model.parameters())}
-    places = [[order.get(id(p)) for p in group["params"]] for group in optimizer.param_groups]
-    known = all(i is not None for place in places for i in place)
+    places = [
+        [order[id(p)] for p in group["params"] if id(p) in order]
+        for group in optimizer.param_groups
+    ]
 
     def make(parameters: Iterable[Any]) -> torch.optim.Optimizer:
         given = list(parameters)
-        if len(groups) == 1 or not known or len(given) != len(order):
-            return kind(given, **groups[0])
         parts = [
-            {"params": [given[i] for i in place if i is not None], **settings}
+            {"params": [given[i] for i in place], **settings}
             for place, settings in zip(places, groups, strict=True)
+            if place
         ]
         return kind(parts, **groups[0])
 

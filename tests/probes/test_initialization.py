@@ -10,9 +10,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from gradaudit.probes.state import judge_state
+from gradaudit.probes.state import judge_state, judged_by_loss
 from gradaudit.probes.weights import measure_weights
-from gradaudit.records import StateRow
+from gradaudit.records import Estimate, LossRow, StateRow
 from gradaudit.settings import Settings
 
 SETTINGS = Settings()
@@ -276,3 +276,28 @@ class TestState:
 
     def test_nothing_to_tell_by(self) -> None:
         assert judged(nn.Linear(2, 2)).how.startswith("no tensor large enough")
+
+
+def test_a_loss_below_what_any_start_reaches_means_learned_weights() -> None:
+    fresh = StateRow("fresh", "0 of 3 weights fit no known initialization")
+    low = LossRow("mse", "", Estimate.exact(0.1, "loss"), constant=1.0, chance=None)
+    assert judged_by_loss(fresh, low).state == "trained"
+    assert judged_by_loss(fresh, dataclasses.replace(low, constant=0.15)) is fresh
+    assert judged_by_loss(fresh, dataclasses.replace(low, constant=None)) is fresh
+    told = StateRow("fresh", "as given by --state")
+    assert judged_by_loss(told, low) is told
+
+
+def test_biases_drawn_from_one_normal_law_are_a_start_and_moved_ones_are_not() -> None:
+    torch.manual_seed(0)
+    layers = [nn.Linear(128, 128) for _ in range(6)]
+    for layer in layers:
+        nn.init.normal_(layer.weight, std=0.2)
+        nn.init.normal_(layer.bias, std=0.3)
+    net = nn.Sequential(*layers)
+    rows, _ = measure_weights(net, {}, {}, Settings())
+    assert judge_state(rows, net, Settings()).state == "fresh"
+    with torch.no_grad():
+        for i, layer in enumerate(layers):
+            layer.bias.mul_(0.3 * (i + 1))
+    assert judge_state(rows, net, Settings()).state == "trained"

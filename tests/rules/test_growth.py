@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from gradaudit.records import TrunkRow
+from gradaudit.records import Recipe, TrunkRow
 from tests.rules.literal import (
     DIVERGES,
     FALLS,
@@ -160,3 +160,26 @@ def test_a_head_that_rescales_once_is_not_growth_with_depth() -> None:
     assert check("GA101", measurements(stages=stages, trunk=rescaled)) == []
     compounds = replace(rescaled, interior_growth_log10=estimate(6.1))
     assert only("GA101", measurements(stages=stages, trunk=compounds)).severity == "fail"
+
+
+@pytest.mark.parametrize(
+    ("gain", "optimizer", "rehearsal", "severity"),
+    [
+        (0.4, "adam", FALLS_ABOVE_CONSTANT, "warn"),  # 10^-8: Adam scales such gradients up
+        (0.4, "sgd", FALLS_ABOVE_CONSTANT, "fail"),
+        (0.4, "adam", FLAT, "fail"),
+        (0.1, "adam", FALLS_ABOVE_CONSTANT, "fail"),  # 10^-20: nothing does
+    ],
+)
+def test_an_adaptive_optimizer_makes_up_for_some_vanishing(
+    gain: float, optimizer: str, rehearsal: object, severity: str
+) -> None:
+    seen = measurements(**chain(gain), recipe=Recipe(optimizer=optimizer), rehearsal=rehearsal)
+    assert only("GA102", seen).severity == severity
+
+
+def test_gsc_alone_does_not_fail_what_learns() -> None:
+    bent = replace(chain(1.0)["trunk"], gsc=estimate(1e-3))
+    seen = {"stages": chain(1.0)["stages"], "trunk": bent}
+    assert only("GA102", measurements(**seen, rehearsal=FALLS_ABOVE_CONSTANT)).severity == "warn"
+    assert only("GA102", measurements(**seen, rehearsal=FLAT)).severity == "fail"

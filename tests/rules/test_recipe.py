@@ -87,13 +87,18 @@ def test_a_rate_so_low_that_the_loss_stays() -> None:
         {"rehearsal": replace(SLOW, projected_fall=None)},
         {"rehearsal": replace(SLOW, outcome="diverges")},
         {"recipe": Recipe(lr=0.01)},  # within a tenth of the best: something else is wrong
-        {"rate_range": None},
-        {"rate_range": replace(RANGE, ceiling=None, steepest=None)},
     ],
 )
 def test_both_signs_of_a_low_rate_are_needed(changes: dict) -> None:
     low = {"recipe": COLD, "rehearsal": SLOW, "rate_range": RANGE}
     assert check("GA602", measurements(**{**low, **changes})) == []
+
+
+@pytest.mark.parametrize("unknown", [None, replace(RANGE, ceiling=None, steepest=None)])
+def test_without_a_range_test_a_low_rate_is_a_warning(unknown: RateRange | None) -> None:
+    finding = only("GA602", measurements(recipe=COLD, rehearsal=SLOW, rate_range=unknown))
+    assert finding.severity == "warn"
+    assert "falls fastest" not in finding.why
 
 
 def test_a_tenth_of_the_ceiling_stands_in_for_the_steepest() -> None:

@@ -140,3 +140,34 @@ def test_build_optimizer() -> None:
         build_optimizer(Recipe("adam", momentum=0.5), model)
     with pytest.raises(UsageError, match="no optimizer is named"):
         build_optimizer(Recipe(), model)
+
+
+class TestParametersOfTheOptimizer:
+    def test_of_another_model_is_refused(self) -> None:
+        other = torch.optim.Adam(nn.Linear(2, 2).parameters())
+        with pytest.raises(UsageError, match="none of the model's parameters"):
+            from_python(nn.Linear(4, 2), torch.randn(8, 4), None, other, Settings())
+
+    def test_a_part_of_the_model_is_rehearsed_as_that_part_and_said(self) -> None:
+        model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2))
+        part = torch.optim.SGD(model[2].parameters(), lr=0.1)
+        found = from_python(model, torch.randn(8, 4), None, part, Settings())
+        assert found.make_optimizer is not None
+        made = found.make_optimizer(model.parameters())
+        assert [id(p) for g in made.param_groups for p in g["params"]] == [
+            id(p) for p in model[2].parameters()
+        ]
+        assert any("2 of 4 trainable parameters are not in it" in note for note in found.notes)
+
+    def test_groups_keep_their_rates_and_are_told(self) -> None:
+        model = nn.Sequential(nn.Linear(4, 8), nn.Linear(8, 2))
+        groups = [
+            {"params": model[0].parameters(), "lr": 1e-3},
+            {"params": model[1].parameters(), "lr": 0.5},
+        ]
+        given = torch.optim.SGD(groups, lr=0.1)
+        found = from_python(model, torch.randn(8, 4), None, given, Settings())
+        assert found.make_optimizer is not None
+        made = found.make_optimizer(model.parameters())
+        assert [group["lr"] for group in made.param_groups] == [1e-3, 0.5]
+        assert any("2 parameter groups with rates 0.001, 0.5" in note for note in found.notes)
