@@ -21,7 +21,7 @@ from gradaudit.subject.made_up import draw_batches, guesses, parse_input_spec
 from gradaudit.subject.objective import CustomObjective, OwnObjective, auto_objective
 from gradaudit.subject.opened import Batch, Objective
 from gradaudit.subject.outputs import main_tensor
-from gradaudit.subject.targets import Plan, make_target, plan_target
+from gradaudit.subject.targets import Plan, make_target, plan_target, reshaped
 from gradaudit.subject.trial import check_first_layer, check_values, run_once
 
 _MOST_BATCHES = 64
@@ -212,7 +212,8 @@ def _with_loss(
         batch_size=_batch_size(batches[0]),
         description=found.description,
     )
-    return Sampled(batches, objective, row, _notes(row, objective, made))
+    notes = (*_notes(row, objective, made), *reshaped(objective, output, batches[0].target))
+    return Sampled(batches, objective, row, notes)
 
 
 def _targets(

@@ -137,3 +137,19 @@ def _takes_labels(batch: Batch, model: nn.Module) -> bool:
     if not isinstance(batch.inputs, Mapping) or "input_ids" not in batch.inputs:
         return False
     return "labels" in inspect.signature(model.forward).parameters
+
+
+def reshaped(objective: Objective, output: Any, target: Any) -> tuple[str, ...]:
+    """A word on ``(B, 1)`` against ``(B,)``: torch's own losses broadcast them to ``(B, B)``."""
+    found = main_tensor(output)
+    if not isinstance(objective, NamedObjective) or not isinstance(target, torch.Tensor):
+        return ()
+    if found is None or not target.is_floating_point() or found.shape == target.shape:
+        return ()
+    if found.numel() != target.numel():
+        return ()
+    return (
+        f"TARGET RESHAPED: the output is {list(found.shape)} and the target {list(target.shape)}; "
+        f"{objective.kind} is measured with the target in the output's shape. torch's own would "
+        "broadcast them against each other and learn the mean: check your training code.",
+    )

@@ -235,3 +235,11 @@ def test_reconstruction_target() -> None:
     found = from_python(nn.Linear(4, 4), x, None, None, Settings())
     assert torch.equal(found.batches[0].target, x)
     assert "the target is the input" in found.notes[0]
+
+
+def test_a_target_that_torch_would_broadcast_is_told() -> None:
+    x, net = torch.randn(16, 4), nn.Linear(4, 1)
+    told = from_python(net, (x, x[:, 0]), "mse", None, Settings()).notes
+    assert any("TARGET RESHAPED" in note and "[16, 1]" in note for note in told)
+    fitting = from_python(net, (x, x[:, :1]), "mse", None, Settings()).notes
+    assert not any("RESHAPED" in note for note in fitting)
