@@ -1,8 +1,8 @@
 """Trainable parameters that the loss does not reach.
 
 ## What it measures
-The share of trainable parameter tensors that have no path from the loss in the autograd graph. Any
-is a warning; more than half fails.
+The share of trainable parameters (by number of entries) that have no path from the loss in the
+autograd graph. Any is a warning; more than half fails.
 
 ## Why it hurts
 Such parameters never change. Most often a `detach()`, a `no_grad()`, a conversion to NumPy or a

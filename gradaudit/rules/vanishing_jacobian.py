@@ -4,7 +4,9 @@
 The squared gain of the end-to-end Jacobian from the first hidden tensor of the trunk to the output
 (`trunk.total_growth_log10`), and the scale-invariant GSC (`trunk.gsc`). Either below its limit is a
 finding; it fails only where the near end of the 95% interval is below, and where the rehearsal does
-not train all the same.
+not train all the same. A rehearsal whose loss falls, if not yet below a constant guess, is enough
+to make it a warning where GSC alone is past, and under an adaptive optimizer down to a gain of
+1e-11: Adam scales such gradients up.
 
 ## Why it hurts
 The first layers hear nothing of the loss and stay random; what they destroyed, the last layers

@@ -3,9 +3,10 @@
 ## What it measures
 The squared norm of the derivative of the last output by the input or state at the first step, over
 that at the last step (`recurrent[].growth_log10`), and the horizon: the lag at which the gradient
-has fallen below 1%. It fails only where a rehearsal on real data does not learn; where that learns,
-the task does not need the memory and this is a note; without such a rehearsal it is a warning,
-because a sound LSTM forgets too.
+has fallen below 1%. A sound LSTM forgets too, so it fails only where the loss reads the last step
+alone and does not fall in a rehearsal on real data. It is a warning where the loss falls without
+getting below a constant prediction, or where there is no such rehearsal; it is a note where
+training gets below it, or where the loss reads the early steps directly.
 
 ## Why it hurts
 What happened before the horizon cannot be learned from: the loss does not reach it.
