@@ -30,8 +30,11 @@ types: setup
 wheel: setup
 	$(BIN)/python -m build --wheel --outdir dist
 
+# The long experiments behind the limits run by hand: `python -m tests.benchmarks` lists them.
 bench: setup
-	$(BIN)/python -m tests.benchmarks
+	$(BIN)/python -m tests.benchmarks.intervals
+	$(BIN)/python -m tests.benchmarks.spectral
+	$(BIN)/python -m tests.benchmarks.cost
 
 clean:
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache gradaudit-report.*
