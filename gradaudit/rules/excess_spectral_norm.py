@@ -35,7 +35,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from gradaudit.records import Estimate, Finding, Measurements, WeightRow, Where
-from gradaudit.rules._judge import all_the_same, judge, number, softened
+from gradaudit.rules._judge import all_the_same, judge, made_up, number, softened
 from gradaudit.settings import Settings
 
 CODE = "GA301"
@@ -46,6 +46,9 @@ ORDER = 85
 def check(measurements: Measurements, settings: Settings) -> Iterable[Finding]:
     """One finding per weight."""
     warn, fail = settings.limit("spectral_excess_warn"), settings.limit("spectral_excess_fail")
+    # That weights look learned is no evidence that they work where no loss on real data was seen.
+    seen = measurements.loss or measurements.rehearsal
+    shown = seen is not None and not made_up(measurements)
     for row in measurements.weights:
         measured = excess(row, warn.unit)
         if measured is None:
@@ -56,11 +59,11 @@ def check(measurements: Measurements, settings: Settings) -> Iterable[Finding]:
         yield Finding(
             CODE,
             NAME,
-            softened(judged.severity, measurements),
+            softened(judged.severity, measurements) if shown else judged.severity,
             Where(module=row.module, parameter=row.parameter),
             measured,
             judged.limit,
-            _why(row, measured) + all_the_same(measurements),
+            _why(row, measured) + (all_the_same(measurements) if shown else ""),
         )
 
 

@@ -49,6 +49,8 @@ def test_spectral_norm_tells_one_direction_from_many_and_is_softened() -> None:
     row = weight(0, 1.0, spectral_norm=estimate(300.0), stable_rank=1.1)
     assert "one direction stands out" in only("GA301", measurements(weights=(row,))).why
     assert only("GA301", measurements(weights=(row,), rehearsal=FALLS)).severity == "warn"
+    bag = measurements(weights=(row,), sample=NONE, state=TRAINED)
+    assert only("GA301", bag).severity == "fail"  # no loss shows that these weights work
     row = replace(row, stable_rank=20.0)
     assert "many directions" in only("GA301", measurements(weights=(row,), sample=NONE)).why
 
