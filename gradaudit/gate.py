@@ -15,7 +15,7 @@ from gradaudit.records import (
     Rehearsal,
     Verdict,
 )
-from gradaudit.rules._judge import made_up, number, plural, power
+from gradaudit.rules._judge import made_up, number, plural, power, too_slow
 from gradaudit.settings import Settings
 
 FailOn = Literal["fail", "warn", "never"]
@@ -24,7 +24,6 @@ FailOn = Literal["fail", "warn", "never"]
 # growth alone separated 15 nets, which is not enough to claim more. Neither is calibrated yet.
 _REHEARSED, _REHEARSED_WEAKLY, _MEASURED_ONLY = 0.87, 0.7, 0.6
 _ENOUGH_STEPS = 15  # below it the 87% of a 30-step rehearsal cannot be claimed at all
-_HALFWAY = 0.5  # a stall, as the forecast means it: the loss does not get halfway down
 
 _DIVERGES = ("GA001", "GA101", "GA201", "GA601", "GA603")
 _STALLS = (
@@ -110,18 +109,12 @@ def forecast(findings: Sequence[Finding], measurements: Measurements) -> Forecas
         faults = _because(failing, (*_DIVERGES, *_STALLS))
         if faults:
             return Forecast("stalls", _MEASURED_ONLY, faults)
-        if _too_slow(rehearsal):
+        if too_slow(rehearsal):
             return Forecast("stalls", _MEASURED_ONLY)
         return Forecast("trains", _confidence(rehearsal))
     # A flat start without a fault to explain it may be a slow one.
     confidence = _confidence(rehearsal) if failing else _MEASURED_ONLY
     return Forecast("stalls", confidence, _because(failing, _STALLS))
-
-
-def _too_slow(rehearsal: Rehearsal) -> bool:
-    """Whether the recipe's steps, at the measured slope, fall short of halfway to zero loss."""
-    slope = rehearsal.projected_fall
-    return slope is not None and slope < _HALFWAY and rehearsal.beats_constant is not True
 
 
 def _confidence(rehearsal: Rehearsal) -> float:

@@ -99,7 +99,7 @@ class Run:
         self.losses.append(loss)
         self.batches.append(number)
         self.progress.append(self._done)
-        self.rates.append(float(self.optimizer.param_groups[0]["lr"]))
+        self.rates.append(max(float(group["lr"]) for group in self.optimizer.param_groups))
 
     def take_first_again(self) -> None:
         """The first batch's loss once more, with the random numbers it had the first time.

@@ -94,8 +94,9 @@ def _users(opened: Opened, rate: float | None) -> Choice:
                 f"the optimizer's factory raised {type(error).__name__}: {error}",
                 expected="a callable from parameters to a torch.optim.Optimizer",
             ) from error
-        if rate is not None and optimizer.param_groups[0]["lr"]:
-            factor = rate / optimizer.param_groups[0]["lr"]
+        top = max(group["lr"] for group in optimizer.param_groups)
+        if rate is not None and top:
+            factor = rate / top
             for group in optimizer.param_groups:
                 group["lr"] = group["lr"] * factor
         return optimizer

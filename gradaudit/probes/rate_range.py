@@ -101,9 +101,10 @@ def _sweep(opened: Opened, choice: Choice, rates: Sequence[float]) -> tuple[str,
         optimizer = choice.build(model)
         name = optimizer_name(choice, optimizer)
         own = [group["lr"] for group in optimizer.param_groups]
+        top = max(own)  # the recipe's rate is that of its fastest group
         for rate in rates:
             for group, lr in zip(optimizer.param_groups, own, strict=True):
-                group["lr"] = rate * (lr / own[0] if own[0] else 1.0)
+                group["lr"] = rate * (lr / top if top else 1.0)
             step = take_step(
                 model, objective, opened.batches[0], optimizer, clip_norm=opened.recipe.clip_norm
             )

@@ -18,6 +18,7 @@ from gradaudit.records import (
 from gradaudit.rules._judge import (
     all_the_same,
     contradicted,
+    is_adaptive,
     learned,
     number,
     plural,
@@ -26,7 +27,6 @@ from gradaudit.rules._judge import (
 )
 from gradaudit.settings import Settings
 
-_ADAPTIVE = {"adam", "adamw", "nadam", "radam", "adamax", "rmsprop", "adagrad", "adadelta"}
 _UNDERFLOW = -300.0  # log10 given to a gain of exactly zero, so that sums stay finite
 
 
@@ -142,7 +142,7 @@ def growth_severity(growth: Growth, measurements: Measurements, settings: Settin
 def _within_reach(growth: Growth, measurements: Measurements, settings: Settings) -> bool:
     """Whether gradients vanish by no more than Adam's normalisation makes up for."""
     reach = log10_limit(settings.limit("growth_min_adaptive")).value
-    adaptive = (measurements.recipe.optimizer or "").lower() in _ADAPTIVE
+    adaptive = is_adaptive(measurements.recipe.optimizer or "")
     total = growth.measured
     return adaptive and total.low is not None and reach < total.low and total.value < 0
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
-from gradaudit.records import Estimate, Limit, Measurements, Severity
+from gradaudit.records import Estimate, Limit, Measurements, Rehearsal, Severity
 
 Standing = Literal["past", "straddles", "within"]
+_ADAPTIVE = ("adam", "rmsprop", "adagrad", "adadelta", "lion", "lamb", "adafactor", "muon")
+_HALFWAY = 0.5
 _LOWER: dict[Severity, Severity] = {"fail": "warn", "warn": "note", "note": "note"}
 
 
@@ -77,6 +79,20 @@ def learned(measurements: Measurements) -> bool:
         return True
     baseline = loss.constant if loss.constant is not None else loss.chance
     return baseline is None or loss.initial.value < baseline
+
+
+def too_slow(rehearsal: Rehearsal) -> bool:
+    """Whether the recipe's steps, at the measured slope, fall short of halfway to zero loss.
+
+    Halfway is what the forecast means by a stall.
+    """
+    slope = rehearsal.projected_fall
+    return slope is not None and slope < _HALFWAY and rehearsal.beats_constant is not True
+
+
+def is_adaptive(optimizer: str) -> bool:
+    """Whether the optimizer divides by the gradient's own size."""
+    return any(name in optimizer.lower() for name in _ADAPTIVE)
 
 
 def softened(severity: Severity, measurements: Measurements) -> Severity:

@@ -36,14 +36,12 @@ from collections.abc import Iterable
 from statistics import median
 
 from gradaudit.records import Estimate, Finding, Measurements, Severity, Where
-from gradaudit.rules._judge import number, standing
+from gradaudit.rules._judge import is_adaptive, number, standing, too_slow
 from gradaudit.settings import Settings
 
 CODE = "GA612"
 NAME = "clip-too-tight"
 ORDER = 105
-
-_ADAPTIVE = ("adam", "rmsprop", "adagrad", "adadelta", "lion", "lamb", "adafactor", "muon")
 
 
 def check(measurements: Measurements, settings: Settings) -> Iterable[Finding]:
@@ -85,14 +83,9 @@ def cut(measurements: Measurements, clip: float, unit: str) -> Estimate | None:
     return Estimate(clip / norms.median, clip / norms.max, None, unit)
 
 
-def is_adaptive(optimizer: str) -> bool:
-    """Whether the optimizer divides by the gradient's own size."""
-    return any(name in optimizer.lower() for name in _ADAPTIVE)
-
-
 def _severity(measurements: Measurements, *, sure: bool, adaptive: bool) -> Severity:
     rehearsal = measurements.rehearsal
-    falls = rehearsal is not None and rehearsal.outcome == "falls"
+    falls = rehearsal is not None and rehearsal.outcome == "falls" and not too_slow(rehearsal)
     if not sure or (adaptive and falls):
         return "note"
     return "warn" if adaptive or falls else "fail"

@@ -118,7 +118,7 @@ def from_optimizer(
 ) -> tuple[Recipe, OptimizerFactory | None, tuple[str, ...]]:
     """The recipe an optimizer stands for, how to make another like it, and what to tell.
 
-    Of several parameter groups the first one's numbers are the recipe's; the factory keeps all
+    Of several parameter groups the fastest one's numbers are the recipe's; the factory keeps all
     groups. Raises ``UsageError`` for an optimizer over other parameters than the model's.
     """
     if given is None:
@@ -162,13 +162,13 @@ def _told(optimizer: torch.optim.Optimizer, model: nn.Module) -> tuple[str, ...]
         shown = ", ".join("?" if rate is None else f"{rate:g}" for rate in rates[:6])
         notes.append(
             f"Optimizer: {len(groups)} parameter groups with rates {shown}; the rehearsal keeps "
-            "them, rules about the rate judge the first."
+            "them, rules about the rate judge the highest."
         )
     return tuple(notes)
 
 
 def _stated(optimizer: torch.optim.Optimizer) -> Recipe:
-    group = optimizer.param_groups[0]
+    group = max(optimizer.param_groups, key=lambda each: _float(each.get("lr")) or 0.0)
     momentum = group.get("momentum")
     betas = group.get("betas")
     return Recipe(

@@ -208,3 +208,17 @@ def test_a_divergence_that_nothing_explains_is_a_finding_of_its_own() -> None:
     assert check("GA603", measurements(**hot, rehearsal=rescued)) == []  # GA601 says it
     assert check("GA603", measurements(rehearsal=replace(DIVERGES, prescribed=True))) == []
     assert check("GA603", measurements(**hot, rehearsal=FALLS)) == []
+
+
+def test_a_tight_clip_that_leaves_too_little_of_the_fall_fails_under_sgd() -> None:
+    tight = {"recipe": Recipe(optimizer="sgd", lr=0.01, clip_norm=0.001)}
+    clipped = replace(
+        FALLS_ABOVE_CONSTANT,
+        optimizer="sgd",
+        clip_rate=Estimate(1.0, 0.84, 1.0, "share of steps"),
+        gradient_norms=(4.0, 4.5, 5.0),
+    )
+    slow = measurements(**tight, rehearsal=replace(clipped, projected_fall=0.1))
+    assert only("GA612", slow).severity == "fail"
+    fast = measurements(**tight, rehearsal=replace(clipped, projected_fall=0.9))
+    assert only("GA612", fast).severity == "warn"

@@ -171,3 +171,4 @@ class TestParametersOfTheOptimizer:
         made = found.make_optimizer(model.parameters())
         assert [group["lr"] for group in made.param_groups] == [1e-3, 0.5]
         assert any("2 parameter groups with rates 0.001, 0.5" in note for note in found.notes)
+        assert found.recipe.lr == 0.5  # the fastest group's
