@@ -112,7 +112,6 @@ def _measure_start(
 ) -> None:
     """What the weights as they are show. The trace, which holds the activations, ends with it."""
     growth = Growth.nothing()
-    spoilt = nonfinite_weights(model)
     if opened.batches:
         progress("gradients of the loss")
         with told_in_one_line("computing the loss and its gradients"):
@@ -133,8 +132,8 @@ def _measure_start(
         with told_in_one_line("measuring the gradient through time"):
             recurrent, gaps = measure_through_time(opened, settings, growth.trace)
         book.put(gaps, recurrent=recurrent)
-    elif spoilt:
-        book.put(nonfinite=spoilt)
+    else:
+        book.put(nonfinite=nonfinite_weights(model))
     progress("spectral norms")
     _weights(book, model, growth, settings)
 

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from gradaudit.probes.graph import leaf_variable, nodes_of, reachable
-from gradaudit.probes.trace import Trace, l2_norm, record, tensors_in
+from gradaudit.probes.trace import Trace, joint_norm, record, tensors_in
 from gradaudit.probes.trunk import Stage
 from gradaudit.subject import Batch, Opened
 
@@ -125,7 +125,7 @@ class Ladder:
     def _read(self, key: Any) -> Any:
         def hook(cotangents: tuple[Tensor | None, ...]) -> tuple[Tensor | None, ...] | None:
             present = [c for c in cotangents if c is not None]
-            norm = math.sqrt(sum(float(l2_norm(c)) ** 2 for c in present))
+            norm = joint_norm(present)
             self.logs[key] = self.log_square(norm)
             if not self.rescale or norm == 0 or not math.isfinite(norm):
                 return None
@@ -184,10 +184,10 @@ def probe(forward: Forward, sources: list[Tensor], ladder: Ladder, seed: int, m:
                 torch.randn(t.shape, generator=generator).to(t.device, t.dtype)
                 for t in forward.outputs
             ]
-            seeded = math.sqrt(sum(float(l2_norm(c)) ** 2 for c in cotangents))
+            seeded = joint_norm(cotangents)
             top = ladder.log_square(seeded)
             gradients = _pull_back(forward, cotangents, sources)
-            norm = math.sqrt(sum(float(l2_norm(g)) ** 2 for g in gradients))
+            norm = joint_norm(gradients)
             first = ladder.log_square(norm) if ladder.start is None else ladder.logs[ladder.start]
             rest = [
                 top if node is None else ladder.logs.get(node, -math.inf) for node in ladder.nodes

@@ -22,7 +22,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from gradaudit.linalg.intervals import log_ratio_interval
 from gradaudit.probes.cotangents import map_inputs
-from gradaudit.probes.growth import GAIN, Growth
+from gradaudit.probes.growth import GAIN, Growth, exp_estimate
 from gradaudit.probes.trace import Op, Trace, l2_norm, record
 from gradaudit.probes.trunk import Trunk
 from gradaudit.records import Estimate, NotMeasured, StageRow
@@ -127,8 +127,7 @@ def _column(found: list[_Tangents], op: Op | None, otherwise: float | None = Non
 def _gain(before: Tensor, behind: Tensor) -> Estimate | None:
     if not bool(torch.isfinite(torch.stack([before, behind])).all()):
         return None
-    value, low, high = (math.exp(min(x, 700.0)) for x in log_ratio_interval(behind, before))
-    return Estimate(value, low, high, GAIN)
+    return exp_estimate(log_ratio_interval(behind, before), GAIN)
 
 
 def measure_forward_gain(

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from gradaudit.linalg.intervals import log_ratio_interval
 from gradaudit.probes.cotangents import Forward, Ladder, probe, run_forward, source_nodes
 from gradaudit.probes.graph import Graph, leaf_variable
-from gradaudit.probes.trace import Trace, l2_norm
+from gradaudit.probes.trace import Trace, joint_norm
 from gradaudit.probes.trunk import Trunk, find_trunk, module_chain
 from gradaudit.records import Estimate, NotMeasured, StageRow, TrunkRow
 from gradaudit.settings import Settings
@@ -37,7 +37,6 @@ class Growth:
     trunk: TrunkRow
     trace: Trace | None
     plan: Trunk | None
-    graph: Graph | None
     not_measured: tuple[NotMeasured, ...]
     one_of_several_inputs: bool = False  # the trunk runs from one input, others enter beside it
 
@@ -45,7 +44,7 @@ class Growth:
     def nothing(cls) -> Growth:
         """Where no forward pass was made."""
         why = "no forward pass was made"
-        return cls((), TrunkRow(False, None, None, None, None, why=why), None, None, None, ())
+        return cls((), TrunkRow(False, None, None, None, None, why=why), None, None, ())
 
 
 def _plan(model: nn.Module, forward: Forward) -> tuple[Trunk, Graph, list[Tensor]]:
@@ -67,7 +66,8 @@ def _plan(model: nn.Module, forward: Forward) -> tuple[Trunk, Graph, list[Tensor
     return max(plans, key=lambda entry: len(entry[0].stages))
 
 
-def _exp_estimate(interval: tuple[float, float, float], unit: str, power: float = 1.0) -> Estimate:
+def exp_estimate(interval: tuple[float, float, float], unit: str, power: float = 1.0) -> Estimate:
+    """``exp(power * x)`` of ``(value, low, high)``, held within float64's range."""
     value, low, high = (math.exp(min(x * power, 700.0)) for x in interval)
     return Estimate(value, low, high, unit)
 
@@ -87,7 +87,7 @@ def _ratio(logs: Tensor, i: int, j: int) -> tuple[float, float, float] | None:
 def _gain(logs: Tensor, i: int) -> Estimate | None:
     interval = _ratio(logs, i, i + 1)
     if interval is not None:
-        return _exp_estimate(interval, GAIN)
+        return exp_estimate(interval, GAIN)
     nothing_arrives = bool(torch.isneginf(logs[:, i]).all())
     return Estimate.exact(0.0, GAIN) if nothing_arrives and logs[0, i + 1] > -math.inf else None
 
@@ -103,7 +103,7 @@ def _rms_of(op: Any, sources: list[Tensor]) -> float:
     if op is not None:
         return float(op.rms)
     count = sum(s.numel() for s in sources)
-    return math.sqrt(sum(float(l2_norm(s)) ** 2 for s in sources) / max(count, 1))
+    return joint_norm(sources) / math.sqrt(max(count, 1))
 
 
 def _role(index: int, plan: Trunk) -> str:
@@ -165,7 +165,7 @@ def _trunk_row(plan: Trunk, rows: Sequence[StageRow], logs: Tensor, rms_in: floa
     if interior:
         span = _ratio(logs, interior[0], interior[-1] + 1)
         if span is not None:
-            per_stage = _exp_estimate(span, f"{GAIN} per stage", 1 / len(interior))
+            per_stage = exp_estimate(span, f"{GAIN} per stage", 1 / len(interior))
             inner = _log10_estimate(span)
     whole = _ratio(logs, hidden, last) if hidden < last else None
     if whole is not None:
@@ -174,7 +174,7 @@ def _trunk_row(plan: Trunk, rows: Sequence[StageRow], logs: Tensor, rms_in: floa
         if rms_out and math.isfinite(rms_in) and rms_in > 0:
             offset = math.log(rms_in / rms_out)
             value, low, high = (x / 2 + offset for x in whole)
-            gsc = _exp_estimate((value, low, high), "GSC")
+            gsc = exp_estimate((value, low, high), "GSC")
     return TrunkRow(
         found=True,
         growth_per_stage=per_stage,
@@ -240,7 +240,7 @@ def measure_growth(opened: Opened, settings: Settings) -> Growth:
     if reason:
         row = TrunkRow(False, None, None, None, None, why=reason)
         gap = NotMeasured("Jacobian growth", "trunk", reason)
-        return Growth((), row, forward.trace, None, None, (gap,))
+        return Growth((), row, forward.trace, None, (gap,))
     return _measure(opened.model, forward, settings)
 
 
@@ -252,7 +252,7 @@ def _measure(model: nn.Module, forward: Forward, settings: Settings) -> Growth:
         if not chain:
             row = TrunkRow(False, None, None, None, None, why=plan.why)
             gap = NotMeasured("Jacobian growth", "trunk", plan.why)
-            return Growth((), row, forward.trace, None, graph, (gap,))
+            return Growth((), row, forward.trace, None, (gap,))
     ladder = Ladder(plan.stages, rescale=plan.found)
     logs = probe(forward, sources, ladder, settings.seed, settings.budget.probes)
     if forward.reentrant:  # its backward passes left gradients behind
@@ -261,10 +261,10 @@ def _measure(model: nn.Module, forward: Forward, settings: Settings) -> Growth:
     if not plan.found:
         row = TrunkRow(False, None, None, None, None, stages=len(rows), why=plan.why)
         gap = NotMeasured("growth along a trunk", "trunk", plan.why)
-        return Growth(rows, row, forward.trace, plan, graph, (gap,))
+        return Growth(rows, row, forward.trace, plan, (gap,))
     hidden = 1 if rows[0].role == "inlet" else 0
     rms = _rms_of(plan.stages[hidden].start, sources) if hidden < len(rows) else math.nan
     trunk = _trunk_row(plan, rows, logs, rms)
     missing = tuple(_missing(rows, trunk, logs))
     partial = len(sources) < len(forward.sources)
-    return Growth(rows, trunk, forward.trace, plan, graph, missing, partial)
+    return Growth(rows, trunk, forward.trace, plan, missing, partial)

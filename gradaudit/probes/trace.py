@@ -8,6 +8,7 @@ activation is kept: of each tensor only its norm and shape stay.
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -92,6 +93,11 @@ def l2_norm(tensor: Tensor) -> Tensor:
         if bool(torch.isfinite(peak)):
             return torch.linalg.vector_norm(flat, dtype=torch.float64)
     return norm.double()
+
+
+def joint_norm(tensors: Iterable[Tensor]) -> float:
+    """L2 norm of all the tensors' entries together."""
+    return math.sqrt(sum(float(l2_norm(tensor)) ** 2 for tensor in tensors))
 
 
 def tensors_in(value: Any) -> Iterator[Tensor]:

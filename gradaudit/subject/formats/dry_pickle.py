@@ -71,7 +71,6 @@ def dry_read(stream: bytes, *, pickles: int = 1) -> tuple[DryPickle, list[Any]]:
 class _DryUnpickler(pickle.Unpickler):
     def __init__(self, source: io.BytesIO, seen: DryPickle) -> None:
         super().__init__(source, encoding="utf-8")
-        self._source = source
         self._seen = seen
 
     def find_class(self, module: str, name: str) -> Any:
