@@ -63,8 +63,12 @@ LIMITS: Mapping[str, Limit] = {
     ),
     "dead_fraction_warn": Limit(0.5, "share of units", "SageMaker Debugger DeadRelu, 50%"),
     "dead_fraction_fail": Limit(0.9, "share of units", "AutoTrainer, 70% zero gradients, widened"),
-    "saturated_fraction_warn": Limit(0.5, "share of outputs", "slope below 2% of its peak"),
-    "saturated_fraction_fail": Limit(0.9, "share of outputs", "slope below 2% of its peak"),
+    "saturated_fraction_warn": Limit(
+        0.5, "share of outputs", "slope below 2% of its peak for tanh, 4% for sigmoid"
+    ),
+    "saturated_fraction_fail": Limit(
+        0.9, "share of outputs", "slope below 2% of its peak for tanh, 4% for sigmoid"
+    ),
     "input_scale_warn": Limit(10.0, "rms of the worst feature", "UMLAUT flags inputs outside 1"),
     "input_scale_fail": Limit(100.0, "rms of the worst feature", "field case: inputs x 1e4"),
     "target_scale_warn": Limit(10.0, "rms", "UMLAUT flags data outside 1; same for targets"),
