@@ -25,12 +25,14 @@ class Budget:
     rehearsal_steps: int
     range_steps: int  # learning-rate range test
     lanczos_steps: int  # per weight, apart from the step budget
+    curvature_products: int  # Hessian-vector products, where each is dear (3.9 steps a batch)
+    singular_steps: int  # Lanczos steps per stage Jacobian; 0: only where they cost next to nothing
 
 
 BUDGETS: Mapping[str, Budget] = {
-    "quick": Budget(8, 0, 1, 4, 0, 40),
-    "standard": Budget(16, 4, 6, 20, 16, 60),
-    "thorough": Budget(64, 16, 60, 100, 48, 120),
+    "quick": Budget(8, 0, 1, 4, 0, 40, 0, 0),
+    "standard": Budget(16, 2, 6, 16, 12, 60, 8, 0),
+    "thorough": Budget(64, 8, 60, 80, 32, 120, 20, 12),
 }
 
 _GROWTH = (

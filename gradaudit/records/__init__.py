@@ -1,5 +1,7 @@
 """The frozen records that flow from probes to reports."""
 
+from gradaudit.records.attention import AttentionRow, HeadRow
+from gradaudit.records.curvature import Curvature
 from gradaudit.records.estimate import Estimate, Limit, NotMeasured
 from gradaudit.records.findings import (
     Finding,
@@ -13,7 +15,6 @@ from gradaudit.records.findings import (
     Where,
 )
 from gradaudit.records.measurements import (
-    Curvature,
     DataRow,
     GradientNorm,
     LossRow,
@@ -28,19 +29,24 @@ from gradaudit.records.measurements import (
     StageRow,
     StateRow,
     TrunkRow,
+    WeightPart,
     WeightRow,
 )
+from gradaudit.records.precision import HalfRow, Precision
 from gradaudit.records.recipe import Recipe
 from gradaudit.records.report import SCHEMA, Report, SubjectRow, plain
 
 __all__ = [
     "SCHEMA",
+    "AttentionRow",
     "Curvature",
     "DataRow",
     "Estimate",
     "Finding",
     "Forecast",
     "GradientNorm",
+    "HalfRow",
+    "HeadRow",
     "Limit",
     "LossRow",
     "Measurements",
@@ -49,6 +55,7 @@ __all__ = [
     "NotMeasured",
     "Outcome",
     "ParameterRow",
+    "Precision",
     "Prescription",
     "RateRange",
     "Recipe",
@@ -64,6 +71,7 @@ __all__ = [
     "SubjectRow",
     "TrunkRow",
     "Verdict",
+    "WeightPart",
     "WeightRow",
     "Where",
     "plain",

@@ -9,8 +9,21 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from gradaudit.records.attention import AttentionRow, HeadRow
+from gradaudit.records.curvature import Curvature
 from gradaudit.records.estimate import Estimate
+from gradaudit.records.precision import Precision
 from gradaudit.records.recipe import Recipe
+
+
+@dataclass(frozen=True)
+class WeightPart:
+    """A block of rows of one weight that is a linear map of its own."""
+
+    name: str  # "input" | "forget" | "cell" | "output" | "reset" | "update" | "new" | "query" ...
+    spectral_norm: Estimate | None
+    stable_rank: float | None
+    spectral_radius: float | None  # of square recurrent blocks
 
 
 @dataclass(frozen=True)
@@ -35,6 +48,9 @@ class WeightRow:
     initialization: str  # the known initialization it looks like, or "unknown"
     type: str = ""  # the module's class name
     activation: str = ""  # class or function name of the nonlinearity that follows, if seen
+    parts: tuple[WeightPart, ...] = ()  # gates of a recurrent weight; query, key, value
+    folded_norm: Estimate | None = None  # with the batch norm behind it folded in, as at eval
+    folded_with: str = ""  # that batch norm's module
 
 
 @dataclass(frozen=True)
@@ -70,6 +86,7 @@ class TrunkRow:
     interior_stages: int = 0
     interior_growth_log10: Estimate | None = None  # growth_per_stage over all interior stages
     why: str = ""  # why there is no trunk, where there is none
+    top_singular_values: tuple[Estimate, ...] = ()  # of the end-to-end Jacobian, not squared
 
 
 @dataclass(frozen=True)
@@ -84,6 +101,9 @@ class ModuleRow:
     dead_fraction: float | None = None  # units that are zero (to ReLU-like) on the whole batch
     saturated_fraction: float | None = None  # entries past the knee of tanh or sigmoid
     units: int | None = None
+    effective_rank: float | None = None  # exp(entropy) of the samples' covariance spectrum
+    rank_limit: int | None = None  # the largest effective rank these samples and units allow
+    sample_correlation: float | None = None  # mean cosine between two samples' outputs
 
 
 @dataclass(frozen=True)
@@ -112,16 +132,10 @@ class RecurrentRow:
     horizon: int | None  # lag at which the profile falls below 1% of its value at the last step
     spectral_radius: float | None = None
     loss_growth_log10: float | None = None  # the same of the real loss: what reads early steps
-    lyapunov: tuple[Estimate, ...] = ()
-
-
-@dataclass(frozen=True)
-class Curvature:
-    """Sharpness of the loss at the start."""
-
-    sharpness: Estimate | None
-    preconditioned_sharpness: Estimate | None
-    ceiling: Estimate | None
+    lyapunov: tuple[Estimate, ...] = ()  # per step, natural log, largest first
+    growth_by_length: tuple[tuple[int, Estimate], ...] = ()  # (T/4, T/2, T): growth_log10 there
+    forget_gate: Estimate | None = None  # LSTM: mean forget gate on the sample; GRU: update gate
+    packed: bool = False  # sequences of different lengths
 
 
 @dataclass(frozen=True)
@@ -134,6 +148,11 @@ class GradientNorm:
     p95: float
     max: float
     tail: str  # "light" | "heavy" | "unresolved"
+    tail_why: str = ""  # what the evidence is, within what this number of batches allows
+    tail_index: Estimate | None = None  # Hill's estimate of alpha, where there are batches for it
+    clip_threshold: float | None = None  # the measured threshold
+    clip_basis: str = ""  # what it was taken from
+    clip_rate: Estimate | None = None  # share of steps it is expected to clip
 
 
 @dataclass(frozen=True)
@@ -146,6 +165,8 @@ class NonFinite:
     call: int
     step: int | None = None  # rehearsal step; None: at the start
     parameter: str = ""
+    file: str = ""  # of the user's code that called the operation, where it can be found
+    line: int | None = None
 
 
 @dataclass(frozen=True)
@@ -244,7 +265,10 @@ class Measurements:
     recurrent: tuple[RecurrentRow, ...] = ()
     curvature: Curvature | None = None
     gradient_norm: GradientNorm | None = None
-    noise_scale: Estimate | None = None
+    noise_scale: Estimate | None = None  # samples
+    attention: tuple[AttentionRow, ...] = ()
+    attention_heads: tuple[HeadRow, ...] = ()
+    precision: Precision | None = None
     rehearsal: Rehearsal | None = None
     rate_range: RateRange | None = None
     loss: LossRow | None = None

@@ -55,7 +55,6 @@ class Report:
         """The JSON contract of ``gradaudit.report/1`` as plain dicts, lists and finite numbers."""
         measurements = plain(self.measurements)
         del measurements["recipe"]
-        measurements["precision"] = None
         return {
             "schema": SCHEMA,
             "tool": {"name": "gradaudit", "version": self.version},
