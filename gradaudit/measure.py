@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -10,15 +10,22 @@ from typing import Any
 from torch import nn
 
 from gradaudit.errors import GradauditError, ModelError
+from gradaudit.probes.attention import measure_attention
+from gradaudit.probes.attention_heads import measure_heads
+from gradaudit.probes.curvature import measure_curvature
 from gradaudit.probes.data_scale import measure_data
+from gradaudit.probes.expense import is_cheap
+from gradaudit.probes.folding import Fold, batch_norm_folds
 from gradaudit.probes.forward_gain import measure_forward_gain
 from gradaudit.probes.gradients import measure_real_loss
 from gradaudit.probes.growth import Growth, measure_growth
 from gradaudit.probes.nonfinite import nonfinite_weights
+from gradaudit.probes.precision import measure_precision
 from gradaudit.probes.rate_range import measure_rate_range
 from gradaudit.probes.rehearsal import rehearse
+from gradaudit.probes.singular_values import measure_singular_values
 from gradaudit.probes.state import judge_state, judged_by_loss
-from gradaudit.probes.surroundings import activations, input_sizes
+from gradaudit.probes.surroundings import activations, folds_behind, input_sizes
 from gradaudit.probes.through_time import measure_through_time
 from gradaudit.probes.weights import measure_weights
 from gradaudit.records import Measurements, NotMeasured, ParameterRow, StateRow
@@ -28,29 +35,25 @@ from gradaudit.subject import Opened, borrowed
 Progress = Callable[[str], None]  # called with what is being measured now
 
 
-_LATER = tuple(
-    NotMeasured(what, "the model", "this version has no probe for it")
-    for what in (
-        "sharpness",
-        "gradient noise scale",
-        "half-precision range",
-        "singular values of stages",
-        "Lyapunov exponents",
-    )
-)
-
-
 @dataclass
 class _Notebook:
-    """Measurements as they come in, and what did not."""
+    """Measurements as they come in, what did not, and what they are taken of."""
 
+    opened: Opened
+    settings: Settings
+    progress: Progress
     measurements: Measurements
     gaps: list[NotMeasured] = field(default_factory=list)
+    cheap: bool = False  # whether a training step costs next to nothing
 
     def put(self, gaps: tuple[NotMeasured, ...] = (), **found: Any) -> None:
         """Add what one probe found."""
         self.measurements = replace(self.measurements, **found)
         self.gaps.extend(gaps)
+
+    def leave_out(self, why: str, *whats: str) -> None:
+        """Say why something about the model as a whole was not measured."""
+        self.gaps.extend(NotMeasured(what, "the model", why) for what in whats)
 
 
 @contextmanager
@@ -77,91 +80,120 @@ def measure(
     Raises :class:`gradaudit.errors.ModelError` where the user's forward or loss raises.
     """
     unknown = StateRow("fresh", "not judged")
-    book = _Notebook(Measurements(opened.sample, opened.recipe, unknown), list(opened.not_measured))
+    start = Measurements(opened.sample, opened.recipe, unknown)
+    book = _Notebook(opened, settings, progress, start, list(opened.not_measured))
     if opened.model is None:
-        progress("spectral norms")
         book.put(nonfinite=nonfinite_weights(opened.weights))
-        _weights(book, opened.weights, Growth.nothing(), settings)
+        _weights(book, opened.weights, Growth.nothing())
         return book.measurements, tuple(book.gaps)
     # The question is about training: a model saved in eval mode is measured in training mode,
     # one with only some layers frozen in eval mode is measured as it is.
     training = None if any(m.training for m in opened.model.modules()) else True
     with borrowed(opened.model, training=training) as model:
-        _measure_model(book, model, opened, settings, progress)
-    return book.measurements, (*book.gaps, *_LATER)
+        _measure_model(book, model)
+    return book.measurements, tuple(book.gaps)
 
 
-def _measure_model(
-    book: _Notebook, model: nn.Module, opened: Opened, settings: Settings, progress: Progress
-) -> None:
-    _measure_start(book, model, opened, settings, progress)
+def _measure_model(book: _Notebook, model: nn.Module) -> None:
+    opened = book.opened
     if not opened.batches:
+        book.put(nonfinite=nonfinite_weights(model))
+        _weights(book, model, Growth.nothing())
         return
+    with told_in_one_line("computing the loss"):
+        book.cheap = is_cheap(opened)
+    _measure_start(book, model)
+    book.progress("half-precision range")
+    with told_in_one_line("forecasting half precision"):
+        precision, gaps = measure_precision(opened, book.settings)
+    book.put(gaps, precision=precision)
     if opened.sample.source == "made up":
         why = "the sample is made up: give yours with --data"
-        whats = ("scale of inputs and targets", "learning-rate range", "rehearsal and forecast")
-        book.put(tuple(NotMeasured(what, "the model", why) for what in whats))
+        recipe = ("sharpness", "learning-rate range", "rehearsal and forecast")
+        book.leave_out(why, "scale of inputs and targets", *recipe)
         return
     with told_in_one_line("reading the sample"):
-        book.put(data=measure_data(opened, settings))
-    _train(book, opened, settings, progress)
+        book.put(data=measure_data(opened, book.settings))
+    _train(book)
 
 
-def _measure_start(
-    book: _Notebook, model: nn.Module, opened: Opened, settings: Settings, progress: Progress
-) -> None:
+def _measure_start(book: _Notebook, model: nn.Module) -> None:
     """What the weights as they are show. The trace, which holds the activations, ends with it."""
-    growth = Growth.nothing()
-    if opened.batches:
-        progress("gradients of the loss")
-        with told_in_one_line("computing the loss and its gradients"):
-            real = measure_real_loss(opened, settings)
-        book.put(
-            real.not_measured,
-            loss=real.loss,
-            parameters=real.parameters,
-            modules=real.modules,
-            gradient_norm=real.gradient_norm,
-            nonfinite=real.nonfinite,
-        )
-        progress("Jacobian growth")
-        with told_in_one_line("probing the Jacobian"):
-            growth = measure_growth(opened, settings)
-            rows, gaps = measure_forward_gain(opened, growth, settings)
-        book.put((*growth.not_measured, *gaps), stages=rows, trunk=growth.trunk)
-        with told_in_one_line("measuring the gradient through time"):
-            recurrent, gaps = measure_through_time(opened, settings, growth.trace)
-        book.put(gaps, recurrent=recurrent)
-    else:
-        book.put(nonfinite=nonfinite_weights(model))
-    progress("spectral norms")
-    _weights(book, model, growth, settings)
+    opened, settings = book.opened, book.settings
+    folds = batch_norm_folds(model)  # before a forward pass in training mode moves the statistics
+    book.progress("gradients of the loss")
+    with told_in_one_line("computing the loss and its gradients"):
+        real = measure_real_loss(opened, settings)
+    book.put(
+        real.not_measured,
+        loss=real.loss,
+        parameters=real.parameters,
+        modules=real.modules,
+        gradient_norm=real.gradient_norm,
+        nonfinite=real.nonfinite,
+        noise_scale=real.noise_scale,
+    )
+    growth = _jacobian(book)
+    book.progress("gradient through time")
+    with told_in_one_line("measuring the gradient through time"):
+        recurrent, gaps = measure_through_time(opened, settings, growth.trace)
+    book.put(gaps, recurrent=recurrent)
+    book.progress("attention")
+    with told_in_one_line("looking at the attention weights"):
+        attention, gaps = measure_attention(opened, settings)
+    book.put(gaps, attention=attention)
+    _weights(book, model, growth, folds)
 
 
-def _weights(book: _Notebook, source: Any, growth: Growth, settings: Settings) -> None:
+def _jacobian(book: _Notebook) -> Growth:
+    """Gains both ways and singular values of the trunk's stages."""
+    opened, settings = book.opened, book.settings
+    book.progress("Jacobian growth")
+    with told_in_one_line("probing the Jacobian"):
+        growth = measure_growth(opened, settings)
+        rows, forward_gaps = measure_forward_gain(opened, growth, settings)
+        growth = replace(growth, stages=rows)
+        rows, trunk, gaps = measure_singular_values(opened, growth, settings, cheap=book.cheap)
+    book.put((*growth.not_measured, *forward_gaps, *gaps), stages=rows, trunk=trunk)
+    return growth
+
+
+def _weights(
+    book: _Notebook, source: Any, growth: Growth, folds: Mapping[str, Fold] | None = None
+) -> None:
+    book.progress("spectral norms")
     sizes: dict[str, tuple[int, ...]] = {}
     behind: dict[str, str] = {}
-    if growth.trace is not None and isinstance(source, nn.Module):
-        sizes, behind = input_sizes(source, growth.trace), activations(source, growth.trace)
-    rows, gaps = measure_weights(source, sizes, behind, settings)
-    state = judge_state(rows, source, settings)
+    behind_norms: dict[str, Fold] = {}
+    if isinstance(source, nn.Module):
+        heads, gaps = measure_heads(source)
+        book.put(gaps, attention_heads=heads)
+        if growth.trace is not None:
+            sizes, behind = input_sizes(source, growth.trace), activations(source, growth.trace)
+            behind_norms = folds_behind(source, growth.trace, folds or {})
+    rows, gaps = measure_weights(source, sizes, behind, book.settings, behind_norms)
+    state = judge_state(rows, source, book.settings)
     if book.measurements.sample.target in ("given", "in the model"):
         state = judged_by_loss(state, book.measurements.loss)
     book.put(gaps, weights=rows, state=state)
 
 
-def _train(book: _Notebook, opened: Opened, settings: Settings, progress: Progress) -> None:
-    """The probes that take training steps: range test, rehearsal, update ratios."""
+def _train(book: _Notebook) -> None:
+    """What the recipe meets: curvature, range test, rehearsal, update ratios."""
+    opened, settings = book.opened, book.settings
     if book.measurements.nonfinite:
         why = "the loss or its gradient is not finite before the first step"
-        whats = ("learning-rate range", "rehearsal")
-        book.put(tuple(NotMeasured(what, "the model", why) for what in whats))
+        book.leave_out(why, "sharpness", "learning-rate range", "rehearsal")
         return
-    progress("learning-rate range")
+    book.progress("curvature")
+    with told_in_one_line("taking Hessian-vector products"):
+        curvature, gaps = measure_curvature(opened, settings, cheap=book.cheap)
+    book.put(gaps, curvature=curvature)
+    book.progress("learning-rate range")
     with told_in_one_line("testing learning rates"):
         ranged = measure_rate_range(opened, settings)
     book.put(ranged.not_measured, rate_range=ranged.rate_range)
-    progress("rehearsal")
+    book.progress("rehearsal")
     steepest = ranged.rate_range.steepest if ranged.rate_range else None
     with told_in_one_line("rehearsing training steps"):
         rehearsed = rehearse(opened, settings, lr=steepest if opened.recipe.lr is None else None)

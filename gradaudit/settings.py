@@ -57,6 +57,9 @@ LIMITS: Mapping[str, Limit] = {
     "time_growth_min": Limit(
         1e-8, "total gain over time (sum of squares)", "1e-4 in norm: lost in the sum over steps"
     ),
+    "gate_reach_min": Limit(
+        1e-4, "product of the mean gate over the steps", "time_growth_min as a norm: same reach"
+    ),
     "spectral_excess_warn": Limit(
         10.0, "x the norm of iid weights of variance 1/fan_in", "Bai and Yin 1993 (the edge)"
     ),
@@ -71,6 +74,25 @@ LIMITS: Mapping[str, Limit] = {
     "saturated_fraction_fail": Limit(
         0.9, "share of outputs", "slope below 2% of its peak for tanh, 4% for sigmoid"
     ),
+    "attention_entropy_min": Limit(
+        0.1,
+        "share of ln(keys allowed)",
+        "Zhai et al. 2023, arXiv 2303.06296; of transformers at 0.12 to 0.27 half the runs "
+        "learned, at 0.08 and less none (tests/benchmarks/collapse.py)",
+    ),
+    "sample_spread_min": Limit(
+        1e-3,
+        "1 - mean cosine of two samples' outputs",
+        "SGD trained nets down to 0.02 and none below 0.01 (tests/benchmarks/collapse.py)",
+    ),
+    "sample_spread_min_adaptive": Limit(
+        1e-6,
+        "1 - mean cosine of two samples' outputs",
+        "Adam trained nets down to 2e-6, below it one run in ten (tests/benchmarks/collapse.py)",
+    ),
+    "effective_rank_min": Limit(
+        1.5, "effective rank", "nets that trained had 2.4 or more (tests/benchmarks/collapse.py)"
+    ),
     "input_scale_warn": Limit(10.0, "rms of the worst feature", "UMLAUT flags inputs outside 1"),
     "input_scale_fail": Limit(100.0, "rms of the worst feature", "field case: inputs x 1e4"),
     "target_scale_warn": Limit(10.0, "rms", "UMLAUT flags data outside 1; same for targets"),
@@ -79,6 +101,17 @@ LIMITS: Mapping[str, Limit] = {
     "initial_loss_fail": Limit(5.0, "x the uniform guess's loss", "field case: N(0,1) tied head"),
     "clip_rate_max": Limit(0.95, "share of steps clipped", "Pascanu et al. 2013, section 3.2"),
     "clip_cut": Limit(0.1, "threshold / median gradient norm", "a tenfold cut of the rate"),
+    "update_ratio_max": Limit(
+        0.1, "||step|| / ||weight||", "TheDeepChecker (log10 -1) and torchmortem; SageMaker: 10"
+    ),
+    "update_ratio_min": Limit(
+        1e-5, "||step|| / ||weight||", "torchmortem; TheDeepChecker 1e-4, SageMaker 1e-8"
+    ),
+    "noise_batches": Limit(
+        20.0,
+        "noise scale / batch size",
+        "McCandlish et al. 2018, arXiv 1812.06162: a batch is 1 / 21 signal there",
+    ),
     "tail_ratio": Limit(10.0, "max / median gradient norm", "Zhang et al. 2020, arXiv 1905.11881"),
     "rate_floor_fall": Limit(
         0.05, "share of the loss all the recipe's steps take off", "linear projection of rehearsal"
@@ -96,6 +129,18 @@ LIMITS: Mapping[str, Limit] = {
     "initialization_off": Limit(
         1.1, "x the variance the activation needs", "1.1 per layer is a factor 1000 in 73 layers"
     ),
+    "fp16_infinite": Limit(
+        65520.0, "|x| from which fp16 rounds to infinity", "IEEE 754-2019, 4.3.1: largest 65504"
+    ),
+    "underflow_max": Limit(
+        0.05,
+        "share of nonzero gradient entries",
+        "Micikevicius et al. 2018, arXiv 1710.03740, 3.1: 5% under 2^-24 called for a remedy",
+    ),
+    "lost_updates_max": Limit(
+        0.5, "share of weights that are updated", "most weights stand still: arXiv 2010.06192"
+    ),
+    "half_eps_min": Limit(1e-4, "Adam's eps", "field case: pure fp16 trains with it, 1e-8 is zero"),
 }
 
 

@@ -2,7 +2,7 @@
 
 ``exploding`` has findings and a prescription, ``sound`` passes, ``weights_only`` could not measure
 most things, ``hostile`` has names that try to escape, ``deep`` has thousands of stages,
-``recurrent`` a gradient that is lost through time.
+``recurrent`` a gradient that is lost through time, ``transformer`` has everything measured.
 """
 
 from __future__ import annotations
@@ -20,26 +20,40 @@ from gradaudit.records import (
     Limit,
     LossRow,
     Measurements,
-    ModuleRow,
     NonFinite,
     NotMeasured,
-    ParameterRow,
+    Precision,
     Prescription,
     RateRange,
     Recipe,
-    RecurrentRow,
     Rehearsal,
     Remedy,
     Report,
     SampleRow,
-    StageRow,
     StateRow,
     SubjectRow,
     TrunkRow,
-    WeightRow,
     Where,
 )
 from gradaudit.reports import html
+from tests.shared_rows import (
+    adam_curvature,
+    attention,
+    gated,
+    gpt_modules,
+    gpt_weights,
+    halves,
+    head_norms,
+    kept_in_time,
+    lost_in_time,
+    modules,
+    norms_over_batches,
+    parameters,
+    spread,
+    stages,
+    total_growth,
+    weights,
+)
 
 GROWTH_MAX = Limit(1e3, "total gain (sum of squares)", "15 nets that were then trained")
 GROWTH_MIN = Limit(1e-6, "total gain (sum of squares)", "15 nets that were then trained")
@@ -77,108 +91,6 @@ torch.nn.utils.clip_grad_norm_(model.parameters(), max_norm=2.4)
 HOSTILE = '<script>alert(1)</script>"><img src=x onerror=alert(2)>'
 HOSTILE_CONTROL = "layer\x1b[31m.red\x00\u202eevil[bold red]$\\frac{1}{0}$"
 LONG = "encoder." + ".".join(f"very_long_block_name_{i}" for i in range(12)) + ".weight"
-
-
-def spread(value: float, share: float, unit: str) -> Estimate:
-    """An estimate with a multiplicative interval of ``share`` to each side."""
-    return Estimate(value, value / (1 + share), value * (1 + share), unit)
-
-
-def wobble(index: int) -> float:
-    """A fixed, uneven factor near one, so that charts do not look ruled."""
-    return 1 + 0.12 * math.sin(2.3 * index) + 0.06 * math.cos(5.1 * index)
-
-
-def stages(count: int, gain: float, *, names: str = "layers.{}") -> tuple[StageRow, ...]:
-    """A chain of stages with gains around ``gain``, and an inlet and head that keep size."""
-    values = [1.1, *(gain * wobble(i) for i in range(1, count - 1)), 0.9]
-    norms = [0.5 + 0.5 * sum(math.log10(v) for v in values[i:]) for i in range(count)]
-    return tuple(
-        StageRow(
-            index=i,
-            name=names.format(2 * i),
-            start="input" if i == 0 else names.format(2 * i - 1),
-            to=names.format(2 * i + 1) if i < count - 1 else "output",
-            modules=(names.format(2 * i), names.format(2 * i + 1)),
-            parameters=(names.format(2 * i) + ".weight", names.format(2 * i) + ".bias"),
-            role="inlet" if i == 0 else "head" if i == count - 1 else "interior",
-            residual=False,
-            backward_gain=spread(values[i], 0.04, "gain (sum of squares)"),
-            forward_gain=spread(wobble(i + 7), 0.05, "gain (sum of squares)"),
-            gsc=spread(1.05 * wobble(i + 3), 0.05, "GSC"),
-            jacobian_norm_log10=Estimate(
-                norms[i], norms[i] - 0.01 - 0.004 * (count - i), norms[i] + 0.04, "log10 norm"
-            ),
-            output_rms=0.7 * wobble(i + 1),
-        )
-        for i in range(count)
-    )
-
-
-def total_growth(chain: tuple[StageRow, ...]) -> float:
-    """log10 of the product of gains behind the inlet."""
-    return sum(math.log10(row.backward_gain.value) for row in chain[1:] if row.backward_gain)
-
-
-def weights(
-    count: int, size: float, *, names: str = "layers.{}.weight", wide: int = 128
-) -> tuple[WeightRow, ...]:
-    """Dense weights ``size`` times the norm of random entries."""
-    return tuple(
-        WeightRow(
-            parameter=names.format(2 * i),
-            module=names.format(2 * i).removesuffix(".weight"),
-            kind="dense",
-            shape=(wide, wide),
-            spectral_norm=spread(2 * size * wobble(i), 0.0005, "operator norm"),
-            stable_rank=41.7 * wobble(i),
-            input_size=None,
-            reshaped_norm=2 * size * wobble(i),
-            spectral_radius=None,
-            rms=0.088 * size,
-            fan_in=wide,
-            random_edge=2.0 * size if i % 7 else size,
-            critical_edge=2.0,
-            finite=True,
-            identical_rows=False,
-            initialization="unknown" if size > 1 else "Kaiming normal",
-            type="Linear",
-            activation="Tanh",
-        )
-        for i in range(count)
-    )
-
-
-def modules(count: int, saturated: float) -> tuple[ModuleRow, ...]:
-    """Linear and Tanh calls in turn."""
-    return tuple(
-        ModuleRow(
-            module=f"layers.{i}",
-            call=0,
-            type="Tanh" if i % 2 else "Linear",
-            output_rms=0.8 * wobble(i),
-            gradient_rms=1e-3 * 1.17 ** (count - i),
-            dead_fraction=0.0 if i % 2 else None,
-            saturated_fraction=min(1.0, saturated * wobble(i)) if i % 2 else None,
-            units=128,
-        )
-        for i in range(count)
-    )
-
-
-def parameters(count: int, growth: float) -> tuple[ParameterRow, ...]:
-    """A weight and a bias per layer, gradients growing towards the input."""
-    return tuple(
-        ParameterRow(
-            parameter=f"layers.{2 * (i // 2)}.{'bias' if i % 2 else 'weight'}",
-            trainable=True,
-            connected=True,
-            weight_norm=0.22 if i % 2 else 11.3 * wobble(i),
-            gradient_norm=spread(0.05 * growth ** ((count - i) / 2), 0.1, "L2 norm"),
-            update_ratio=spread(4e-4 * growth ** ((count - i) / 2), 0.1, "||step|| / ||weight||"),
-        )
-        for i in range(count)
-    )
 
 
 def exploding() -> Report:
@@ -240,10 +152,23 @@ def exploding() -> Report:
                 6,
                 spread(2.9, 0.1, "GSC"),
                 31,
+                top_singular_values=tuple(
+                    spread(31.0 / (k + 1), 0.02, "not squared") for k in range(3)
+                ),
             ),
             modules=modules(61, 0.34),
             parameters=parameters(62, 1.16),
-            gradient_norm=GradientNorm(4, 4.83, 6.02, 6.4, 6.61, "light"),
+            gradient_norm=GradientNorm(
+                4,
+                4.83,
+                6.02,
+                6.4,
+                6.61,
+                "unresolved",
+                "4 batches; 29 are needed for the 90th percentile",
+                clip_threshold=9.66,
+                clip_basis="twice the median: a heuristic, for want of batches",
+            ),
             rehearsal=Rehearsal(
                 steps=20,
                 losses=tuple(2.61 + 0.06 * i + 0.5 * math.sin(1.7 * i) for i in range(20)),
@@ -420,35 +345,87 @@ def made_up() -> Report:
 def recurrent() -> Report:
     """A vanilla RNN whose gradient is lost through time, one step of it to exactly zero."""
     base = exploding()
-    lost = RecurrentRow(
-        "rnn",
-        "RNN",
-        40,
-        tuple((t, 0.8 * 0.55 ** (39 - t) if t > 5 else 0.0) for t in range(40)),
-        Estimate(-18.9, -19.4, -18.4, "log10 gain over time"),
-        spread(0.3025, 0.02, "gain per step"),
-        8,
-        0.61,
-    )
-    kept = dataclasses.replace(
-        lost,
-        module="decoder",
-        profile=tuple((t, 0.8 * 0.9 ** (39 - t)) for t in range(40)),
-        horizon=36,
-    )
     return dataclasses.replace(
         base,
         measurements=dataclasses.replace(
             base.measurements,
             stages=(),
-            trunk=TrunkRow(False, None, None, None, None, 0, "a loop over time has no trunk"),
-            recurrent=(lost, kept),
-            nonfinite=(NonFinite("backward", "TanhBackward0", "rnn", 0),),
+            trunk=TrunkRow(False, None, None, None, None, why="a loop over time has no trunk"),
+            recurrent=(lost_in_time(), kept_in_time()),
+            weights=gated("decoder", 64),
+            nonfinite=(NonFinite("backward", "TanhBackward0", "rnn", 0, file="model.py", line=41),),
             rehearsal=dataclasses.replace(
                 base.measurements.rehearsal or Rehearsal(0, (), (), None, None, "flat", "", True),
                 losses=(2.3, 2.9, 4.4, 120.0, 9e5),
                 gradient_norms=(2.0, 30.0, 900.0, 4e6, 1e12),
-                first_nonfinite=NonFinite("loss", "MseLoss", "loss", 0, step=5),
+                first_nonfinite=NonFinite(
+                    "loss", "mse_loss", "loss", 0, step=5, file="train.py", line=12
+                ),
+            ),
+        ),
+    )
+
+
+def transformer(layers: int = 4, heads: int = 4, width: int = 256) -> Report:
+    """A sound transformer in fp16 with everything measured; one activation does not fit."""
+    base = sound()
+    recipe = Recipe(
+        optimizer="adamw", lr=3e-4, betas=(0.9, 0.95), eps=1e-8, clip_norm=1.0, precision="fp16"
+    )
+    rehearsal = base.measurements.rehearsal
+    assert rehearsal
+    chain = stages(layers + 2, 0.94, names="transformer.h.{}")
+    return dataclasses.replace(
+        base,
+        subject=SubjectRow(
+            "gpt.py:subject", "code", "c0de" * 16, 124_439_808, 164, layers + 2, "GPT2LMHeadModel"
+        ),
+        recipe=recipe,
+        verdict="warn",
+        cause="This model trains in float32; in your fp16 the output of "
+        "`transformer.h.11.mlp.c_proj` overflows.",
+        forecast=Forecast("trains", 0.81, ("GA131",)),
+        measurements=dataclasses.replace(
+            base.measurements,
+            sample=SampleRow("given", "in the model", 60, 8, "60 batches of 8 from corpus.py"),
+            recipe=recipe,
+            weights=gpt_weights(layers, width),
+            stages=chain,
+            modules=gpt_modules(layers, width),
+            parameters=tuple(
+                row
+                for i in range(layers)
+                for row in parameters(12, 1.0, names=f"transformer.h.{i}.")
+            ),
+            curvature=adam_curvature(),
+            gradient_norm=norms_over_batches(),
+            noise_scale=Estimate(310.0, 190.0, 720.0, "samples"),
+            attention=attention(layers, heads),
+            attention_heads=head_norms(layers, heads),
+            precision=halves(),
+            rehearsal=dataclasses.replace(
+                rehearsal,
+                optimizer="adamw",
+                rates=(3e-4,) * 20,
+                gradient_norms=tuple(2.1 + 1.4 * abs(math.sin(1.9 * i)) for i in range(20)),
+            ),
+            rate_range=RateRange(
+                "adamw",
+                tuple(10 ** (-6 + 0.3 * i) for i in range(16)),
+                tuple(10.9 - 0.3 * i + 1e-3 * 3 ** max(0, i - 8) for i in range(16)),
+                0.0042,
+                0.0009,
+            ),
+        ),
+        findings=(
+            Finding(
+                "GA131",
+                "half-precision-overflow",
+                "warn",
+                Where(module="transformer.h.11.mlp.c_proj", file="gpt.py", line=88),
+                Estimate.exact(81_300.0, "largest |activation|"),
+                Limit(65_504.0, "largest |activation|", "IEEE 754 binary16"),
+                "The largest output of this module is infinite in fp16, and so is the loss.",
             ),
         ),
     )
@@ -481,6 +458,30 @@ def hostile() -> Report:
                 dataclasses.replace(row, parameter=names[i % 5])
                 for i, row in enumerate(measurements.parameters)
             ),
+            attention=tuple(
+                dataclasses.replace(row, module=names[i % 5])
+                for i, row in enumerate(attention(5, 2))
+            ),
+            attention_heads=tuple(
+                dataclasses.replace(row, module=names[i % 5])
+                for i, row in enumerate(head_norms(5, 1))
+            ),
+            curvature=dataclasses.replace(adam_curvature(), rule=HOSTILE, optimizer=HOSTILE),
+            gradient_norm=dataclasses.replace(
+                norms_over_batches(), tail=HOSTILE, tail_why=HOSTILE_CONTROL, clip_basis=HOSTILE
+            ),
+            precision=Precision(
+                HOSTILE,
+                None,
+                (
+                    dataclasses.replace(
+                        halves().formats[0],
+                        largest_activation_at=LONG,
+                        overflows_in=names,
+                    ),
+                ),
+            ),
+            nonfinite=(NonFinite("forward", HOSTILE, HOSTILE_CONTROL, 1, file=HOSTILE, line=3),),
             recurrent=tuple(
                 dataclasses.replace(row, module=HOSTILE)
                 for row in recurrent().measurements.recurrent
@@ -548,5 +549,6 @@ def every() -> dict[str, Report]:
         "weights_only": weights_only(),
         "made_up": made_up(),
         "recurrent": recurrent(),
+        "transformer": transformer(),
         "hostile": hostile(),
     }

@@ -38,15 +38,21 @@ def largest_row_norm(matrix: Tensor) -> float:
 
 
 def dense_norm(
-    matrix: Tensor, steps: int, generator: torch.Generator, *, delta: float = 1e-3
+    matrix: Tensor,
+    steps: int,
+    generator: torch.Generator,
+    *,
+    delta: float = 1e-3,
+    frobenius: float | None = None,
 ) -> NormBounds:
     """Largest singular value of a finite ``matrix`` (rows, columns).
 
-    Exact in float64 (eigenvalues of the Gram matrix of the shorter side) where that is cheap, else
-    by :func:`gradaudit.linalg.golub_kahan.spectral_norm` in at most ``steps`` steps, in the
-    matrix's own precision but no less than float32.
+    ``frobenius`` is its :func:`frobenius_norm`, where the caller has it already. Exact in float64
+    (eigenvalues of the Gram matrix of the shorter side) where that is cheap, else by
+    :func:`gradaudit.linalg.golub_kahan.spectral_norm` in at most ``steps`` steps, in the matrix's
+    own precision but no less than float32.
     """
-    matrix, scale = _tame(matrix)
+    matrix, scale = _tame(matrix, frobenius)
     if scale == 0.0 or matrix.numel() == 0:
         return NormBounds.exact(0.0)
     if matrix.shape[0] > matrix.shape[1]:
@@ -57,7 +63,7 @@ def dense_norm(
         matrix_map(matrix),
         steps,
         generator,
-        frobenius=frobenius_norm(matrix),
+        frobenius=frobenius if frobenius and scale == 1.0 else frobenius_norm(matrix),
         delta=delta,
     )
     return bounds.scaled(scale)
@@ -93,11 +99,16 @@ def _real(tensor: Tensor) -> Tensor:
     return tensor if tensor.dtype in (torch.float32, torch.float64) else tensor.float()
 
 
-def _tame(matrix: Tensor) -> tuple[Tensor, float]:
-    """``matrix`` as a number times a matrix whose squares float32 can hold."""
+def _tame(matrix: Tensor, frobenius: float | None = None) -> tuple[Tensor, float]:
+    """``matrix`` as a number times a matrix whose squares float32 can hold.
+
+    Its Frobenius norm, where known, bounds the largest entry from both sides.
+    """
     matrix = _real(matrix)
     if matrix.numel() == 0:
         return matrix, 0.0
+    if frobenius and 1e-12 * math.sqrt(matrix.numel()) < frobenius < 1e12:
+        return matrix, 1.0
     low, high = (float(x) for x in torch.aminmax(matrix))
     largest = max(-low, high)
     if largest == 0.0 or 1e-12 < largest < 1e12:

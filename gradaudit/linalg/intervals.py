@@ -57,6 +57,8 @@ def log_mean(logs: torch.Tensor) -> torch.Tensor:
 def _leave_one_out(logs: torch.Tensor) -> torch.Tensor:
     """``[m]`` log of the mean over all probes but the i-th."""
     m = logs.shape[0]
+    if m < 2:
+        raise ValueError(f"an interval needs two or more probes, not {m}")
     kept = logs.expand(m, m).masked_fill(torch.eye(m, dtype=torch.bool), -torch.inf)
     return torch.logsumexp(kept, dim=1) - math.log(m - 1)
 
@@ -69,13 +71,22 @@ def log_ratio_interval(
     ``numerator`` and ``denominator`` are float64 ``[m]`` logs of the same m probes; without a
     denominator the log mean of the numerator alone. Raises ``ValueError`` for fewer than 2 probes.
     """
-    m = numerator.shape[0]
-    quantile = student_quantile(m - 1)
     value, left_out = log_mean(numerator), _leave_one_out(numerator)
     if denominator is not None:
         value, left_out = value - log_mean(denominator), left_out - _leave_one_out(denominator)
+    below, above = (bound / divide_by for bound in jackknife_interval(float(value), left_out))
+    return float(value) / divide_by, min(below, above), max(below, above)
+
+
+def jackknife_interval(value: float, left_out: torch.Tensor) -> tuple[float, float]:
+    """``(low, high)`` of a statistic from its values ``[m]`` with each observation left out.
+
+    Student's with the delete-one jackknife's error, widened for skewness where Hall's correction
+    reaches further. Raises ``ValueError`` for fewer than 2 observations.
+    """
+    m = left_out.shape[0]
+    quantile = student_quantile(m - 1)
     error = math.sqrt((m - 1) / m * float(((left_out - left_out.mean()) ** 2).sum()))
-    centre = float(value)
     below, above = quantile * error, quantile * error
     if error > 0:
         pseudo = m * value - (m - 1) * left_out
@@ -83,8 +94,7 @@ def log_ratio_interval(
         skew = float((deviations**3).mean()) / math.sqrt(m)
         below = max(below, error * _hall(quantile, skew))
         above = max(above, -error * _hall(-quantile, skew))
-    low, high = (centre - below) / divide_by, (centre + above) / divide_by
-    return centre / divide_by, min(low, high), max(low, high)
+    return value - below, value + above
 
 
 def _hall(t: float, skew: float) -> float:

@@ -17,7 +17,9 @@ from torch import Tensor
 
 _MAX_WORK = 5e8  # complex multiplications, about half a second
 _MAX_ENTRIES = 2**24  # complex entries of the symbol held at a time
-_FINENESS = (16, 8)  # coarse grid points per block of the kernel, the finest affordable
+_FINENESS = (32, 16, 8)  # coarse grid points per block of the kernel, the finest affordable
+_SINGLE_WORK = 1e6  # ... from which complex64 is worth its rounding
+_ROOF_SLACK = 1e-3  # rounding of a bound that only chooses where to look
 _MAX_POINTS = 64  # grid points per dimension beyond which the symbol's sup is bounded instead
 
 
@@ -68,41 +70,115 @@ class Grid:
         return Grid(self.taps, enough, self.stride, dilation, exact=False)
 
 
-def symbol_norm(kernel: Tensor, grids: tuple[Grid, ...] | None, groups: int = 1) -> float | None:
-    """Certain upper bound on the convolution of ``kernel`` (out, in / groups, *taps).
+@dataclass(frozen=True)
+class Peak:
+    """Where the symbol is largest: ``bound``, a certain bound on the operator, and its wave.
+
+    ``vector`` is the right singular vector there, complex, of ``group``'s input channels times the
+    phases of each stride; it travels as ``exp(-i frequency . block)``. ``slack`` is the share of
+    the bound that covers what lies between the points of a coarse grid.
+    """
+
+    bound: float
+    slack: float
+    group: int
+    stride: tuple[int, ...]  # entries per block, by dimension
+    frequency: tuple[float, ...]  # radians per block
+    vector: Tensor
+
+
+def symbol_peak(kernel: Tensor, grids: tuple[Grid, ...] | None, groups: int = 1) -> Peak | None:
+    """The largest singular value of the symbol of ``kernel`` (out, in / groups, *taps).
 
     ``grids`` holds one :class:`Grid` per spatial dimension. ``None`` where there is no grid, or
-    where the bound would cost more than about half a second. Complex128 throughout.
+    where the bound would cost more than about half a second. Complex128, or complex64 where the
+    work is worth it, with its rounding in the bound.
     """
     for fineness in _FINENESS if grids is not None else ():
         sampled = tuple(grid.sampled(fineness) for grid in grids or ())
         if _affordable(kernel, sampled, groups):
-            return _largest(kernel, sampled, groups) * math.prod(g.between for g in sampled)
+            return _peak(kernel, sampled, groups)
     return None
 
 
-def _affordable(kernel: Tensor, grids: tuple[Grid, ...], groups: int) -> bool:
+def _work(kernel: Tensor, grids: tuple[Grid, ...], groups: int) -> tuple[float, int]:
+    """Complex multiplications, and complex entries of the symbol."""
     rows, columns = kernel.shape[0] // groups, kernel.shape[1] * math.prod(g.stride for g in grids)
     frequencies = math.prod(g.points for g in grids) // 2 + 1
     small, large = sorted((rows, columns))
     work = groups * frequencies * small**2 * (large + (8 * small if small > 1 else 0))
-    return work <= _MAX_WORK and groups * frequencies * rows * columns <= _MAX_ENTRIES
+    return work, groups * frequencies * rows * columns
 
 
-def _largest(kernel: Tensor, grids: tuple[Grid, ...], groups: int) -> float:
-    """Largest singular value of the symbol over the grid, rounded up."""
-    phases = polyphase(kernel.detach().cpu().double(), grids)
+def _affordable(kernel: Tensor, grids: tuple[Grid, ...], groups: int) -> bool:
+    work, entries = _work(kernel, grids, groups)
+    return work <= _MAX_WORK and entries <= _MAX_ENTRIES
+
+
+def _peak(kernel: Tensor, grids: tuple[Grid, ...], groups: int) -> Peak:
+    single = _work(kernel, grids, groups)[0] > _SINGLE_WORK and kernel.dtype != torch.float64
+    phases = polyphase(kernel.detach().cpu().to(torch.float32 if single else torch.float64), grids)
     phases = phases.reshape(groups, -1, *phases.shape[1:])
     rows, columns = phases.shape[1:3]
     points = tuple(grid.points for grid in grids)
     symbol = torch.fft.rfftn(phases, s=points, dim=tuple(range(3, phases.ndim)))
-    matrices = symbol.flatten(3).permute(0, 3, 1, 2)
-    if rows > columns:
-        matrices = matrices.mH
-    gram = matrices @ matrices.mH
-    one = gram.shape[-1] == 1
-    top = gram.real.max() if one else torch.linalg.eigvalsh(gram)[..., -1].max()
-    return math.sqrt(max(float(top), 0.0)) * (1 + 1e-14 * (rows + columns))
+    half = tuple(symbol.shape[3:])
+    matrices = symbol.flatten(3).permute(0, 3, 1, 2).flatten(0, 1)  # group and frequency first
+    place, top = _largest_of(matrices)
+    group, index = divmod(place, math.prod(half))
+    where = [int(i) for i in torch.unravel_index(torch.tensor(index), half)]
+    rounding = float(torch.finfo(phases.dtype).eps) * 32 * (rows + columns)
+    between = math.prod(grid.between for grid in grids)
+    return Peak(
+        math.sqrt(max(top, 0.0)) * (1 + rounding) * between,
+        between - 1,
+        group,
+        tuple(grid.stride for grid in grids),
+        tuple(2 * math.pi * i / n for i, n in zip(where, points, strict=True)),
+        _right_vector(matrices[place]),
+    )
+
+
+def _largest_of(matrices: Tensor) -> tuple[int, float]:
+    """Which of ``matrices`` (batch, rows, columns) has the largest norm, and that norm squared.
+
+    ``trace(G^8)^(1/8)`` of a Gram matrix bounds its top eigenvalue from above, and from below less
+    a factor ``n^(1/8)``: eigenvalues are computed only where it leaves a chance.
+    """
+    wide = matrices if matrices.shape[1] <= matrices.shape[2] else matrices.mH
+    gram = wide @ wide.mH
+    n = gram.shape[-1]
+    if n == 1:
+        index = int(gram.real.flatten().argmax())
+        return index, float(gram.real.flatten()[index])
+    scale = float(gram.diagonal(dim1=1, dim2=2).real.sum(1).max())
+    if scale == 0.0:
+        return 0, 0.0
+    fourth = gram / scale
+    for _ in range(2):
+        fourth = fourth @ fourth
+    roof = scale * fourth.abs().square().sum((1, 2)).double().pow(1 / 8)
+    first = int(roof.argmax())
+    floor = float(torch.linalg.eigvalsh(gram[first])[-1])
+    left = torch.nonzero(roof * (1 + _ROOF_SLACK) >= floor).flatten()
+    tops = torch.linalg.eigvalsh(gram[left])[:, -1]
+    best = int(tops.argmax())
+    return int(left[best]), float(tops[best])
+
+
+def _right_vector(matrix: Tensor) -> Tensor:
+    """The top right singular vector, complex128, its largest entry real.
+
+    By an eigenvector of the smaller Gram matrix. A real symbol's vector is then real, not some
+    phase times a real one, whose real part may vanish.
+    """
+    wide = matrix.to(torch.complex128)
+    if wide.shape[0] > wide.shape[1]:
+        vector = torch.linalg.eigh(wide.mH @ wide).eigenvectors[:, -1]
+    else:
+        vector = wide.mH @ torch.linalg.eigh(wide @ wide.mH).eigenvectors[:, -1]
+    largest = vector[vector.abs().argmax()]
+    return vector * (largest.conj() / largest.abs().clamp(min=1e-300))
 
 
 def polyphase(kernel: Tensor, grids: tuple[Grid, ...]) -> Tensor:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from gradaudit.linalg.intervals import student_quantile
 from gradaudit.records import Estimate
@@ -41,3 +41,33 @@ def median_estimate(values: Sequence[float], unit: str) -> Estimate:
     if k == 0:
         return Estimate(middle, None, None, unit)
     return Estimate(middle, ordered[k - 1], ordered[n - k], unit)
+
+
+def beta_quantile(p: float, a: int, b: int) -> float:
+    """Quantile of the Beta distribution with whole ``a`` and ``b``.
+
+    ``P(Beta(a, b) <= x) = P(Binomial(a + b - 1, x) >= a)``, inverted by bisection.
+    """
+    n = a + b - 1
+
+    def below(x: float) -> float:
+        return math.fsum(math.comb(n, k) * x**k * (1 - x) ** (n - k) for k in range(a, n + 1))
+
+    return _root(below, p, 1.0)
+
+
+def gamma_quantile(p: float, shape: int) -> float:
+    """Quantile of the Gamma distribution of whole ``shape`` and scale 1, by bisection."""
+
+    def below(x: float) -> float:
+        return 1 - math.exp(-x) * math.fsum(x**k / math.factorial(k) for k in range(shape))
+
+    return _root(below, p, 10.0 * shape + 50.0)
+
+
+def _root(rises: Callable[[float], float], value: float, high: float) -> float:
+    low = 0.0
+    for _ in range(60):
+        middle = (low + high) / 2
+        low, high = (middle, high) if rises(middle) < value else (low, middle)
+    return (low + high) / 2

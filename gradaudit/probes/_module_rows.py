@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from gradaudit.probes._hooks import CallStack, ModuleCall, first_floating
 from gradaudit.probes.activations import ActivationWatch, Key
+from gradaudit.probes.representation import Ranks, listed
 from gradaudit.probes.trace import l2_norm
 from gradaudit.records import ModuleRow, NotMeasured
 
@@ -58,13 +59,14 @@ class CallRecorder:
 
     Tensor hooks only: ``register_full_backward_hook`` wraps outputs and breaks in-place modules.
     A tensor hook sees the gradient at the moment the tensor was returned, also where it is
-    overwritten later. Sums run over all batches.
+    overwritten later. Sums run over all batches; ``ranks`` looks at one of them.
     """
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: nn.Module, ranks: Ranks | None = None) -> None:
         self._watch = ActivationWatch(self._function_called)
         self._stack = CallStack(model, self._watch.module_entered, self._module_left)
         self._watch.stack = self._stack
+        self._ranks = ranks
         self._rows: dict[Key, _Row] = {}
         self._handles: list[Any] = []
         self._paused = False
@@ -96,6 +98,8 @@ class CallRecorder:
             yield
         self._stack.forward_ended()
         self._last = None
+        if self._ranks is not None:
+            self._ranks.forward_ended()
 
     @contextmanager
     def paused(self) -> Iterator[None]:
@@ -111,8 +115,10 @@ class CallRecorder:
         """The rows in order of execution; what is not finite goes to ``missing``."""
         spoilt: list[str] = []
         rows = []
+        ranks = self._ranks.found(missing) if self._ranks is not None else {}
         for (name, index), row in self._rows.items():
             units = self._watch.seen.get((name, index))
+            rank = ranks.get((name, index))
             rows.append(
                 ModuleRow(
                     module=name,
@@ -123,14 +129,15 @@ class CallRecorder:
                     dead_fraction=units.dead_fraction if units else None,
                     saturated_fraction=units.saturated_fraction if units else None,
                     units=units.units if units else None,
+                    effective_rank=rank.effective_rank if rank else None,
+                    rank_limit=rank.limit if rank else None,
+                    sample_correlation=rank.correlation if rank else None,
                 )
             )
             if not math.isfinite(row.output.total) or not math.isfinite(row.gradient.total):
                 spoilt.append(name or "the model")
         if spoilt:
-            where = ", ".join(spoilt[:3])
-            where += f" and {len(spoilt) - 3} more" if len(spoilt) > 3 else ""
-            missing.append(NotMeasured("output or gradient rms", where, "NaN or infinite"))
+            missing.append(NotMeasured("output or gradient rms", listed(spoilt), "NaN or infinite"))
         return tuple(rows)
 
     def _drop_handles(self) -> None:
@@ -148,6 +155,8 @@ class CallRecorder:
             self._recomputed(call, tensor)
             return
         self._watch.module_left(call, output)
+        if self._ranks is not None:
+            self._ranks.see(call, tensor)
         finite = self._measure((call.name, call.index), type(call.module).__name__, tensor)
         if not call.name:
             self.output_finite = finite

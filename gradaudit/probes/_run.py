@@ -39,6 +39,7 @@ class Run:
     batches: list[int] = field(default_factory=list)
     progress: list[float] = field(default_factory=list)
     ratios: dict[str, list[float]] = field(default_factory=dict)
+    from_zero: set[str] = field(default_factory=set)  # weights that are zero at a watched step
     predicted: list[float] = field(default_factory=list)  # first-order falls, by full-rate step
     first_nonfinite: NonFinite | None = None
     first_order: float | None = None  # of the step just taken, where it was watched
@@ -170,9 +171,11 @@ def _differ(before: list[Tensor], after: list[Tensor]) -> bool:
 def updates_watched(run: Run, share: float) -> Iterator[None]:
     """Note ||step|| / ||weight|| of each parameter at the next step, and the fall it should bring.
 
-    Both are scaled to the full rate. To first order a step takes ``-g . step`` off the loss, g the
-    gradient before clipping: free of the noise that hides a small fall in the losses themselves.
-    The copy of the weights lives only during the optimizer's step, when the activations are gone.
+    Both are scaled to the full rate. A weight that starts at zero has no ratio, also later: its
+    size is only what the steps have made of it, and says nothing about the rate. To first order a
+    step takes ``-g . step`` off the loss, g the gradient before clipping: free of the noise that
+    hides a small fall in the losses themselves. The copy of the weights lives only during the
+    optimizer's step, when the activations are gone.
     """
     before: dict[str, Tensor] = {}
     named = [(n, p) for n, p in run.model.named_parameters() if p.requires_grad]
@@ -187,7 +190,10 @@ def updates_watched(run: Run, share: float) -> Iterator[None]:
             size = float(l2_norm(old))
             down = old.sub_(parameter.detach())
             moved = float(l2_norm(down))
-            if math.isfinite(moved) and 0 < size < math.inf:
+            if size == 0:
+                run.from_zero.add(name)
+                run.ratios.pop(name, None)
+            elif math.isfinite(moved) and math.isfinite(size) and name not in run.from_zero:
                 run.ratios.setdefault(name, []).append(moved / size / share)
             if parameter.grad is not None and not parameter.grad.is_sparse:
                 fall += float(torch.sum(down * parameter.grad, dtype=torch.float64))

@@ -6,7 +6,8 @@ a GELU-like pre-activation that never leaves the flat negative tail, where the s
 of its peak. An output is *saturated* past the knee: ``|tanh| > 0.99`` (slope below 2% of its
 peak), a sigmoid beyond 0.01 or 0.99 (below 4%), ``|softsign| > 0.99`` (below 0.01%), or on either
 flat end of hardtanh and hardsigmoid (slope zero). The output of ``nn.RNN`` is its nonlinearity's,
-so it counts; an LSTM's or GRU's is not.
+so it counts. The gates of an LSTM or GRU are left out: one that stands open or shut does its work
+(chrono initialization, Tallec and Ollivier 2018, starts forget gates beyond 0.99 on purpose).
 """
 
 from __future__ import annotations

@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from gradaudit.probes.graph import leaf_variable, nodes_of, reachable
 from gradaudit.probes.trace import Trace, joint_norm, record, tensors_in
@@ -38,18 +39,22 @@ class Forward:
         """All autograd nodes behind the outputs."""
         return reachable(nodes_of(self.outputs))
 
+    def from_input(self, number: int | None) -> list[Tensor]:
+        """The sources, or the one input of this number alone."""
+        return self.sources if number is None else [self.leaves[number]]
+
     @cached_property
     def reentrant(self) -> bool:
         """Whether reentrant checkpointing hides part of the graph."""
         return any(node.name().startswith("CheckpointFunction") for node in self.nodes)
 
 
-def map_inputs(batch: Batch, change: Callable[[Tensor], Tensor]) -> Batch:
-    """The batch with ``change`` applied to its floating inputs; masks stay as they are."""
+def map_inputs(batch: Batch, change: Callable[[Tensor], Tensor], *, masks: bool = False) -> Batch:
+    """The batch with ``change`` applied to its floating inputs; to masks only if asked to."""
 
     def apply(name: str, value: Any) -> Any:
         if isinstance(value, Tensor):
-            kept = not value.is_floating_point() or _is_mask(name, value)
+            kept = not value.is_floating_point() or (not masks and _is_mask(name, value))
             return value if kept else change(value)
         if isinstance(value, (tuple, list)):
             return type(value)(apply(name, item) for item in value)
@@ -66,8 +71,13 @@ def _is_mask(name: str, value: Tensor) -> bool:
     return "mask" in name or bool(torch.isneginf(value).any())
 
 
-def run_forward(model: nn.Module, opened: Opened) -> Forward:
-    """One recorded forward pass of the first batch, with a graph from its inputs or embeddings."""
+def run_forward(
+    model: nn.Module, opened: Opened, *, look: Callable[[int, Tensor], None] | None = None
+) -> Forward:
+    """One recorded forward pass of the first batch, with a graph from its inputs or embeddings.
+
+    ``look(ordinal, tensor)`` is shown every tensor as it is made; the trace keeps none then.
+    """
     leaves: list[Tensor] = []
     tables: list[Tensor] = []
 
@@ -76,14 +86,19 @@ def run_forward(model: nn.Module, opened: Opened) -> Forward:
         leaves.append(leaf)
         return leaf.clone()  # the model may change its input in place
 
-    def keep_embeddings(_ordinal: int, tensor: Tensor, _replaceable: bool) -> None:
+    def watch(ordinal: int, tensor: Tensor, _replaceable: bool) -> None:
+        if look is not None:
+            look(ordinal, tensor)
         node = tensor.grad_fn
         if not leaves and node is not None and node.name().startswith("Embedding"):
             tables.append(tensor)
 
+    if any(is_lazy(parameter) for parameter in model.parameters()):
+        with torch.no_grad():  # the pass that makes a lazy module's parameters is like no other
+            opened.batches[0].run(model)
     with torch.enable_grad():
         batch = map_inputs(opened.batches[0].fresh(), lift)
-        trace = record(model, lambda: batch.call(model), watch=keep_embeddings)
+        trace = record(model, lambda: batch.call(model), watch=watch, keep_norms=look is None)
         outputs = outputs_of(opened, trace.output, batch)
     sources = leaves or list({id(t.grad_fn): t for t in tables}.values())
     return Forward(trace, leaves, sources, outputs, embedded=not leaves)
@@ -92,7 +107,7 @@ def run_forward(model: nn.Module, opened: Opened) -> Forward:
 def outputs_of(opened: Opened, output: Any, batch: Batch) -> list[Tensor]:
     """The output tensors the loss is made of; all of them where that cannot be told."""
     tensors = [t for t in tensors_in(output) if t.is_floating_point() and t.grad_fn is not None]
-    tensors = list({id(t.grad_fn): t for t in tensors}.values())
+    tensors = list({(t.grad_fn, t.output_nr): t for t in tensors}.values())
     wide = [t for t in tensors if t.numel() > 1] or tensors
     if len(wide) <= 1 or opened.objective is None:
         return wide

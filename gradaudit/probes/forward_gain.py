@@ -10,20 +10,18 @@ Cost: ``settings.budget.tangents`` Jacobian-vector products.
 from __future__ import annotations
 
 import math
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
 import torch.autograd.forward_ad as fwad
 from torch import Tensor
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from gradaudit.linalg.intervals import log_ratio_interval
 from gradaudit.probes.cotangents import map_inputs
 from gradaudit.probes.growth import GAIN, Growth, exp_estimate
-from gradaudit.probes.trace import Op, Trace, l2_norm, record
+from gradaudit.probes.kernels import math_kernels
+from gradaudit.probes.trace import Op, l2_norm, record
 from gradaudit.probes.trunk import Trunk
 from gradaudit.records import Estimate, NotMeasured, StageRow
 from gradaudit.settings import Settings
@@ -32,32 +30,25 @@ from gradaudit.subject import Opened
 Rows = tuple[StageRow, ...]
 
 
-@contextmanager
-def _math_kernels() -> Iterator[None]:
-    # torch.backends.mkldnn.flags() also sets a flag of Intel GPUs, and warns where there is none.
-    enabled = torch._C._get_mkldnn_enabled()
-    torch._C._set_mkldnn_enabled(False)
-    try:
-        with sdpa_kernel(SDPBackend.MATH), warnings.catch_warnings():
-            # What a repeated pass without gradients makes torch warn of is no news to the user.
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        torch._C._set_mkldnn_enabled(enabled)
-
-
 class _Tangents:
     """Carries one tangent through a forward pass and reads it at the trunk's tensors."""
 
-    def __init__(self, plan: Trunk, trace: Trace, generator: torch.Generator) -> None:
+    def __init__(self, plan: Trunk, growth: Growth, generator: torch.Generator) -> None:
         self.generator = generator
-        self.shapes = {op.ordinal: op.shape for op in trace.ops}
+        self.source, self.inputs = growth.source, 0
+        self.shapes = {op.ordinal: op.shape for op in growth.trace.ops} if growth.trace else {}
         ops = [op for stage in plan.stages for op in (stage.start, stage.end) if op is not None]
-        self.read_at = {op.ordinal for op in ops}
+        self.trunk = {op.ordinal for op in ops}
+        self.outputs = {op.ordinal for op in growth.outputs}
         self.logs: dict[int, float] = {}
         self.exponent = 0
         self.at_input = -math.inf
         self.differs = False
+
+    def enter(self, tensor: Tensor) -> Tensor:
+        """The next of the model's inputs: a dual number if the trunk starts there."""
+        number, self.inputs = self.inputs, self.inputs + 1
+        return tensor if self.source not in (None, number) else self.seed(tensor)
 
     def seed(self, tensor: Tensor) -> Tensor:
         """``tensor`` as a dual number with a random tangent."""
@@ -66,10 +57,10 @@ class _Tangents:
         return fwad.make_dual(tensor.detach(), tangent)
 
     def watch(self, ordinal: int, tensor: Tensor, replaceable: bool) -> Tensor | None:
-        """Read the tangent of a trunk tensor, and bring it back to unit scale."""
+        """Read the tangent of a trunk tensor or output; bring the trunk's back to unit scale."""
         if ordinal in self.shapes and self.shapes[ordinal] != tuple(tensor.shape):
             self.differs = True
-        if ordinal not in self.read_at:
+        if ordinal not in self.trunk and ordinal not in self.outputs:
             return None
         primal, tangent = fwad.unpack_dual(tensor)
         if tangent is None:
@@ -80,7 +71,8 @@ class _Tangents:
             return None
         self.logs[ordinal] = 2 * (math.log(norm) + self.exponent * math.log(2.0))
         shift = -math.frexp(norm / math.sqrt(tangent.numel()))[1]
-        if abs(shift) < 20 or not replaceable:  # far from float32's edges
+        far = abs(shift) < 20  # from float32's edges
+        if far or not replaceable or ordinal not in self.trunk:
             return None
         self.exponent -= shift
         return fwad.make_dual(primal, tangent * 2.0**shift)
@@ -98,7 +90,7 @@ def _push(opened: Opened, growth: Growth, settings: Settings, number: int) -> _T
     assert growth.trace is not None
     model, plan = opened.model, growth.plan
     generator = torch.Generator().manual_seed(settings.seed + 1000 + number)
-    tangents = _Tangents(plan, growth.trace, generator)
+    tangents = _Tangents(plan, growth, generator)
     tables = {op.ordinal for op in growth.trace.ops if op.name == "embedding"}
 
     def watch(ordinal: int, tensor: Tensor, replaceable: bool) -> Tensor | None:
@@ -107,24 +99,28 @@ def _push(opened: Opened, growth: Growth, settings: Settings, number: int) -> _T
         return tangents.watch(ordinal, tensor, replaceable)
 
     torch.manual_seed(settings.seed)  # the same dropout masks as the pass that found the trunk
-    with torch.no_grad(), fwad.dual_level(), _math_kernels():
+    with torch.no_grad(), fwad.dual_level(), math_kernels(model):
         batch = opened.batches[0].fresh()
         if not plan.starts_hidden:
-            batch = map_inputs(batch, tangents.seed)
+            batch = map_inputs(batch, tangents.enter)
         record(model, lambda: batch.call(model), watch=watch, keep_norms=False)
     return None if tangents.differs else tangents
 
 
-def _column(found: list[_Tangents], op: Op | None, otherwise: float | None = None) -> Tensor:
-    """``[m]`` log squared tangent norms at ``op``; without one, at the input or ``otherwise``."""
-    if op is None:
-        values = [t.at_input if otherwise is None else otherwise for t in found]
-    else:
-        values = [t.logs.get(op.ordinal, math.nan) for t in found]
-    return torch.tensor(values, dtype=torch.float64)
+def _columns(found: list[_Tangents], ops: Sequence[Op]) -> Tensor:
+    """``[m]`` log squared norms of the tangents at ``ops`` together."""
+    rows = [[t.logs.get(op.ordinal, math.nan) for op in ops] for t in found]
+    return torch.tensor(rows, dtype=torch.float64).logsumexp(dim=1)
+
+
+def _starts(found: list[_Tangents], op: Op | None) -> Tensor:
+    inputs = torch.tensor([t.at_input for t in found], dtype=torch.float64)
+    return inputs if op is None else _columns(found, [op])
 
 
 def _gain(before: Tensor, behind: Tensor) -> Estimate | None:
+    if bool(torch.isneginf(behind).all() & torch.isfinite(before).all()):
+        return Estimate.exact(0.0, GAIN)
     if not bool(torch.isfinite(torch.stack([before, behind])).all()):
         return None
     return exp_estimate(log_ratio_interval(behind, before), GAIN)
@@ -146,8 +142,6 @@ def measure_forward_gain(
         return skip(f"effort {settings.effort} affords no forward-mode probes")
     if growth.plan is None or not growth.plan.found or growth.trace is None:
         return skip("there is no trunk")
-    if growth.one_of_several_inputs:
-        return skip("the trunk runs from one of several inputs")
     try:
         found = [t for i in range(probes) if (t := _push(opened, growth, settings, i)) is not None]
     except (RuntimeError, NotImplementedError) as error:
@@ -155,8 +149,11 @@ def measure_forward_gain(
         return skip(f"an operation has no forward derivative ({first_line[:160]})")
     if len(found) < probes:
         return skip("the forward pass does not repeat itself under the same seed")
-    measured = []
+    measured, gaps = [], []
     for row, stage in zip(rows, growth.plan.stages, strict=True):
-        before, behind = _column(found, stage.start), _column(found, stage.end, math.nan)
-        measured.append(replace(row, forward_gain=_gain(before, behind)))
-    return tuple(measured), ()
+        ends = growth.outputs if stage.end is None else (stage.end,)
+        gain = _gain(_starts(found, stage.start), _columns(found, ends))
+        if gain is None:
+            gaps.append(NotMeasured("forward gain", row.name, "no finite change arrives there"))
+        measured.append(replace(row, forward_gain=gain))
+    return tuple(measured), tuple(gaps)

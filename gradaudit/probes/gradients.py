@@ -1,7 +1,8 @@
 """Gradients of the real loss, taken the way the user trains: per parameter and per module call.
 
 One forward and backward pass per batch serves this probe, the activations and the search for
-non-finite numbers. Cost: a training step without the optimizer per batch, and two norms per tensor.
+non-finite numbers. Cost: a training step without the optimizer per batch, two norms per tensor,
+and a sketch of the gradient where there are batches enough to tell its noise.
 """
 
 from __future__ import annotations
@@ -10,7 +11,6 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -22,9 +22,18 @@ from gradaudit.probes._hooks import (
     take_loss,
 )
 from gradaudit.probes._module_rows import CallRecorder
+from gradaudit.probes.noise_scale import (
+    NEEDED,
+    BatchGradients,
+    measure_noise_scale,
+    samples_in,
+)
 from gradaudit.probes.nonfinite import find_producer, nonfinite_weights
+from gradaudit.probes.norm_distribution import describe_norms
+from gradaudit.probes.representation import Ranks, samples_of
 from gradaudit.probes.trace import l2_norm
 from gradaudit.records import (
+    Estimate,
     GradientNorm,
     LossRow,
     ModuleRow,
@@ -37,8 +46,6 @@ from gradaudit.subject.borrow import borrowed
 from gradaudit.subject.opened import Batch, Objective, Opened
 from gradaudit.subject.process_state import save_process_state
 
-ENOUGH_FOR_P90 = 29  # one-sided 95% tolerance limits: 0.9^29 < 0.05, 0.95^59 < 0.05
-
 
 @dataclass(frozen=True)
 class RealLoss:
@@ -50,6 +57,7 @@ class RealLoss:
     gradient_norm: GradientNorm | None
     nonfinite: tuple[NonFinite, ...]
     not_measured: tuple[NotMeasured, ...]
+    noise_scale: Estimate | None = None  # samples
 
 
 @dataclass
@@ -59,6 +67,7 @@ class _Passes:
     model: nn.Module
     objective: Objective
     recorder: CallRecorder
+    gradients: BatchGradients | None = None  # None: too few batches to compare them
     losses: list[float] = field(default_factory=list)
     totals: list[float] = field(default_factory=list)
     norms: dict[str, list[float]] = field(default_factory=dict)
@@ -99,7 +108,10 @@ class _Passes:
             self.losses.append(loss_value)
         if norms and math.isfinite(total):
             self.totals.append(total)
-        return math.isfinite(loss_value) and math.isfinite(total)
+        sound = math.isfinite(loss_value) and math.isfinite(total)
+        if sound and norms and self.gradients is not None:
+            self.gradients.add(samples_in(batch))
+        return sound
 
     def _name_producer(self, batch: Batch, where: str, sound: bool) -> None:
         what = "producer of the non-finite numbers"
@@ -133,17 +145,23 @@ def measure_real_loss(opened: Opened, settings: Settings) -> RealLoss:
         missing = (NotMeasured("gradients and activations", "the model", why),)
         return RealLoss(None, (), (), None, (), missing)
     batches = opened.batches[: settings.budget.gradient_batches]
-    with borrowed(model), CallRecorder(model) as recorder:
-        seen = _Passes(model, objective, recorder, nonfinite=nonfinite_weights(model))
+    with borrowed(model), CallRecorder(model, Ranks(model, samples_of(opened))) as recorder:
+        gradients = BatchGradients(model) if len(batches) >= NEEDED else None
+        seen = _Passes(model, objective, recorder, gradients, nonfinite=nonfinite_weights(model))
         for number, batch in enumerate(batches):
             seen.run(batch, number)
+    noise_scale = None
+    if seen.totals:
+        noise_scale, gaps = measure_noise_scale(opened, settings, gradients)
+        seen.missing.extend(gaps)
     return RealLoss(
         loss=_loss_row(objective, batches, seen),
         parameters=_parameter_rows(model, seen),
         modules=recorder.rows(seen.missing),
-        gradient_norm=_gradient_norm(seen, settings.limit("tail_ratio").value),
+        gradient_norm=describe_norms(seen.totals, settings.limit("tail_ratio").value),
         nonfinite=seen.nonfinite,
         not_measured=tuple(seen.missing),
+        noise_scale=noise_scale,
     )
 
 
@@ -181,24 +199,6 @@ def _parameter_rows(model: nn.Module, seen: _Passes) -> tuple[ParameterRow, ...]
 def _named(names: Sequence[str], shown: int = 3) -> str:
     more = f" and {len(names) - shown} more" if len(names) > shown else ""
     return ", ".join(names[:shown]) + more
-
-
-def _gradient_norm(seen: _Passes, tail_ratio: float) -> GradientNorm | None:
-    """Distribution of the global norm over batches.
-
-    Three batches past the ratio are evidence of a heavy tail already; a light one needs as many
-    batches as a tolerance limit for the 90th percentile. Quantiles are the sample's own.
-    """
-    if not seen.totals:
-        return None
-    norms = np.asarray(seen.totals)
-    median, peak = float(np.median(norms)), float(norms.max())
-    if len(norms) > 2 and peak > tail_ratio * median:
-        tail = "heavy"
-    else:
-        tail = "light" if len(norms) >= ENOUGH_FOR_P90 else "unresolved"
-    p90, p95 = (float(q) for q in np.quantile(norms, [0.9, 0.95]))
-    return GradientNorm(len(norms), median, p90, p95, peak, tail)
 
 
 def _loss_row(objective: Objective, batches: tuple[Batch, ...], seen: _Passes) -> LossRow:

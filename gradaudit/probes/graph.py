@@ -52,10 +52,14 @@ class Graph:
     sources: tuple[Any, ...]
     sinks: tuple[Any, ...]
     above: Mapping[Any, Any]  # immediate dominator of each node
+    results: frozenset[tuple[Any, int]] = (
+        frozenset()
+    )  # outputs by node and number among its results
 
     @classmethod
     def of(cls, sources: Iterable[Any], outputs: Iterable[Tensor]) -> Graph:
         """Cut the graph behind ``outputs`` down to what depends on ``sources``."""
+        outputs = list(outputs)
         sinks = tuple(dict.fromkeys(nodes_of(outputs)))
         everything = reachable(sinks)
         origins = tuple(s for s in dict.fromkeys(sources) if s in everything)
@@ -76,7 +80,8 @@ class Graph:
             (parent, node) for node in dependent for parent in parents(node) if parent in dependent
         )
         above = nx.immediate_dominators(between, _SOURCE) if _SINK in between and origins else {}
-        return cls(between, origins, tuple(t for t in sinks if t in dependent), above)
+        results = frozenset((t.grad_fn, t.output_nr) for t in outputs)
+        return cls(between, origins, tuple(t for t in sinks if t in dependent), above, results)
 
     @property
     def connected(self) -> bool:
@@ -96,6 +101,14 @@ class Graph:
             node = self.above[node]
         return chain[::-1]
 
+    def used_results(self, node: Any) -> set[int]:
+        """Which of a node's results (a split has several) the outputs depend on."""
+        used = {number for maker, number in self.results if maker is node}
+        for child in self.between.successors(node):
+            if child != _SINK:
+                used.update(number for parent, number in child.next_functions if parent is node)
+        return used
+
     def region(self, start: Any | None, end: Any | None) -> set[Any]:
         """Nodes of the graph after ``start`` up to and with ``end`` (``None``: source, sink)."""
         queue = [end] if end is not None else list(self.sinks)
@@ -112,9 +125,10 @@ class Graph:
         return any(self.merges(node) for node in region)
 
     def merges(self, node: Any) -> bool:
-        """Whether parallel paths come together in ``node``."""
+        """Whether parallel paths come together in ``node``; inputs that meet are none."""
+        inputs_meet = self.above[node] == _SOURCE and len(self.sources) > 1
         # ``in_degree`` would tie the graph, and so all activations, into a cycle with its own view.
-        return len(self.between.pred[node]) > 1
+        return len(self.between.pred[node]) > 1 and not inputs_meet
 
     def joined_from(self, node: Any) -> set[Any]:
         """The nodes of the parallel paths that come together in ``node``."""

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from gradaudit.linalg.intervals import log_ratio_interval
 from gradaudit.probes.cotangents import Forward, Ladder, probe, run_forward, source_nodes
 from gradaudit.probes.graph import Graph, leaf_variable
-from gradaudit.probes.trace import Trace, joint_norm
+from gradaudit.probes.trace import Op, Trace, joint_norm
 from gradaudit.probes.trunk import Trunk, find_trunk, module_chain
 from gradaudit.records import Estimate, NotMeasured, StageRow, TrunkRow
 from gradaudit.settings import Settings
@@ -38,7 +38,8 @@ class Growth:
     trace: Trace | None
     plan: Trunk | None
     not_measured: tuple[NotMeasured, ...]
-    one_of_several_inputs: bool = False  # the trunk runs from one input, others enter beside it
+    source: int | None = None  # the input the trunk runs from, where others enter beside it
+    outputs: tuple[Op, ...] = ()  # the output tensors that cotangents were drawn for
 
     @classmethod
     def nothing(cls) -> Growth:
@@ -47,20 +48,19 @@ class Growth:
         return cls((), TrunkRow(False, None, None, None, None, why=why), None, None, ())
 
 
-def _plan(model: nn.Module, forward: Forward) -> tuple[Trunk, Graph, list[Tensor]]:
-    """The trunk from all inputs together, or from the one input that has a longer one.
+def _plan(model: nn.Module, forward: Forward) -> tuple[Trunk, Graph, int | None]:
+    """The trunk from all inputs together, or from the one input (its number) that has a longer one.
 
     A decoder's trunk runs from its own input; what it attends to enters from beside it.
     """
     nodes = source_nodes(forward)
-    ways = [(nodes, forward.sources)]
+    ways: list[tuple[list[Any], int | None]] = [(nodes, None)]
     if len(forward.leaves) > 1:
-        for leaf in forward.leaves:
-            alone = [node for node in nodes if leaf_variable(node) is leaf]
-            ways.append((alone, [leaf]))
+        for number, leaf in enumerate(forward.leaves):
+            ways.append(([node for node in nodes if leaf_variable(node) is leaf], number))
     plans = [
-        (*find_trunk(model, forward.trace, way, forward.outputs, embedded=forward.embedded), given)
-        for way, given in ways
+        (*find_trunk(model, forward.trace, way, forward.outputs, embedded=forward.embedded), number)
+        for way, number in ways
         if way
     ]
     return max(plans, key=lambda entry: len(entry[0].stages))
@@ -99,11 +99,11 @@ def _norm_log10(column: Tensor) -> Estimate | None:
     return Estimate(value, low, high, "log10 of the Frobenius norm")
 
 
-def _rms_of(op: Any, sources: list[Tensor]) -> float:
+def _rms_of(op: Op | None, otherwise: list[Tensor]) -> float:
     if op is not None:
-        return float(op.rms)
-    count = sum(s.numel() for s in sources)
-    return joint_norm(sources) / math.sqrt(max(count, 1))
+        return op.rms
+    count = sum(t.numel() for t in otherwise)
+    return joint_norm(otherwise) / math.sqrt(max(count, 1))
 
 
 def _role(index: int, plan: Trunk) -> str:
@@ -115,20 +115,23 @@ def _role(index: int, plan: Trunk) -> str:
     return "head" if index == last else "interior"
 
 
-def _label(op: Any, fallback: str) -> str:
+def _label(op: Op | None, fallback: str) -> str:
     if op is None:
         return fallback
-    place = op.call.module if op.call else ""
-    return f"{place} ({op.name})" if place and op.call.type != op.name else place or op.name
+    if op.call is None or not op.call.module:
+        return op.name
+    place = op.call.module
+    return f"{place} ({op.name})" if op.call.type != op.name else place
 
 
-def _stage_rows(plan: Trunk, logs: Tensor, sources: list[Tensor]) -> tuple[StageRow, ...]:
+def _stage_rows(
+    plan: Trunk, logs: Tensor, sources: list[Tensor], outputs: list[Tensor]
+) -> tuple[StageRow, ...]:
     rows = []
     for i, stage in enumerate(plan.stages):
         gain = _gain(logs, i)
-        rms_in, rms_out = _rms_of(stage.start, sources), None
-        if stage.end is not None and math.isfinite(stage.end.rms):
-            rms_out = stage.end.rms
+        rms_in, rms_end = _rms_of(stage.start, sources), _rms_of(stage.end, outputs)
+        rms_out = rms_end if math.isfinite(rms_end) else None
         gsc = None
         if gain is not None and rms_out and math.isfinite(rms_in):
             scale = rms_in / rms_out
@@ -245,7 +248,8 @@ def measure_growth(opened: Opened, settings: Settings) -> Growth:
 
 
 def _measure(model: nn.Module, forward: Forward, settings: Settings) -> Growth:
-    plan, graph, sources = _plan(model, forward)
+    plan, graph, source = _plan(model, forward)
+    sources = forward.from_input(source)
     if not plan.found:
         chain = module_chain(model, forward.trace, graph)
         plan = replace(plan, stages=chain)
@@ -257,7 +261,7 @@ def _measure(model: nn.Module, forward: Forward, settings: Settings) -> Growth:
     logs = probe(forward, sources, ladder, settings.seed, settings.budget.probes)
     if forward.reentrant:  # its backward passes left gradients behind
         model.zero_grad(set_to_none=True)
-    rows = _stage_rows(plan, logs, sources)
+    rows = _stage_rows(plan, logs, sources, forward.outputs)
     if not plan.found:
         row = TrunkRow(False, None, None, None, None, stages=len(rows), why=plan.why)
         gap = NotMeasured("growth along a trunk", "trunk", plan.why)
@@ -265,6 +269,7 @@ def _measure(model: nn.Module, forward: Forward, settings: Settings) -> Growth:
     hidden = 1 if rows[0].role == "inlet" else 0
     rms = _rms_of(plan.stages[hidden].start, sources) if hidden < len(rows) else math.nan
     trunk = _trunk_row(plan, rows, logs, rms)
+    made, ends = forward.trace.by_result(), [(t.grad_fn, t.output_nr) for t in forward.outputs]
+    outputs = tuple(made[end] for end in ends if end in made)
     missing = tuple(_missing(rows, trunk, logs))
-    partial = len(sources) < len(forward.sources)
-    return Growth(rows, trunk, forward.trace, plan, missing, partial)
+    return Growth(rows, trunk, forward.trace, plan, missing, source, outputs)

@@ -24,7 +24,7 @@ _SUMMED_SIGMAS = 6.0  # the same for sums over rows or columns, whose tails are 
 _TAIL = 1e-6  # probability that the largest of all entries exceeds its limit
 _TRACY_WIDOM = 5.0  # quantile of the Tracy-Widom law (beta = 1) at about 1 - 1e-6
 _MIN_ENTRIES = 24  # fewer cannot be told apart
-_MAX_ENTRIES = 2**21  # of a larger weight some rows are looked at
+_MAX_ENTRIES = 2**19  # of a larger weight some rows are looked at
 
 
 @dataclass(frozen=True)

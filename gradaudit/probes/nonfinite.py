@@ -8,7 +8,10 @@ bear it is named (the softmax of a fully masked row), while for an infinity from
 overflow is named. Only what reaches the loss, or as a fault the model's output, is reported.
 
 *Backward*: of the autograd nodes, the first that was given finite gradients and returned others,
-if what it returned reached a parameter.
+if what it returned reached a parameter, which is named.
+
+Both come with the line of the user's code that called the operation, where there is one on the
+stack; a backward node's is that of the forward operation that made it, known by its number.
 """
 
 from __future__ import annotations
@@ -16,7 +19,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -32,6 +35,7 @@ from gradaudit.probes._hooks import (
     take_objective,
 )
 from gradaudit.probes.graph import leaf_variable, reachable
+from gradaudit.probes.source_lines import SourceLine, calling_line
 from gradaudit.probes.trace import tensors_in
 from gradaudit.records import NonFinite
 from gradaudit.subject.opened import Batch, Objective
@@ -70,11 +74,20 @@ def find_producer(
         birth = provenance.birth_of(loss.detach())
         if birth is None and loss.requires_grad:
             found = provenance.fault_in(output)
-            birth = found or _first_in_backward(model, stack, loss)
+            birth = found or _first_in_backward(model, stack, loss, provenance.lines)
     clear_gradients(model)
     if birth is None or birth.external:
         return None
-    return NonFinite(birth.phase, birth.op, birth.module, birth.call, step)
+    return NonFinite(
+        birth.phase,
+        birth.op,
+        birth.module,
+        birth.call,
+        step,
+        birth.parameter,
+        birth.line.file if birth.line else "",
+        birth.line.line if birth.line else None,
+    )
 
 
 @dataclass(frozen=True)
@@ -88,6 +101,8 @@ class _Birth:
     call: int
     deliberate: bool = False  # an infinity that somebody wrote on purpose
     external: bool = False  # in the batch, a buffer or a constant
+    line: SourceLine | None = None
+    parameter: str = ""  # the first whose gradient it spoilt
 
 
 _UNWRITTEN = _Birth(-1, "forward", "empty", "", 0)
@@ -103,6 +118,7 @@ class _Provenance(TorchDispatchMode):
         self._births: dict[int, _Birth] = {}
         self._alive: list[Tensor] = []  # a storage in the table must not be freed and used again
         self._order = 0
+        self.lines: dict[int, SourceLine | None] = {}  # sequence number of a node -> its call
 
     def birth_of(self, tensor: Tensor) -> _Birth | None:
         """The origin of the non-finite numbers in ``tensor``; ``None`` where there are none."""
@@ -122,6 +138,9 @@ class _Provenance(TorchDispatchMode):
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         given = list(tensors_in((args, kwargs)))
+        made = int(torch._C._autograd._get_sequence_nr()) - 1  # a node is made before it is run
+        if made not in self.lines:
+            self.lines[made] = calling_line()
         # before the operation, which may write over them
         states = [_state(t) for t in given]
         origins = [self.birth_of(t) for t in given]
@@ -164,6 +183,7 @@ class _Provenance(TorchDispatchMode):
             call.name if call is not None else "",
             max(call.index, 0) if call is not None else 0,
             deliberate=state == _INFINITE and _on_purpose(op, arguments),
+            line=calling_line(),
         )
 
 
@@ -191,7 +211,9 @@ def _storage(tensor: Tensor) -> int:
     return tensor.untyped_storage().data_ptr() if tensor.layout is torch.strided else id(tensor)
 
 
-def _first_in_backward(model: nn.Module, stack: CallStack, loss: Tensor) -> _Birth | None:
+def _first_in_backward(
+    model: nn.Module, stack: CallStack, loss: Tensor, lines: Mapping[int, SourceLine | None]
+) -> _Birth | None:
     """Run ``loss.backward()`` with a hook on every node of its graph."""
     births: dict[Any, _Birth] = {}  # node -> origin of what it was given
     leaves: dict[Any, _Birth] = {}
@@ -206,7 +228,8 @@ def _first_in_backward(model: nn.Module, stack: CallStack, loss: Tensor) -> _Bir
             birth = births.get(node)
             if birth is None or all_finite([g for g in given if g is not None]):
                 count += 1
-                birth = _born_in(node, stack.owner(node._sequence_nr()), count)
+                number = node._sequence_nr()
+                birth = _born_in(node, stack.owner(number), count, lines.get(number))
             for i in spoilt:
                 parent = node.next_functions[i][0]
                 target = leaves if leaf_variable(parent) is not None else births
@@ -221,17 +244,19 @@ def _first_in_backward(model: nn.Module, stack: CallStack, loss: Tensor) -> _Bir
     finally:
         for handle in handles:
             handle.remove()
-    gradients = {id(p): p.grad for p in model.parameters() if p.grad is not None}
-    reached = [
-        birth
-        for node, birth in leaves.items()
-        if (g := gradients.get(id(leaf_variable(node)))) is not None and not all_finite([g])
+    reached = {id(leaf_variable(node)): birth for node, birth in leaves.items()}
+    spoilt = [
+        replace(reached[id(p)], parameter=name)
+        for name, p in model.named_parameters()
+        if id(p) in reached and p.grad is not None and not all_finite([p.grad])
     ]
-    return min(reached, key=lambda b: b.order, default=None)
+    return min(spoilt, key=lambda b: b.order, default=None)
 
 
-def _born_in(node: Any, call: ModuleCall | None, order: int) -> _Birth:
+def _born_in(node: Any, call: ModuleCall | None, order: int, line: SourceLine | None) -> _Birth:
     name = re.sub(r"Backward\d*$", "", node.name().rpartition("::")[2])
     op = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower()
     module, index = (call.name, max(call.index, 0)) if call is not None else ("", 0)
-    return _Birth(order, "backward", op, module, index)
+    if op == "checkpoint_function":  # what went wrong inside is not seen, only where it began
+        line = None
+    return _Birth(order, "backward", op, module, index, line=line)

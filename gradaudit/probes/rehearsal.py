@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from itertools import pairwise
@@ -224,6 +224,13 @@ def _still(run: Run) -> list[NotMeasured]:
     names = [n for n, p in run.model.named_parameters() if p.requires_grad and n not in run.ratios]
     if not names or not run.losses:
         return []
-    where = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
-    why = "the weight was zero or not finite at every step looked at"
-    return [NotMeasured("update ratio", where, why)]
+    zero = [name for name in names if name in run.from_zero]
+    whys = {
+        "it starts at zero: its size is only what the steps have made of it": zero,
+        "it was not finite at any step looked at": [n for n in names if n not in zero],
+    }
+    return [NotMeasured("update ratio", _named(each), why) for why, each in whys.items() if each]
+
+
+def _named(names: Sequence[str]) -> str:
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")

@@ -1,12 +1,15 @@
-"""What the forward pass shows of each weight: its input's size, the nonlinearity behind it."""
+"""What the forward pass shows of each weight: its input's size, and what takes its output."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
 
+from gradaudit.probes.folding import Fold
 from gradaudit.probes.graph import parents
 from gradaudit.probes.trace import Op, Trace
 
@@ -61,10 +64,7 @@ def input_sizes(model: nn.Module, trace: Trace) -> dict[str, tuple[int, ...]]:
 def activations(model: nn.Module, trace: Trace) -> dict[str, str]:
     """Class name of the nonlinearity that takes each weighted module's output, where one does."""
     by_node = trace.by_node()
-    consumers: dict[Any, list[Any]] = {}
-    for node in by_node:
-        for parent in _nearest(node, by_node):
-            consumers.setdefault(parent, []).append(node)
+    consumers = _consumers(by_node)
     weighted = {n.rpartition(".")[0] for n, p in model.named_parameters() if p.dim() >= 2}
     last: dict[str, Op] = {}
     for op in trace.ops:
@@ -76,6 +76,55 @@ def activations(model: nn.Module, trace: Trace) -> dict[str, str]:
         if name:
             found[module] = name
     return found
+
+
+def folds_behind(model: nn.Module, trace: Trace, folds: Mapping[str, Fold]) -> dict[str, Fold]:
+    """Those of a model's ``folds`` that alone take a weight's output, by the weight's module."""
+    pairs = batch_norms_behind(model, trace)
+    return {module: folds[norm] for module, norm in pairs.items() if norm in folds}
+
+
+def batch_norms_behind(model: nn.Module, trace: Trace) -> dict[str, str]:
+    """The batch norm that alone takes the output of each convolution or dense layer, by names.
+
+    Its channels are the layer's outputs. A layer called several times has one only if all its
+    calls agree.
+    """
+    by_node = trace.by_node()
+    consumers = _consumers(by_node)
+    found: dict[str, set[str]] = {}
+    for op in trace.ops:
+        if op.call is None or op.node is None:
+            continue
+        module = model.get_submodule(op.call.module)
+        if isinstance(module, nn.Linear | _ConvNd) and _channels_second(module, op):
+            found.setdefault(op.call.module, set()).add(_batch_norm(model, op, consumers, by_node))
+    alike = {name: norms.pop() for name, norms in found.items() if len(norms) == 1}
+    return {name: norm for name, norm in alike.items() if norm}
+
+
+def _channels_second(module: nn.Linear | _ConvNd, op: Op) -> bool:
+    """Whether the layer's outputs lie where batch norm looks for channels."""
+    return len(op.shape) == (module.weight.dim() if isinstance(module, _ConvNd) else 2)
+
+
+def _batch_norm(
+    model: nn.Module, op: Op, consumers: dict[Any, list[Any]], by_node: dict[Any, Op]
+) -> str:
+    following = consumers.get(op.node, [])
+    call = by_node[following[0]].call if len(following) == 1 else None
+    if call is None or not isinstance(model.get_submodule(call.module), _BatchNorm):
+        return ""
+    return call.module
+
+
+def _consumers(by_node: dict[Any, Op]) -> dict[Any, list[Any]]:
+    """The recorded tensors that were computed directly from each one."""
+    consumers: dict[Any, list[Any]] = {}
+    for node in by_node:
+        for parent in _nearest(node, by_node):
+            consumers.setdefault(parent, []).append(node)
+    return consumers
 
 
 def _nearest(node: Any, by_node: dict[Any, Op]) -> set[Any]:

@@ -7,45 +7,31 @@ arXiv 1211.5063): the norm of ``d last output / d input at t`` for every t, of l
 
 from __future__ import annotations
 
-import math
-import sys
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
-from gradaudit.linalg.intervals import log_mean, log_ratio_interval
-from gradaudit.probes.time_loops import loop_reaches, may_loop
+from gradaudit.probes.lyapunov import SEQUENCES, Dynamics, gate_mean, layer_dynamics
+from gradaudit.probes.lyapunov import WHAT as EXPONENTS
+from gradaudit.probes.time_loops import find_loops, may_loop
 from gradaudit.probes.time_loss import loss_reach
+from gradaudit.probes.time_packed import Call, given_sequences
+from gradaudit.probes.time_rows import WHAT, Answer, place, row_of
 from gradaudit.probes.time_sequences import (
     PLAIN_FORWARDS,
-    Reach,
-    log10_of,
-    sequence_reach,
-    spectral_radius,
+    rebuild,
+    sequence_reaches,
 )
+from gradaudit.probes.time_states import loop_exponents
 from gradaudit.probes.trace import Trace
-from gradaudit.records import Estimate, NotMeasured, RecurrentRow
+from gradaudit.records import NotMeasured, RecurrentRow
 from gradaudit.settings import Settings
 from gradaudit.subject.opened import Opened
-
-WHAT = "gradient through time"
-HORIZON = 0.01  # of the rms at the last step
-_LARGEST = math.log(sys.float_info.max)
-
-Answer = tuple[RecurrentRow | None, tuple[NotMeasured, ...]]
-
-
-@dataclass(frozen=True)
-class _Call:
-    """What an ``nn.RNN``, ``nn.LSTM`` or ``nn.GRU`` was given."""
-
-    x: Any
-    state: tuple[Tensor, ...] | None
 
 
 def measure_through_time(
@@ -55,10 +41,15 @@ def measure_through_time(
 
     ``profile[t]`` is the root mean square of ``J_t^T u`` for u ~ N(0, I) at the last output, J_t
     the Jacobian with respect to the input (of a cell: the state) at t; ``growth_log10`` has a 95%
-    interval over the cotangents. Cost: a forward pass, then per layer ``probes`` passes over four
-    sequences in float64; per hand-written loop one more forward and ``probes`` backward passes.
-    Nothing where ``trace``, another probe's pass of the same batch, shows no call that could be
-    recurrent.
+    interval over the cotangents. A bidirectional layer has two rows: its backward half reaches from
+    the first step to the last. Beside it Lyapunov exponents (:mod:`lyapunov`) and the mean of the
+    gates that keep the state.
+
+    Cost: a forward pass, then per layer ``probes`` passes over four sequences in float64, and from
+    standard effort on its exponents on eight (2 to 5 training steps of 32 sequences); per
+    hand-written loop one more forward and ``probes`` backward passes, and for its exponents about
+    three more. Nothing where ``trace``, another probe's pass of the same batch, shows no call that
+    could be recurrent.
 
     To be called inside ``borrowed(model)``: the model is run. What its forward raises passes
     through.
@@ -72,24 +63,19 @@ def measure_through_time(
         return (), ()
     generator = torch.Generator().manual_seed(settings.seed)
     layers, looping = _watch(opened)
-    answers = [
-        _layer(opened.model.get_submodule(name), name, calls, settings.budget.probes, generator)
-        for name, calls in layers.items()
-    ]
+    answers: list[Answer] = []
+    for name, calls in layers.items():
+        answers += _layer(opened.model.get_submodule(name), name, calls, settings, generator)
     if looping:
-        reaches = loop_reaches(
-            opened.model, opened.batches[0], looping, settings.budget.probes, generator
-        )
-        answers += [
-            _row(opened.model.get_submodule(name), name, reach) for name, reach in reaches.items()
-        ]
+        answers += _loops(opened, looping, settings, generator)
     reached = loss_reach(opened, layers)
     rows = tuple(
-        replace(row, loss_growth_log10=reached.get(row.module))
+        replace(row, loss_growth_log10=reached.get((row.module, row.direction)))
         for row, _ in answers
         if row is not None
     )
-    return rows, tuple(item for _, missing in answers for item in missing)
+    # both directions of a layer may miss the same for the same reason
+    return rows, tuple(dict.fromkeys(item for _, missing in answers for item in missing))
 
 
 def _recurs(model: nn.Module, trace: Trace) -> bool:
@@ -99,10 +85,10 @@ def _recurs(model: nn.Module, trace: Trace) -> bool:
     return any(isinstance(m, nn.RNNBase) or may_loop(m, counts[n]) for n, m in called.items())
 
 
-def _watch(opened: Opened) -> tuple[dict[str, list[_Call]], list[str]]:
+def _watch(opened: Opened) -> tuple[dict[str, list[Call]], list[str]]:
     """Run the first batch: the calls of recurrent layers, and the names that may be loops."""
     assert opened.model is not None
-    layers: dict[str, list[_Call]] = {}
+    layers: dict[str, list[Call]] = {}
     counts: dict[str, int] = {}
 
     def keep(name: str) -> Callable[..., None]:
@@ -128,7 +114,9 @@ def _watch(opened: Opened) -> tuple[dict[str, list[_Call]], list[str]]:
     finally:
         for handle in handles:
             handle.remove()
-    one_step = {name for name, calls in layers.items() if _one_step(modules[name], calls)}
+    one_step = {
+        name for name, calls in layers.items() if all(c.length(modules[name]) == 1 for c in calls)
+    }
     looping = [
         name
         for name, calls in counts.items()
@@ -137,121 +125,74 @@ def _watch(opened: Opened) -> tuple[dict[str, list[_Call]], list[str]]:
     return {name: layers[name] for name in layers if name not in looping}, looping
 
 
-def _given(args: tuple[Any, ...], kwargs: dict[str, Any]) -> _Call:
+def _given(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call:
     x = args[0] if args else kwargs["input"]
     state = args[1] if len(args) > 1 else kwargs.get("hx")
-    return _Call(x, (state,) if isinstance(state, Tensor) else state)
-
-
-def _length(module: nn.RNNBase, call: _Call) -> int:
-    if isinstance(call.x, PackedSequence):
-        return len(call.x.batch_sizes)
-    return int(call.x.shape[1 if module.batch_first and call.x.dim() == 3 else 0])
-
-
-def _one_step(module: nn.RNNBase, calls: list[_Call]) -> bool:
-    return all(_length(module, call) == 1 for call in calls)
+    return Call(x, (state,) if isinstance(state, Tensor) else state)
 
 
 def _layer(
-    module: nn.Module, name: str, calls: list[_Call], probes: int, generator: torch.Generator
-) -> Answer:
-    """Measure the longest call of an ``nn.RNN``, ``nn.LSTM`` or ``nn.GRU``."""
+    module: nn.Module, name: str, calls: list[Call], settings: Settings, generator: torch.Generator
+) -> list[Answer]:
+    """Measure the longest call of an ``nn.RNN``, ``nn.LSTM`` or ``nn.GRU``, in each direction."""
     assert isinstance(module, nn.RNNBase)
-    call = max(calls, key=lambda c: _length(module, c))
+    call = max(calls, key=lambda c: c.length(module))
     why = _hindrance(module, call)
     if why:
-        return None, (NotMeasured(WHAT, _place(name), why),)
-    reach = sequence_reach(module, call.x, call.state, probes, generator)
-    row, missing = _row(module, name, reach)
+        return [(None, (NotMeasured(WHAT, place(name), why),))]
+    layer, given = rebuild(module), given_sequences(module, call, SEQUENCES)
+    reaches = sequence_reaches(layer, given, settings.budget.probes, generator)
+    dynamics = layer_dynamics(layer, given, settings.effort, generator)
+    answers = []
+    for direction, reach in reaches.items():
+        row, missing = row_of(module, name, reach)
+        if row is not None:
+            row = replace(row, direction=direction, packed=call.packed)
+        answers.append(_with(row, missing, name, dynamics[direction]))
     if len(calls) > 1:
         why = f"called {len(calls)} times; only the longest sequence was measured"
-        missing = (*missing, NotMeasured(WHAT, _place(name), why))
+        answers.append((None, (NotMeasured(WHAT, place(name), why),)))
+    return answers
+
+
+def _loops(
+    opened: Opened, looping: list[str], settings: Settings, generator: torch.Generator
+) -> list[Answer]:
+    """Measure those of the modules that are called on their own earlier output."""
+    assert opened.model is not None
+    model, batch = opened.model, opened.batches[0]
+    loops = find_loops(model, batch, looping, settings.budget.probes, generator)
+    if not loops:
+        return []
+    reached = {name: loop.reach.steps for name, loop in loops.items()}
+    exponents = loop_exponents(model, batch, reached, settings.effort, generator)
+    answers = []
+    for name, loop in loops.items():
+        gate = None if loop.gate is None else gate_mean(loop.gate)
+        row, missing = row_of(model.get_submodule(name), name, loop.reach)
+        answers.append(_with(row, missing, name, Dynamics(*exponents[name], gate)))
+    return answers
+
+
+def _with(
+    row: RecurrentRow | None, missing: tuple[NotMeasured, ...], name: str, dynamics: Dynamics
+) -> Answer:
+    """The row with its exponents and gate; without exponents, the reason."""
+    if row is None:
+        return None, missing
+    row = replace(row, lyapunov=dynamics.exponents, forget_gate=dynamics.gate)
+    if dynamics.why:
+        missing = (*missing, NotMeasured(EXPONENTS, place(name), dynamics.why))
     return row, missing
 
 
-def _hindrance(module: nn.RNNBase, call: _Call) -> str:
-    if isinstance(call.x, PackedSequence):
-        return "packed sequences end at different steps: pass the padded tensor to measure it"
+def _hindrance(module: nn.RNNBase, call: Call) -> str:
     if type(module).forward not in PLAIN_FORWARDS:
         return f"{type(module).__name__} has a forward of its own, unlike torch's layer"
-    if _length(module, call) < 2:
+    if call.length(module) < 2:
         return "a sequence of one step has no time to reach back through"
-    finite = [call.x, *(call.state or ()), *module.state_dict().values()]
+    x = call.x.data if isinstance(call.x, PackedSequence) else call.x
+    finite = [x, *(call.state or ()), *module.state_dict().values()]
     if not all(bool(torch.isfinite(tensor).all()) for tensor in finite):
         return "the input, the initial state or a weight is not finite"
     return ""
-
-
-def _place(name: str) -> str:
-    return name or "the model"
-
-
-def _row(module: nn.Module, name: str, reach: Reach) -> Answer:
-    """The record of one reach; a reason instead where gradients are no numbers or all zero."""
-    logs = reach.logs
-    if bool(torch.isnan(logs).any()) or bool((logs == torch.inf).any()):
-        why = "the gradient is not finite, even in float64"
-        return None, (NotMeasured(WHAT, _place(name), why),)
-    means = log_mean(logs.T) + (math.log(logs.shape[1]) if reach.exact else 0.0)
-    if not bool(torch.isfinite(means[-1])):
-        why = "the gradient at the last step is zero: the output does not depend on its input"
-        return None, (NotMeasured(WHAT, _place(name), why),)
-    steps = reach.steps[-1] - reach.steps[0]
-    growth, per_step = _growth(reach, steps)
-    rms = 0.5 * (means - math.log(reach.entries))
-    profile = tuple(
-        (t, math.exp(value))
-        for t, value in zip(reach.steps, rms.tolist(), strict=True)
-        if value < _LARGEST
-    )
-    missing: tuple[NotMeasured, ...] = ()
-    if len(profile) < len(reach.steps):
-        why = f"{len(reach.steps) - len(profile)} steps lie past the largest float64"
-        missing = (NotMeasured("gradient profile over time", _place(name), why),)
-    row = RecurrentRow(
-        module=name,
-        type=type(module).__name__,
-        steps=len(reach.steps),
-        profile=profile,
-        growth_log10=growth,
-        growth_per_step=per_step,
-        horizon=_horizon(means, reach.steps),
-        spectral_radius=spectral_radius(module),
-    )
-    return row, missing
-
-
-def _growth(reach: Reach, steps: int) -> tuple[Estimate, Estimate | None]:
-    """log10 of the squared gradient at the first over that at the last step, and per step."""
-    first, last = reach.logs[0], reach.logs[-1]
-    unit, per_unit = "log10 of gain (sum of squares)", "gain per step (sum of squares)"
-    if not bool(torch.isfinite(first).any()):
-        # Zero, or too small for any float: all that is known is that it lies below the floor.
-        floor = reach.floor
-        known = Estimate(floor, None, floor, unit)
-        return known, Estimate(10 ** (floor / steps), None, 10 ** (floor / steps), per_unit)
-    if reach.exact:
-        value = low = high = float(first.logsumexp(0) - last.logsumexp(0))
-    else:
-        value, low, high = log_ratio_interval(first, last)
-    growth = Estimate(log10_of(value), _bound(log10_of(low)), _bound(log10_of(high)), unit)
-    gains = [_exp(number / steps) for number in (value, low, high)]
-    if gains[0] is None:
-        return growth, None
-    return growth, Estimate(gains[0], gains[1], gains[2], per_unit)
-
-
-def _bound(number: float) -> float | None:
-    return number if math.isfinite(number) else None
-
-
-def _exp(number: float) -> float | None:
-    return math.exp(number) if -_LARGEST < number < _LARGEST else None
-
-
-def _horizon(means: Tensor, steps: tuple[int, ...]) -> int | None:
-    """The smallest lag at which the rms is below 1% of its value at the last step."""
-    below = means < means[-1] + 2 * math.log(HORIZON)
-    lags = [steps[-1] - t for t, small in zip(steps, below.tolist(), strict=True) if small]
-    return min(lags, default=None)

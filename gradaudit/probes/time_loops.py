@@ -6,15 +6,16 @@ module with parameters that is called again on what became of its earlier output
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import replace
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from gradaudit.probes.time_gates import cell_gate
 from gradaudit.probes.time_sequences import Reach, log_squares
 from gradaudit.probes.trace import tensors_in
 from gradaudit.subject.opened import Batch
@@ -41,47 +42,87 @@ def may_loop(module: nn.Module, calls: int) -> bool:
     )
 
 
-def loop_reaches(
+@dataclass(frozen=True)
+class Loop:
+    """One cell called on its own earlier output: its reach, and the mean of its keep gate."""
+
+    reach: Reach
+    gate: Tensor | None  # float64 [steps, sequences]: mean over the units of an LSTM or GRU cell
+
+
+def find_loops(
     model: nn.Module, batch: Batch, names: list[str], probes: int, generator: torch.Generator
-) -> dict[str, Reach]:
-    """``{name: reach}`` of those modules that are called on their own earlier output.
+) -> dict[str, Loop]:
+    """``{name: loop}`` of those modules that are called on their own earlier output.
 
     For each, the gradient of N(0, I) cotangents at its last call's output with respect to the
     output of each earlier call, in one forward pass: in float64 where the model's code allows it,
     else in its own precision. A shared layer applied in parallel is not in the answer, nor a part
     of a module that is.
     """
-    try:
-        calls, floor = _outputs(model, batch, names, double=True), -600.0
-    except (RuntimeError, TypeError, ValueError):  # the model's code insists on its own dtype
-        calls, floor = _outputs(model, batch, names, double=False), -70.0
-    found: dict[str, Reach] = {}
+    seen, double = run_watched(model, batch, names, _Outputs)
+    found: dict[str, Loop] = {}
     for name in sorted(names, key=lambda n: n.count(".") if n else -1):
         if not any(_inside(name, outer) for outer in found):
-            reach = _chain(calls[name], probes, generator)
+            reach = _chain(seen.calls.get(name, []), probes, generator)
             if reach is not None:
-                found[name] = replace(reach, floor=floor)
+                reach = replace(reach, floor=-600.0 if double else -70.0)
+                found[name] = Loop(reach, _gate(seen.gates.get(name, []), reach))
     return found
+
+
+def _gate(openings: list[Tensor], reach: Reach) -> Tensor | None:
+    kept = [openings[i] for i in reach.steps if i < len(openings)]
+    if len(kept) < len(reach.steps) or len({gate.shape for gate in kept}) != 1:
+        return None
+    series = torch.stack(kept)
+    return series if bool(torch.isfinite(series).all()) else None
 
 
 def _inside(name: str, outer: str) -> bool:
     return name.startswith(f"{outer}.") if outer else True
 
 
-def _outputs(
-    model: nn.Module, batch: Batch, names: list[str], *, double: bool
-) -> dict[str, list[tuple[Tensor, ...]]]:
-    """The differentiable tensors each named module returned, call by call."""
-    calls: dict[str, list[tuple[Tensor, ...]]] = {name: [] for name in names}
+class Watcher(Protocol):
+    """Sees every call of the named modules; what it returns is handed on as the output."""
 
-    def keep(name: str) -> Callable[..., None]:
-        def hook(_module: nn.Module, _inputs: Any, output: Any) -> None:
-            tensors = tuple(t for t in tensors_in(output) if t.requires_grad)
-            calls[name].append(tensors)
+    def see(self, name: str, module: nn.Module, given: tuple[Any, ...], output: Any) -> Any:
+        """``given`` holds the positional arguments, then those by keyword."""
+        ...
+
+
+W = TypeVar("W", bound=Watcher)
+
+
+def run_watched(
+    model: nn.Module, batch: Batch, names: Iterable[str], make: Callable[[], W]
+) -> tuple[W, bool]:
+    """One forward pass with a graph, in float64 if the model's code allows it, and whether it did.
+
+    Each attempt is seen by a watcher of its own. What the model raises in its own precision passes
+    through.
+    """
+    try:
+        return _run_watched(model, batch, names, make(), double=True), True
+    except (RuntimeError, TypeError, ValueError):  # the model's code insists on its own dtype
+        return _run_watched(model, batch, names, make(), double=False), False
+
+
+def _run_watched(
+    model: nn.Module, batch: Batch, names: Iterable[str], watcher: W, *, double: bool
+) -> W:
+    def hook_of(name: str) -> Callable[..., Any]:
+        def hook(module: nn.Module, args: Any, kwargs: Any, output: Any) -> Any:
+            named = sorted(kwargs, key=lambda key: key != "input")  # a cell's come input first
+            given = (*args, *(kwargs[key] for key in named))
+            return watcher.see(name, module, given, output)
 
         return hook
 
-    handles = [model.get_submodule(name).register_forward_hook(keep(name)) for name in names]
+    handles = [
+        model.get_submodule(name).register_forward_hook(hook_of(name), with_kwargs=True)
+        for name in names
+    ]
     try:
         with torch.enable_grad():
             if double:
@@ -91,7 +132,26 @@ def _outputs(
     finally:
         for handle in handles:
             handle.remove()
-    return calls
+    return watcher
+
+
+class _Outputs:
+    """Keeps the differentiable tensors each module returned, and how open its gates stood."""
+
+    def __init__(self) -> None:
+        self.calls: dict[str, list[tuple[Tensor, ...]]] = {}
+        self.gates: dict[str, list[Tensor]] = {}
+
+    def see(self, name: str, module: nn.Module, given: tuple[Any, ...], output: Any) -> Any:
+        """Keep, and hand on what was returned."""
+        tensors = tuple(t for t in tensors_in(output) if t.requires_grad)
+        if tensors:
+            self.calls.setdefault(name, []).append(tensors)
+            with torch.no_grad():
+                gate = cell_gate(module, given)
+            if gate is not None:
+                self.gates.setdefault(name, []).append(gate)
+        return output
 
 
 def _run_double(model: nn.Module, batch: Batch) -> None:
@@ -138,7 +198,6 @@ def _chain(
     calls: list[tuple[Tensor, ...]], probes: int, generator: torch.Generator
 ) -> Reach | None:
     """The reach over calls; ``None`` where the last call does not depend on three or more."""
-    calls = [tensors for tensors in calls if tensors]
     if len(calls) < CALLS:
         return None
     last = calls[-1]

@@ -14,12 +14,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-SEQUENCES = 4  # of the batch; each adds independent samples to every probe
+from gradaudit.probes.time_packed import Sequences, State
+
+SEQUENCES = 4  # of those given; each adds independent samples to every probe
+SAMPLES = 32  # probes x sequences at the least
 ROWS = 64  # probes x sequences differentiated at once: bounds the memory
 SPAN = 32  # steps between rescalings: a gain of 1e9 per step still stays inside float64
 PLAIN_FORWARDS = (nn.RNN.forward, nn.LSTM.forward, nn.GRU.forward)
-
-State = tuple[Tensor, ...]
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,8 @@ class Reach:
     ``logs``: float64 ``[steps, probes]``, natural log of the squared gradient norm at each step,
     summed over sequences. ``entries``: how many numbers that norm was taken over. ``exact``: the
     probes are all unit vectors of the output, so that their sum is the Jacobian's norm itself.
-    ``floor``: log10 below which a squared gradient reads 0.
+    ``floor``: log10 below which a squared gradient reads 0. The last row is where the cotangent
+    enters, the first the step farthest from it; ``steps`` says which step each is.
     """
 
     logs: Tensor
@@ -37,6 +39,12 @@ class Reach:
     exact: bool
     floor: float
     steps: tuple[int, ...]
+    longest: Tensor | None = None  # ``logs`` of the longest sequences alone; None: all are
+
+    @property
+    def ends(self) -> Tensor:
+        """``logs`` of sequences that run from the first step to the last."""
+        return self.logs if self.longest is None else self.longest
 
 
 def log_squares(tensor: Tensor, dims: tuple[int, ...]) -> Tensor:
@@ -87,52 +95,67 @@ def rebuild(module: nn.RNNBase) -> nn.RNNBase:
     return copy.requires_grad_(False)
 
 
-def sequence_reach(
-    module: nn.RNNBase, x: Tensor, state: State | None, probes: int, generator: torch.Generator
-) -> Reach:
-    """Squared norms of ``d last output / d input at t`` for every t, by random cotangents.
+def sequence_reaches(
+    layer: nn.RNNBase, given: Sequences, probes: int, generator: torch.Generator
+) -> dict[str, Reach]:
+    """Squared norms of ``d last output / d input at t`` for every t, by direction.
 
-    ``x`` is ``[time, features]`` or batched as the layer takes it, ``state`` what the layer was
-    given (``None``: zeros). Cotangents are N(0, I) at the top layer's output of the last step (of a
-    bidirectional layer: its forward half), or all unit vectors where those are no more. The first
-    four sequences of the batch are used. Runs on the CPU, which has float64 everywhere.
+    ``layer`` is :func:`rebuild`'s. ``"forward"``: from the top layer's forward half at each
+    sequence's own last step, back to the first; ``"backward"``, of a bidirectional layer: from the
+    other half at the first step, on to the last. Cotangents are N(0, I), or all unit vectors where
+    those are no more. Sequences of unequal length are aligned by lag: at each lag stands the mean
+    over those that reach so far, and the growth is that of the longest.
     """
-    layer = rebuild(module)
-    x, states = _time_first(module, x, state)
-    directions = 2 if module.bidirectional else 1
-    outputs = getattr(module, "proj_size", 0) or module.hidden_size
-    steps, n, features = x.shape
-    probes = max(probes, 32 // n)
+    if not layer.bidirectional:
+        return {"forward": _reach(layer, given.longest(SEQUENCES), False, probes, generator)}
+    halved = given.longest(SEQUENCES // 2)  # two directions for the price of one
+    return {
+        direction: _reach(layer, halved, direction == "backward", probes, generator)
+        for direction in ("forward", "backward")
+    }
+
+
+def _reach(
+    layer: nn.RNNBase, given: Sequences, backward: bool, probes: int, generator: torch.Generator
+) -> Reach:
+    outputs = getattr(layer, "proj_size", 0) or layer.hidden_size
+    count, features = given.x.shape[1:]
+    least = SAMPLES // 2 if layer.bidirectional else SAMPLES
+    probes = max(probes, least // count)
     exact = outputs <= probes
-    cotangents = (
-        torch.eye(outputs, dtype=torch.float64)[:, None].expand(-1, n, -1)
-        if exact
-        else torch.randn(probes, n, outputs, dtype=torch.float64, generator=generator)
+    parts: list[tuple[int, Tensor]] = []
+    for group in given.groups().values():
+        n = group.x.shape[1]
+        cotangents = (
+            torch.eye(outputs, dtype=torch.float64)[:, None].expand(-1, n, -1)
+            if exact
+            else torch.randn(probes, n, outputs, dtype=torch.float64, generator=generator)
+        )
+        spans = _spans(layer, group)
+        pulled = [
+            _pull_back(layer, spans, some, backward) for some in cotangents.split(max(1, ROWS // n))
+        ]
+        parts.append((n, torch.cat(pulled, dim=1)))
+    steps = tuple(range(max(given.lengths)))
+    return Reach(
+        _by_lag(parts),
+        count * features,
+        exact,
+        -600.0,
+        steps[::-1] if backward else steps,
+        longest=parts[0][1],
     )
-    # A bidirectional layer's state runs both ways: there is no place to cut.
-    span = SPAN if directions == 1 else steps
-    starts = _states_at(layer, x, states, span)
-    logs = [
-        _pull_back(layer, x, starts, span, group) for group in cotangents.split(max(1, ROWS // n))
-    ]
-    return Reach(torch.cat(logs, dim=1), n * features, exact, -600.0, tuple(range(steps)))
 
 
-def _time_first(module: nn.RNNBase, x: Tensor, state: State | None) -> tuple[Tensor, State]:
-    """The first sequences as float64 ``[time, batch, features]`` and their initial state."""
-    x = x.detach().to("cpu", torch.float64)
-    if x.dim() == 2:
-        x = x[:, None]
-        state = None if state is None else tuple(part[:, None] for part in state)
-    elif module.batch_first:
-        x = x.transpose(0, 1)
-    x = x[:, :SEQUENCES]
-    if state is None:
-        rows = module.num_layers * (2 if module.bidirectional else 1)
-        sizes = [getattr(module, "proj_size", 0) or module.hidden_size]
-        sizes += [module.hidden_size] if isinstance(module, nn.LSTM) else []
-        return x, tuple(x.new_zeros(rows, x.shape[1], size) for size in sizes)
-    return x, tuple(part.detach().to("cpu", torch.float64)[:, :SEQUENCES] for part in state)
+def _by_lag(parts: list[tuple[int, Tensor]]) -> Tensor:
+    """``[steps, probes]`` of the longest; at each lag the mean of those that reach, x their all."""
+    total = sum(n for n, _ in parts)
+    rows: list[Tensor] = []
+    for lag in range(len(parts[0][1])):
+        reaching = [(n, logs[-1 - lag]) for n, logs in parts if len(logs) > lag]
+        scale = math.log(total / sum(n for n, _ in reaching))
+        rows.insert(0, torch.stack([row for _, row in reaching]).logsumexp(dim=0) + scale)
+    return torch.stack(rows)
 
 
 def _run(layer: nn.RNNBase, x: Tensor, state: State) -> tuple[Tensor, State]:
@@ -140,34 +163,41 @@ def _run(layer: nn.RNNBase, x: Tensor, state: State) -> tuple[Tensor, State]:
     return output, last if isinstance(last, tuple) else (last,)
 
 
-def _states_at(layer: nn.RNNBase, x: Tensor, state: State, span: int) -> list[State]:
-    """The state before each span of steps."""
-    starts = [state]
+def _spans(layer: nn.RNNBase, given: Sequences) -> list[tuple[Tensor, State]]:
+    """Inputs of a few steps each, and the state before them."""
+    # A bidirectional layer's state runs both ways: there is no place to cut.
+    inputs = given.x.split(len(given.x) if layer.bidirectional else SPAN)
+    states = [given.state]
     with torch.no_grad():
-        for part in x.split(span)[:-1]:
-            starts.append(_run(layer, part, starts[-1])[1])
-    return starts
+        for part in inputs[:-1]:
+            states.append(_run(layer, part, states[-1])[1])
+    return list(zip(inputs, states, strict=True))
 
 
 def _pull_back(
-    layer: nn.RNNBase, x: Tensor, starts: list[State], span: int, cotangents: Tensor
+    layer: nn.RNNBase, spans: list[tuple[Tensor, State]], cotangents: Tensor, backward: bool
 ) -> Tensor:
-    """``[time, probes]`` log squared gradient norms at the inputs for ``[probes, batch, out]``."""
+    """``[time, probes]`` log squared gradient norms at the inputs for ``[probes, batch, out]``.
+
+    Farthest from where the cotangent enters first: in the order of time, or against it.
+    """
     probes, n, outputs = cotangents.shape
     carried: State = (cotangents.reshape(probes * n, outputs),)
     log_scale = torch.zeros(probes * n, dtype=torch.float64)
     logs: list[Tensor] = []
-    for i, part in reversed(list(enumerate(x.split(span)))):
+    for part, before in reversed(spans):
         inputs = part.repeat(1, probes, 1).requires_grad_()
-        state = tuple(s.repeat(1, probes, 1).requires_grad_() for s in starts[i])
+        state = tuple(s.repeat(1, probes, 1).requires_grad_() for s in before)
         with torch.enable_grad():
             output, last = _run(layer, inputs, state)
-            targets = last if logs else (output[-1, :, :outputs],)
+            end = output[0, :, outputs:] if backward else output[-1, :, :outputs]
+            targets = last if logs else (end,)
             at_input, *carried_back = torch.autograd.grad(targets, (inputs, *state), carried)
         rows = log_squares(at_input, (2,)) + 2 * log_scale
         logs.insert(0, rows.unflatten(1, (probes, n)).logsumexp(dim=2))
         carried, log_scale = _rescaled(tuple(carried_back), log_scale)
-    return torch.cat(logs)
+    found = torch.cat(logs)
+    return found.flip(0) if backward else found
 
 
 def _rescaled(carried: State, log_scale: Tensor) -> tuple[State, Tensor]:

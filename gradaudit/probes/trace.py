@@ -18,6 +18,8 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from gradaudit.probes.kernels import eager
+
 
 @dataclass(eq=False)
 class Call:
@@ -49,6 +51,7 @@ class Op:
     call: Call | None
     shape: tuple[int, ...]
     norm: Tensor  # 0-dim L2 norm
+    output: int = 0  # which of the node's results it is
 
     @property
     def numel(self) -> int:
@@ -71,6 +74,10 @@ class Trace:
     ops: list[Op] = field(default_factory=list)
     calls: list[Call] = field(default_factory=list)
     output: Any = None
+
+    def by_result(self) -> dict[tuple[Any, int], Op]:
+        """Each tensor by the autograd node that made it and its number among the node's results."""
+        return {(op.node, op.output): op for op in reversed(self.ops) if op.node is not None}
 
     def by_node(self) -> dict[Any, Op]:
         """The tensor each autograd node stands for: the first recorded of its outputs."""
@@ -132,7 +139,7 @@ class _Recorder(TorchFunctionMode):
         self.trace, self.watch, self.keep_norms = trace, watch, keep_norms
         self.stack: list[Call] = []
         self.count = 0
-        self.seen: set[Any] = set()
+        self.seen: set[tuple[Any, int]] = set()
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = func(*args, **(kwargs or {}))
@@ -161,10 +168,12 @@ class _Recorder(TorchFunctionMode):
             if replacement is not None:
                 tensor = replacement
         node = tensor.grad_fn
-        if self.keep_norms and (node is None or node not in self.seen):
-            self.seen.add(node)
+        result = (node, tensor.output_nr)
+        if self.keep_norms and (node is None or result not in self.seen):
+            self.seen.add(result)
             shape = tuple(tensor.shape)
-            self.trace.ops.append(Op(ordinal, name, node, call, shape, l2_norm(tensor)))
+            made = Op(ordinal, name, node, call, shape, l2_norm(tensor), tensor.output_nr)
+            self.trace.ops.append(made)
         return tensor
 
 
@@ -224,6 +233,6 @@ def record(
     Whatever ``run`` raises passes through, with all hooks removed.
     """
     trace = Trace()
-    with _hooked(model, _Recorder(trace, watch, keep_norms)):
+    with eager(model), _hooked(model, _Recorder(trace, watch, keep_norms)):
         trace.output = run()
     return trace

@@ -247,8 +247,7 @@ def find_trunk(
     graph = Graph.of(sources, outputs)
     if not graph.connected:
         return Trunk((), False, embedded, "the output does not depend on the input"), graph
-    by_node = trace.by_node()
-    kept = [by_node[n] for n in graph.dominators() if n in by_node and n not in graph.sources]
+    kept = _trunk_tensors(trace, graph)
     if not kept:
         return Trunk((), False, embedded, _NO_TRUNK), graph
     cutter = _Cutter(model, trace, graph)
@@ -264,6 +263,18 @@ def find_trunk(
         del segments[0]
     segments = _merge_weightless(segments)
     return Trunk(tuple(_stage(s, cutter) for s in segments), True, embedded), graph
+
+
+def _trunk_tensors(trace: Trace, graph: Graph) -> list[Op]:
+    """The recorded tensors that every path passes; of a split no one result is such."""
+    by_result = trace.by_result()
+    kept = []
+    for node in graph.dominators():
+        used = graph.used_results(node)
+        op = by_result.get((node, next(iter(used)))) if len(used) == 1 else None
+        if op is not None and node not in graph.sources:
+            kept.append(op)
+    return kept
 
 
 def module_chain(model: nn.Module, trace: Trace, graph: Graph) -> tuple[Stage, ...]:

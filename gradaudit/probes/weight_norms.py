@@ -12,23 +12,16 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from gradaudit.linalg.convolution import (
-    Convolution,
-    convolution_norm,
-    every_geometry_norm,
-    operator_frobenius,
-    reshaped_norm,
-)
-from gradaudit.linalg.dense import dense_norm, frobenius_norm, largest_row_norm, spectral_radius
+from gradaudit.linalg.convolution import convolution_norm, every_geometry_norm, reshaped_norm
+from gradaudit.linalg.convolution_map import Convolution, operator_frobenius
+from gradaudit.linalg.dense import dense_norm, largest_row_norm
 from gradaudit.linalg.golub_kahan import NormBounds
+from gradaudit.probes.recurrent_gates import UNIT, measure_parts
 from gradaudit.probes.weight_sites import Geometry, Site
-from gradaudit.records import NotMeasured
+from gradaudit.records import NotMeasured, WeightPart
 from gradaudit.settings import Settings
 
-UNIT = "spectral norm"
 ASSUMED_SIZE = 32  # spatial size of a convolution's input nobody has seen
-_MAX_RADIUS_SIDE = 1024  # all eigenvalues of a larger matrix take seconds
-_GATES = (1, 3, 4)  # RNN, GRU, LSTM
 
 
 @dataclass(frozen=True)
@@ -42,62 +35,62 @@ class Norms:
     input_size: tuple[int, ...] | None = None
     reshaped: float | None = None
     radius: float | None = None
+    parts: tuple[WeightPart, ...] = ()
     missing: tuple[NotMeasured, ...] = ()
     assumed: str = ""  # "size" | "geometry" | "groups": assumptions told once for all weights
 
 
 def measure_norms(
-    site: Site, tensor: Tensor, size: tuple[int, ...] | None, settings: Settings
+    site: Site,
+    tensor: Tensor,
+    size: tuple[int, ...] | None,
+    settings: Settings,
+    frobenius: float,
 ) -> Norms:
-    """The measurements of one weight with finite entries; ``size`` is a convolution's input's."""
+    """The measurements of one weight with finite entries, whose Frobenius norm is ``frobenius``.
+
+    ``size`` is the spatial size of a convolution's input, ``None`` where nobody has seen it.
+    """
     steps = settings.budget.lanczos_steps
     generator = torch.Generator().manual_seed(settings.seed)
     if site.kind == "embedding":
-        return _embedding(tensor.flatten(0, -2))
+        return _embedding(tensor.flatten(0, -2), frobenius)
     if site.kind == "convolution":
         if site.geometry is None:
             return _unknown_convolution(tensor, steps, generator)
         return _convolution(site.geometry, tensor, size, steps, generator)
     if site.kind in ("dense", "recurrent") and tensor.ndim == 2:
-        return _matrix(site, tensor, steps, generator)
+        return _matrix(site, tensor, steps, generator, frobenius)
     fan_in = math.prod(tensor.shape[1:])
     if site.elementwise:
         scale = NormBounds.exact(float(tensor.abs().max()))
-        return Norms(scale, frobenius_norm(tensor), None, 1)
+        return Norms(scale, frobenius, None, 1)
     why = f"its module ({site.type or 'not known'}) is none whose use of a weight is known"
     return Norms(None, None, None, fan_in, missing=(NotMeasured(UNIT, site.parameter, why),))
 
 
-def _matrix(site: Site, matrix: Tensor, steps: int, generator: torch.Generator) -> Norms:
+def _matrix(
+    site: Site, matrix: Tensor, steps: int, generator: torch.Generator, frobenius: float
+) -> Norms:
     rows, columns = matrix.shape
-    bounds = dense_norm(matrix, steps, generator)
-    radius, missing = None, None
-    if site.kind == "recurrent" and "weight_hh" in site.parameter.rpartition(".")[2]:
-        radius, missing = _largest_radius(site.parameter, matrix)
+    bounds = dense_norm(matrix, steps, generator, frobenius=frobenius)
+    parts, missing = measure_parts(
+        site.parameter, matrix, site.parts, bounds, steps=steps, generator=generator
+    )
+    radii = [part.spectral_radius for part in parts if part.spectral_radius is not None]
     return Norms(
         bounds,
-        frobenius_norm(matrix),
+        frobenius,
         math.sqrt(rows) + math.sqrt(columns),
         rows if site.inputs_first else columns,
         reshaped=bounds.value if math.isfinite(bounds.value) else None,
-        radius=radius,
-        missing=() if missing is None else (missing,),
+        radius=max(radii, default=None),
+        parts=parts,
+        missing=missing,
     )
 
 
-def _largest_radius(name: str, matrix: Tensor) -> tuple[float | None, NotMeasured | None]:
-    """The largest spectral radius over gates; ``None`` where they are not square (projections)."""
-    rows, side = matrix.shape
-    if rows not in [gates * side for gates in _GATES]:
-        return None, None
-    if side > _MAX_RADIUS_SIDE:
-        why = f"all eigenvalues of {side} x {side} cost too much (up to {_MAX_RADIUS_SIDE})"
-        return None, NotMeasured("spectral radius", name, why)
-    radius = max(spectral_radius(gate) for gate in matrix.split(side))
-    return (radius if math.isfinite(radius) else None), None
-
-
-def _embedding(table: Tensor) -> Norms:
+def _embedding(table: Tensor, frobenius: float) -> Norms:
     """One-hot inputs: the operator's norm is the largest row's.
 
     The edge: a row of ``d`` iid entries of unit variance has norm ``sqrt(d)`` with variance 1/2,
@@ -106,7 +99,7 @@ def _embedding(table: Tensor) -> Norms:
     rows, columns = table.shape
     bounds = NormBounds.exact(largest_row_norm(table))
     edge = math.sqrt(columns) + math.sqrt(math.log(rows))
-    return Norms(bounds, frobenius_norm(table), edge, 1)
+    return Norms(bounds, frobenius, edge, 1)
 
 
 def _convolution(
@@ -121,14 +114,11 @@ def _convolution(
     taps = zip(kernel.shape[2:], geometry.dilation, strict=True)
     at_least = [d * (k - 1) + 1 for k, d in taps]
     wide = tuple(seen) if seen else tuple(max(ASSUMED_SIZE, e) for e in at_least)
+    padding, over = geometry.padding, wide
+    if geometry.transposed:
+        over, padding = _adjoint_frame(geometry, kernel, wide)
     convolution = Convolution(
-        kernel,
-        _output_size(geometry, kernel, wide) if geometry.transposed else wide,
-        geometry.stride,
-        geometry.padding,
-        geometry.dilation,
-        geometry.groups,
-        geometry.mode,
+        kernel, over, geometry.stride, padding, geometry.dilation, geometry.groups, geometry.mode
     )
     bounds = convolution_norm(convolution, steps, generator)
     matrix = kernel.transpose(0, 1) if geometry.transposed else kernel
@@ -144,18 +134,22 @@ def _convolution(
     )
 
 
-def _output_size(geometry: Geometry, kernel: Tensor, size: tuple[int, ...]) -> tuple[int, ...]:
-    """Spatial size that a transposed convolution makes of ``size``."""
-    zipped = zip(
-        size,
-        geometry.stride,
-        geometry.padding,
-        geometry.dilation,
-        kernel.shape[2:],
-        geometry.output_padding,
-        strict=True,
-    )
-    return tuple((n - 1) * s - sum(p) + d * (k - 1) + o + 1 for n, s, p, d, k, o in zipped)
+def _adjoint_frame(
+    geometry: Geometry, kernel: Tensor, size: tuple[int, ...]
+) -> tuple[tuple[int, ...], tuple[tuple[int, int], ...]]:
+    """Input size and padding of the convolution that a transposed one on ``size`` is adjoint to.
+
+    Its input is the transposed one's output. Output padding of a stride or more would let the
+    kernel land once more; it takes the place of padding behind and then adds entries never written.
+    """
+    sizes, paddings = [], []
+    for i, n in enumerate(size):
+        s, (p, _), more = geometry.stride[i], geometry.padding[i], geometry.output_padding[i]
+        extent = geometry.dilation[i] * (kernel.shape[2 + i] - 1) + 1
+        unread = max(more - p, 0) if more >= s else 0
+        sizes.append((n - 1) * s - 2 * p + extent + more - unread)
+        paddings.append((p, max(p - more, 0) if more >= s else p))
+    return tuple(sizes), tuple(paddings)
 
 
 def _kernel_edge(kernel: Tensor, geometry: Geometry | None) -> tuple[float, int]:

@@ -5,13 +5,17 @@ from __future__ import annotations
 import copy
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
 from torch.nn.parameter import UninitializedParameter
 from torch.nn.utils import parametrize
+from torch.nn.utils.prune import BasePruningMethod
+from torch.nn.utils.spectral_norm import SpectralNorm
+from torch.nn.utils.weight_norm import WeightNorm
 
+from gradaudit.probes.recurrent_gates import part_names
 from gradaudit.records import NotMeasured
 
 Weights = nn.Module | Mapping[str, Tensor]
@@ -21,7 +25,6 @@ _EMBEDDING = re.compile(r"(^|[._])(\w*emb(ed\w*)?|wte|wpe)([._]|$)", re.IGNORECA
 _REPARAMETRIZED = re.compile(r"(^|\.)(parametrizations\..*|weight_(orig|g|v))$")
 _RUNNING = re.compile(r"(^|\.)(_u|_v|weight_u|weight_v|running_mean|running_var)$")
 _MAX_TAPS = 64  # more entries than this along a "kernel" dimension are no convolution kernel
-_RESHAPED_BY_HOOK = ("weight_orig", "weight_g", "weight_v")
 
 
 @dataclass(frozen=True)
@@ -49,6 +52,7 @@ class Site:
     inputs_first: bool = False
     geometry: Geometry | None = None
     elementwise: bool = False  # a scale per entry, as of a normalisation layer
+    parts: tuple[str, ...] = ()  # names of its stacked blocks of rows: gates, or query, key, value
 
 
 def find_weights(source: Weights) -> tuple[list[Site], list[NotMeasured]]:
@@ -117,7 +121,17 @@ def _from_names(tensors: Mapping[str, Tensor]) -> Iterator[Site | NotMeasured]:
         module, _, leaf = name.rpartition(".")
         bias = tensors.get(f"{module}.bias" if module else "bias")
         kind = _kind_by_name(name, leaf, tensor)
-        yield Site(name, module, kind, "", tensor.detach(), _stored_inputs_first(tensor, bias))
+        inputs_first = _stored_inputs_first(tensor, bias)
+        parts = _parts_by_name(module, leaf, tensors) if tensor.ndim == 2 else ()
+        yield Site(name, module, kind, "", tensor.detach(), inputs_first, parts=parts)
+
+
+def _parts_by_name(module: str, leaf: str, tensors: Mapping[str, Tensor]) -> tuple[str, ...]:
+    prefix = f"{module}." if module else ""
+    places = ("weight_ih", "weight_hh", "weight_hr")
+    names = {leaf, *(re.sub("weight_(ih|hh)", place, leaf) for place in places)}
+    found = {name: tensors[prefix + name] for name in names if prefix + name in tensors}
+    return part_names(leaf, found, None)
 
 
 def _stored_inputs_first(tensor: Tensor, bias: object) -> bool:
@@ -143,7 +157,9 @@ def _from_model(model: nn.Module) -> Iterator[Site | NotMeasured]:
     for path, module in model.named_modules():
         if "parametrizations" in path.split("."):
             continue
-        for leaf, tensor in _as_used(module):
+        used = list(as_used(module))
+        siblings = {leaf: t for leaf, t in used if isinstance(t, Tensor)}
+        for leaf, tensor in used:
             name = f"{path}.{leaf}" if path else leaf
             if isinstance(tensor, Exception):
                 why = f"its parametrization raised {type(tensor).__name__}: {tensor}"
@@ -151,26 +167,54 @@ def _from_model(model: nn.Module) -> Iterator[Site | NotMeasured]:
             elif isinstance(tensor, UninitializedParameter):
                 yield Site(name, path, "other", type(module).__name__, tensor)
             elif tensor.ndim >= 2:
-                yield _site(name, path, leaf, module, tensor.detach())
+                site = _site(name, path, leaf, module, tensor.detach())
+                parts = part_names(leaf, siblings, module) if tensor.ndim == 2 else ()
+                yield replace(site, parts=parts)
 
 
-def _as_used(module: nn.Module) -> Iterator[tuple[str, Tensor | Exception]]:
+def as_used(module: nn.Module) -> Iterator[tuple[str, Tensor | Exception]]:
     """The module's own tensors by attribute, reparametrized ones as the next forward sees them.
 
     A parametrization may have state and move it (spectral norm's power iteration), so a copy is
-    run, with the random state put back.
+    run, with the random state put back. The exception where it raised one.
     """
-    own = dict(module.named_parameters(recurse=False))
-    for leaf, parameter in own.items():
-        if leaf not in _RESHAPED_BY_HOOK:
+    hooked = {hook_target(hook): hook for hook in module._forward_pre_hooks.values()}
+    hooked.pop("", None)
+    for leaf, parameter in module.named_parameters(recurse=False):
+        if leaf.removesuffix("_orig").removesuffix("_g").removesuffix("_v") not in hooked:
             yield leaf, parameter
-    if any(leaf in own for leaf in _RESHAPED_BY_HOOK):
-        hooked = getattr(module, "weight", None)
-        if isinstance(hooked, Tensor):
-            yield "weight", hooked
+    for leaf, hook in hooked.items():
+        yield leaf, _by_hook(hook, leaf, module)
     if parametrize.is_parametrized(module):
         for leaf, chain in module.parametrizations.items():  # type: ignore[union-attr, operator]
             yield leaf, _evaluated(chain)
+
+
+def hook_target(hook: object) -> str:
+    """The attribute that one of torch's own reparametrizing forward hooks sets; else empty."""
+    if isinstance(hook, SpectralNorm | WeightNorm):
+        return hook.name
+    return str(hook._tensor_name) if isinstance(hook, BasePruningMethod) else ""
+
+
+def _by_hook(hook: object, leaf: str, module: nn.Module) -> Tensor | Exception:
+    """What ``hook`` would set ``leaf`` to. The attribute itself is the last forward's, or the plain
+    weight before the first one: under an old-style spectral norm in eval mode, whose vectors are
+    random until the first training step, the two differ by orders of magnitude.
+    """
+    try:
+        with torch.random.fork_rng(devices=[]), torch.no_grad():
+            if isinstance(hook, BasePruningMethod):
+                return hook.apply_mask(module)
+            if isinstance(hook, WeightNorm):
+                return hook.compute_weight(module)
+            assert isinstance(hook, SpectralNorm)
+            stand_in = nn.Module()
+            for name in (f"{leaf}_orig", f"{leaf}_u", f"{leaf}_v"):
+                stand_in.register_buffer(name, getattr(module, name).detach().clone())
+            return hook.compute_weight(stand_in, do_power_iteration=module.training)
+    except Exception as error:  # a hook whose tensors the user has moved or removed
+        return error
 
 
 def _evaluated(chain: nn.Module) -> Tensor | Exception:

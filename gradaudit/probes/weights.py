@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from gradaudit.linalg.dense import frobenius_norm
+from gradaudit.probes.folding import Fold, fits, fold
 from gradaudit.probes.initialization import name_initialization
-from gradaudit.probes.weight_norms import ASSUMED_SIZE, UNIT, Norms, measure_norms
+from gradaudit.probes.recurrent_gates import UNIT, bounds_estimate, stable_rank
+from gradaudit.probes.weight_norms import ASSUMED_SIZE, Norms, measure_norms
 from gradaudit.probes.weight_sites import Site, Weights, find_weights
 from gradaudit.records import Estimate, NotMeasured, WeightRow
 from gradaudit.settings import Settings
@@ -25,20 +28,27 @@ def measure_weights(
     input_sizes: Mapping[str, tuple[int, ...]],
     activations: Mapping[str, str],
     settings: Settings,
+    folds: Mapping[str, Fold] | None = None,
 ) -> tuple[tuple[WeightRow, ...], tuple[NotMeasured, ...]]:
     """One row per weight of ``source``, a live model or tensors by name, and what is missing.
 
     ``input_sizes`` maps a convolution module's name to the spatial size of its input, without
-    batch and channels; ``activations`` a module's name to the nonlinearity that follows it. At most
-    ``settings.budget.lanczos_steps`` products each way per weight, seeded from ``settings.seed``.
-    The model is only read.
+    batch and channels; ``activations`` a module's name to the nonlinearity that follows it;
+    ``folds`` a module's name to the batch norm directly behind it, which is then folded in too. At
+    most ``settings.budget.lanczos_steps`` products each way per weight (as many again for each gate
+    and for a folded norm), seeded from ``settings.seed``. The model is only read.
     """
     sites, missing = find_weights(source)
     rows: list[WeightRow] = []
     assumed: dict[str, list[str]] = {}
     with torch.no_grad():
         for site in sites:
-            row, norms = _row(site, input_sizes.get(site.module), activations, settings)
+            size = input_sizes.get(site.module)
+            row, norms = _row(site, size, activations, settings)
+            found = folds.get(site.module) if folds else None
+            if found is not None and row.finite and fits(found, site):
+                row, gaps = _folded(row, site, size, found, settings)
+                missing.extend(gaps)
             rows.append(row)
             missing.extend(norms.missing)
             if norms.assumed:
@@ -53,13 +63,18 @@ def _row(
     activations: Mapping[str, str],
     settings: Settings,
 ) -> tuple[WeightRow, Norms]:
-    tensor = site.tensor if site.tensor.device.type in ("cpu", "cuda") else site.tensor.cpu()
-    tensor = tensor if tensor.dtype in (torch.float32, torch.float64) else tensor.float()
+    tensor = _readable(site.tensor)
     lowest, highest = (float(x) for x in torch.aminmax(tensor))
     finite = math.isfinite(lowest) and math.isfinite(highest)
-    norms = _norms(site, tensor, size, settings, finite)
-    rms = _rms(tensor, finite)
-    estimate, stable_rank = _estimate(norms)
+    numbers = tensor if finite else tensor[torch.isfinite(tensor)]
+    frobenius = frobenius_norm(numbers)
+    norms = (
+        measure_norms(site, tensor, size, settings, frobenius)
+        if finite
+        else _shape_only(site, tensor, size, settings)
+    )
+    rms = _rms(numbers, frobenius)
+    estimate = None if norms.bounds is None else bounds_estimate(norms.bounds)
     if estimate is None and not norms.missing:
         lost = NotMeasured(UNIT, site.parameter, "the norm overflows float64")
         norms = Norms(None, None, norms.edge, norms.fan_in, missing=(lost,))
@@ -69,7 +84,7 @@ def _row(
         kind=site.kind,
         shape=tuple(tensor.shape),
         spectral_norm=estimate,
-        stable_rank=stable_rank,
+        stable_rank=_stable_rank(norms),
         input_size=norms.input_size,
         reshaped_norm=norms.reshaped,
         spectral_radius=norms.radius,
@@ -82,6 +97,7 @@ def _row(
         initialization="unknown",
         type=site.type,
         activation=activations.get(site.module, ""),
+        parts=norms.parts,
     )
     return name_initialization(row, tensor, lowest, highest), norms
 
@@ -90,27 +106,51 @@ def _finite_product(a: float, b: float | None) -> float | None:
     return a * b if b is not None and math.isfinite(a * b) else None
 
 
-def _rms(tensor: Tensor, finite: bool) -> float:
-    if not finite:
-        tensor = tensor[torch.isfinite(tensor)]
-    if tensor.numel() == 0:
+def _readable(tensor: Tensor) -> Tensor:
+    """``tensor`` on a device and in a precision that linear algebra works in."""
+    tensor = tensor if tensor.device.type in ("cpu", "cuda") else tensor.cpu()
+    return tensor if tensor.dtype in (torch.float32, torch.float64) else tensor.float()
+
+
+def _rms(numbers: Tensor, frobenius: float) -> float:
+    """Root mean square of finite entries, whose Frobenius norm is given."""
+    if numbers.numel() == 0:
         return 0.0
-    rms = frobenius_norm(tensor) / math.sqrt(tensor.numel())
-    return rms if math.isfinite(rms) else float(tensor.double().abs().max())
+    rms = frobenius / math.sqrt(numbers.numel())
+    return rms if math.isfinite(rms) else float(numbers.double().abs().max())
 
 
-def _estimate(norms: Norms) -> tuple[Estimate | None, float | None]:
+def _stable_rank(norms: Norms) -> float | None:
     bounds = norms.bounds
-    if bounds is None or not math.isfinite(bounds.value):
-        return None, None
-    high = bounds.high if math.isfinite(bounds.high) else None
-    estimate = Estimate(bounds.value, bounds.low, high, UNIT)
-    if norms.frobenius is None:
-        return estimate, None
-    if bounds.value == 0:
-        return estimate, 0.0
-    ratio = norms.frobenius / bounds.value
-    return estimate, ratio * ratio if math.isfinite(ratio) else None
+    if bounds is None or norms.frobenius is None or not math.isfinite(bounds.value):
+        return None
+    return stable_rank(norms.frobenius, bounds.value)
+
+
+def _folded(
+    row: WeightRow, site: Site, size: tuple[int, ...] | None, found: Fold, settings: Settings
+) -> tuple[WeightRow, tuple[NotMeasured, ...]]:
+    """``row`` with the norm it has with its batch norm folded in, free for a common factor."""
+    if not found.finite:
+        why = f"the running statistics of `{found.module}` are not finite numbers"
+        return row, (NotMeasured("norm with batch norm folded in", row.parameter, why),)
+    if found.factor is not None:
+        after = _scaled(row.spectral_norm, abs(found.factor))
+    else:
+        tensor = fold(_readable(site.tensor), site, found.scale)
+        frobenius = frobenius_norm(tensor)
+        norms = measure_norms(site, tensor, size, settings, frobenius)
+        # Folding rounds every entry by up to one epsilon; the norm of that is at most Frobenius'.
+        slack = torch.finfo(tensor.dtype).eps * frobenius
+        after = None if norms.bounds is None else bounds_estimate(norms.bounds.widened(slack))
+    return replace(row, folded_norm=after, folded_with=found.module), ()
+
+
+def _scaled(estimate: Estimate | None, factor: float) -> Estimate | None:
+    if estimate is None:
+        return None
+    low, high = (None if b is None else b * factor for b in (estimate.low, estimate.high))
+    return Estimate(estimate.value * factor, low, high, estimate.unit)
 
 
 def _identical_rows(site: Site, tensor: Tensor) -> bool:
@@ -123,21 +163,14 @@ def _identical_rows(site: Site, tensor: Tensor) -> bool:
     return bool((outputs == outputs[:1]).all())
 
 
-def _norms(
-    site: Site,
-    tensor: Tensor,
-    size: tuple[int, ...] | None,
-    settings: Settings,
-    finite: bool,
+def _shape_only(
+    site: Site, tensor: Tensor, size: tuple[int, ...] | None, settings: Settings
 ) -> Norms:
-    """The measurements of one weight; of one that is not finite only what shapes can say."""
-    if not finite:
-        why = "it has entries that are NaN or infinite"
-        tensor = torch.zeros_like(tensor)
-        shape_only = measure_norms(site, tensor, size, settings)
-        lost = (NotMeasured(UNIT, site.parameter, why),)
-        return Norms(None, None, shape_only.edge, shape_only.fan_in, missing=lost)
-    return measure_norms(site, tensor, size, settings)
+    """Of a weight that is not finite, what its shape can say."""
+    zeros = measure_norms(site, torch.zeros_like(tensor), size, settings, 0.0)
+    why = "it has entries that are NaN or infinite"
+    lost = (NotMeasured(UNIT, site.parameter, why),)
+    return Norms(None, None, zeros.edge, zeros.fan_in, missing=lost)
 
 
 _ASSUMPTIONS = {

@@ -136,6 +136,7 @@ class RecurrentRow:
     growth_by_length: tuple[tuple[int, Estimate], ...] = ()  # (T/4, T/2, T): growth_log10 there
     forget_gate: Estimate | None = None  # LSTM: mean forget gate on the sample; GRU: update gate
     packed: bool = False  # sequences of different lengths
+    direction: str = "forward"  # "backward": the half of a bidirectional layer that runs back
 
 
 @dataclass(frozen=True)

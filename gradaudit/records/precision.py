@@ -20,6 +20,9 @@ class HalfRow:
     underflow_scaled: Estimate | None  # the same at the loss scale
     lost_updates: Estimate | None  # share of weights whose update rounds away, no fp32 master copy
     eps_flushed: bool | None  # the recipe's Adam eps is zero in this format
+    largest_activation_op: str = ""  # operation that produced it; "cast" for what one is fed
+    overflow_spreads: bool | None = None  # it would change the loss or its gradients
+    underflow_at: str = ""  # module that loses most entries, unscaled
 
 
 @dataclass(frozen=True)
@@ -29,3 +32,13 @@ class Precision:
     asked: str | None  # the recipe's precision
     loss_scale: float | None  # 2^floor(log2(65504 / (16 max|g|)))
     formats: tuple[HalfRow, ...]
+    regime: str = "autocast"  # what is forecast: "autocast" (weights in float32) | "pure"
+    weights: str = "float32"  # the weights' own format
+    eps: float | None = None  # of the recipe's optimizer, where it has one
+
+    @property
+    def judged(self) -> str:
+        """The half format that is trained in: the recipe's, else that of the weights; or none."""
+        if self.regime == "pure":
+            return {"float16": "fp16", "bfloat16": "bf16"}[self.weights]
+        return self.asked if self.asked in ("fp16", "bf16") else ""

@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from gradaudit.records import Estimate, Finding, GradientNorm, Measurements, Remedy
+from gradaudit.records import Estimate, Finding, Measurements, Remedy
 from gradaudit.remedies._code import rounded
 from gradaudit.remedies._layers import codes
-from gradaudit.rules._judge import wilson
+from gradaudit.rules._judge import is_adaptive, wilson
 from gradaudit.rules.clip_missing import heavy_tail
 from gradaudit.settings import Settings
 
@@ -19,8 +19,6 @@ ORDER = 50
 
 _UNIT = "share of steps clipped"
 _ANSWERS = ("GA201", "GA611", "GA612")
-# A one-sided 95% tolerance limit needs 0.95^59 < 0.05 and 0.90^29 < 0.05.
-_BATCHES_FOR_P95, _BATCHES_FOR_P90 = 59, 29
 _TIMES_MEDIAN = 2.0
 _CUSTOMARY = 1.0  # Pascanu et al. 2013 and most transformer recipes since
 
@@ -50,18 +48,17 @@ def prescribe(
     threshold = choose(measurements, exploding="GA201" in answered)
     if threshold is None:
         return
-    rate = threshold.rate
-    expected = "" if rate is None else f"; about {rate.value:.0%} of the steps will be clipped"
+    rehearsed = None if "GA201" in answered else rehearsed_rate(measurements, threshold.value)
     yield Remedy(
         "clipping",
         "recipe",
-        f"Clip the gradient norm at {threshold.value} ({threshold.basis}{expected}).",
+        f"Clip the gradient norm at {threshold.value} ({threshold.basis}"
+        f"{_expected(threshold.rate)}).{_constant(rehearsed, measurements, settings)}",
         {
             "clip_norm": threshold.value,
             "basis": threshold.basis,
-            "expected_clip_rate": None
-            if rate is None
-            else {"value": rate.value, "low": rate.low, "high": rate.high, "unit": rate.unit},
+            "expected_clip_rate": _as_dict(threshold.rate),
+            "rehearsed_clip_rate": _as_dict(rehearsed),
         },
         "# `model` is your torch.nn.Module. After loss.backward() (and scaler.unscale_), before\n"
         "# optimizer.step():\n"
@@ -82,28 +79,41 @@ def choose(measurements: Measurements, *, exploding: bool) -> Threshold | None:
         if norms is not None and 0 < norms.median < _CUSTOMARY / _TIMES_MEDIAN:
             limit = rounded(_TIMES_MEDIAN * norms.median)
         return Threshold(limit, "heuristic: no sound gradient was there to measure", None)
-    if norms is None or norms.median <= 0:
+    if norms is None or norms.clip_threshold is None:
         return None
-    for needed, value, share in (
-        (_BATCHES_FOR_P95, norms.p95, 0.05),
-        (_BATCHES_FOR_P90, norms.p90, 0.10),
-    ):
-        if norms.batches >= needed:
-            rate = Estimate(share, *wilson(share, norms.batches), _UNIT)
-            basis = f"{1 - share:.0%} quantile of {norms.batches} batches"
-            return Threshold(rounded(value), basis, rate)
-    value = rounded(_TIMES_MEDIAN * norms.median)
-    basis = f"heuristic: {_TIMES_MEDIAN:g} x the median of {norms.batches} batches"
-    return Threshold(value, basis, _observed_rate(measurements, norms, value))
+    return Threshold(rounded(norms.clip_threshold), norms.clip_basis, norms.clip_rate)
 
 
-def _observed_rate(
-    measurements: Measurements, norms: GradientNorm, threshold: float
-) -> Estimate | None:
-    """Share of the rehearsal's steps above the threshold."""
+def rehearsed_rate(measurements: Measurements, threshold: float) -> Estimate | None:
+    """Share of the rehearsal's steps above the threshold, as if they were independent."""
     rehearsal = measurements.rehearsal
     seen = rehearsal.gradient_norms if rehearsal is not None else ()
     if not seen:
         return None
     share = sum(norm > threshold for norm in seen) / len(seen)
     return Estimate(share, *wilson(share, len(seen)), _UNIT)
+
+
+def _expected(rate: Estimate | None) -> str:
+    if rate is None or rate.low is None or rate.high is None:
+        return ""
+    return f"; {rate.low:.0%} to {rate.high:.0%} of batches like these will be clipped"
+
+
+def _constant(rehearsed: Estimate | None, measurements: Measurements, settings: Settings) -> str:
+    """What clipping nearly every step would come to, where the rehearsal's norms are above it."""
+    if rehearsed is None or rehearsed.value <= settings.limit("clip_rate_max").value:
+        return ""
+    rehearsal = measurements.rehearsal
+    adaptive = rehearsal is not None and is_adaptive(rehearsal.optimizer)
+    effect = "nearly cancels" if adaptive else "is a cut of the learning rate"
+    return (
+        f" The rehearsal's gradients are above it at {rehearsed.value:.0%} of the steps: there "
+        f"clipping is constant, which under this optimizer {effect}."
+    )
+
+
+def _as_dict(rate: Estimate | None) -> dict[str, object] | None:
+    if rate is None:
+        return None
+    return {"value": rate.value, "low": rate.low, "high": rate.high, "unit": rate.unit}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from gradaudit.records import Finding, Measurements, Remedy
+from gradaudit.records import Finding, Measurements, NonFinite, Remedy
 from gradaudit.remedies._layers import codes
 from gradaudit.rules.nonfinite import first_producer
 from gradaudit.settings import Settings
@@ -35,15 +35,19 @@ def prescribe(
     if "GA001" not in codes(findings) or first is None:
         return
     weights = first.phase == "weights"
-    place = first.parameter or first.module or "the model"
+    place = (first.parameter if weights else "") or first.module or "the model"
     yield Remedy(
         "finite-numbers",
         "architecture",
         f"Load finite values into `{place}`."
         if weights
-        else f"Keep the argument of `{first.op}` in `{place}` inside its domain.",
+        else f"Keep the argument of `{first.op}` in `{place}`{_line(first)} inside its domain.",
         {"phase": first.phase, "op": first.op, "module": first.module, "call": first.call},
         _WEIGHTS if weights else _RUN,
         "changes architecture: shown, not applied",
         ("GA001",),
     )
+
+
+def _line(first: NonFinite) -> str:
+    return f" ({first.file}:{first.line})" if first.file else ""

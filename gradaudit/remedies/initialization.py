@@ -32,7 +32,7 @@ def prescribe(
         },
         code(starts),
         "changes start values",
-        ("GA101", "GA102", "GA301", "GA302"),
+        ("GA101", "GA102", "GA301", "GA302", "GA404"),
     )
 
 

@@ -1,4 +1,4 @@
-"""The learning rate that the rehearsal or the range test sustained."""
+"""The learning rate that the rehearsal or the range test sustained, else the curvature's."""
 
 from __future__ import annotations
 
@@ -7,14 +7,17 @@ from collections.abc import Iterable, Sequence
 from gradaudit.records import Finding, Measurements, Remedy
 from gradaudit.remedies._code import rounded
 from gradaudit.remedies._layers import codes
-from gradaudit.rules._judge import made_up
+from gradaudit.rules._judge import is_adaptive, made_up
 from gradaudit.rules.learning_rate_below_floor import steepest_rate
 from gradaudit.settings import Settings
 
 ORDER = 60
 
-_ANSWERS = ("GA601", "GA602")
+_ANSWERS = ("GA601", "GA602", "GA604")
 _RANGE = "where the loss fell fastest in a range test"
+_CURVATURE = "half of what the curvature at the start bears"
+_MARGIN = 0.5  # the ceiling is where a quadratic neither grows nor shrinks
+_ADAM_WARMUP = 2000  # 2 / (1 - beta2) at beta2 = 0.999: Ma and Yarats, arXiv 1910.04209
 _CLASSES = {"sgd": "SGD", "adam": "Adam", "adamw": "AdamW", "rmsprop": "RMSprop"}
 
 
@@ -38,13 +41,17 @@ def prescribe(
     parameters: dict[str, object] = {"lr": rate, "basis": basis}
     if measurements.recipe.optimizer is None and name in _CLASSES:
         parameters["optimizer"] = name
+    warmup = _warmup(measurements, name) if basis.startswith(_CURVATURE) else 0
+    if warmup:
+        parameters["warmup_steps"] = warmup
     yield Remedy(
         "learning-rate",
         "recipe",
         f"Train with {_CLASSES.get(name, name or 'your optimizer')} at a learning rate of {rate} "
-        f"({basis}).",
+        + (f"reached over {warmup} steps " if warmup else "")
+        + f"({basis}).",
         parameters,
-        _code(measurements, name, rate),
+        _code(measurements, name, rate, warmup),
         "recipe only",
         _ANSWERS,
     )
@@ -55,7 +62,7 @@ def _others_fail(findings: Sequence[Finding]) -> bool:
 
 
 def choose(measurements: Measurements) -> tuple[float, str] | None:
-    """A rate and what it rests on: a rehearsal first, then the range test."""
+    """A rate and what it rests on: a rehearsal first, then the range test, then the curvature."""
     rehearsal = measurements.rehearsal
     if rehearsal is not None and rehearsal.outcome == "diverges" and rehearsal.rescued_by_rate:
         return rehearsal.rescued_by_rate, "the loss fell under it in a rehearsal"
@@ -67,7 +74,27 @@ def choose(measurements: Measurements) -> tuple[float, str] | None:
         return best, _RANGE
     if rehearsal is not None and rehearsal.outcome == "falls" and rehearsal.rates:
         return rehearsal.rates[-1], "the loss fell under it in a rehearsal"
-    return None
+    curvature, given = measurements.curvature, measurements.recipe.lr
+    bears = None if curvature is None else curvature.rate_ceiling
+    if bears is None:
+        return None
+    rate = _MARGIN * (bears.value if bears.low is None else bears.low)
+    # a curvature that bears the given rate has nothing to say against it
+    return (rate, _CURVATURE) if rate > 0 and (given is None or rate < given) else None
+
+
+def _warmup(measurements: Measurements, name: str) -> int:
+    """Steps until an adaptive method's second moment has settled, a tenth of all at most.
+
+    Only where the recipe has no warm-up of its own.
+    """
+    recipe = measurements.recipe
+    if recipe.warmup or not is_adaptive(name):
+        return 0
+    settled = _ADAM_WARMUP
+    if recipe.betas is not None and recipe.betas[1] < 1:
+        settled = round(2 / (1 - recipe.betas[1]))
+    return min(settled, recipe.steps // 10)
 
 
 def _optimizer(measurements: Measurements) -> str:
@@ -79,16 +106,25 @@ def _optimizer(measurements: Measurements) -> str:
     return measurements.rate_range.optimizer.lower() if measurements.rate_range else ""
 
 
-def _code(measurements: Measurements, name: str, rate: float) -> str:
+def _code(measurements: Measurements, name: str, rate: float, warmup: int) -> str:
     if measurements.recipe.optimizer is not None or name not in _CLASSES:
-        return (
+        code = (
             "# `optimizer` is your torch.optim.Optimizer.\n"
             "for group in optimizer.param_groups:\n"
             f'    group["lr"] = {rate!r}\n'
         )
-    return (
-        "# `model` is your torch.nn.Module.\n"
-        "import torch\n"
+    else:
+        code = (
+            "# `model` is your torch.nn.Module.\n"
+            "import torch\n"
+            "\n"
+            f"optimizer = torch.optim.{_CLASSES[name]}(model.parameters(), lr={rate!r})\n"
+        )
+    if not warmup:
+        return code
+    return code + (
+        "# Call warmup.step() after every optimizer.step().\n"
+        "from torch.optim.lr_scheduler import LambdaLR\n"
         "\n"
-        f"optimizer = torch.optim.{_CLASSES[name]}(model.parameters(), lr={rate!r})\n"
+        f"warmup = LambdaLR(optimizer, lambda step: min(1.0, (step + 1) / {warmup}))\n"
     )

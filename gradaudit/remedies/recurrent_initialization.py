@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from gradaudit.records import Finding, Measurements, RecurrentRow, Remedy
 from gradaudit.remedies._code import MODEL, dict_literal
@@ -57,7 +57,7 @@ def prescribe(
     if not may_reset(measurements):
         return
     exploding = {f.where.module for f in findings if f.code == "GA201"}
-    vanishing = {f.where.module for f in findings if f.code == "GA202"}
+    vanishing = {f.where.module for f in findings if f.code in ("GA202", "GA203")}
     rows = [
         row
         for row in measurements.recurrent
@@ -72,7 +72,7 @@ def prescribe(
         tables.append(dict_literal("STEPS", steps))
         loops += _MEMORY.format(short=_SHORT)
     names = ", ".join(f"`{name}`" for name in gates)
-    memory = ", and open its memory gate for the sequence's length" if steps else ""
+    memory = f", and {_opening(steps)}" if steps else ""
     yield Remedy(
         "recurrent-initialization",
         "initialization",
@@ -80,7 +80,18 @@ def prescribe(
         {"modules": tuple(gates), "steps": steps},
         "\n".join([MODEL, "import torch", "from torch import nn", "", *tables, loops]),
         "changes start values",
-        ("GA201", "GA202", "GA302"),
+        ("GA201", "GA202", "GA203", "GA302"),
+    )
+
+
+def _opening(steps: Mapping[str, int]) -> str:
+    """What happens to the gates, with the numbers that go into them."""
+    longest = max(steps.values())
+    if longest <= _SHORT:
+        return f"open the gate that keeps the state (bias 1, for {longest} steps)"
+    return (
+        "open the gate that keeps the state for the sequence's length "
+        f"(biases ln U[1, {longest - 1}]: memories of 1 to {longest - 1} steps)"
     )
 
 

@@ -1,4 +1,4 @@
-"""Skip connections, for growth that no start values can mend."""
+"""Skip connections, for growth and collapse that no start values can mend."""
 
 from __future__ import annotations
 
@@ -30,13 +30,14 @@ class Residual(nn.Module):
 def prescribe(
     findings: Sequence[Finding], measurements: Measurements, settings: Settings
 ) -> Iterable[Remedy]:
-    """One remedy, shown, where growth is out of limits and no start values are to blame.
+    """One remedy, shown, where growth is out of limits, or samples are no longer told apart, and no
+    start values are to blame.
 
     A deep plain net with batch normalisation grows by 1.47 per layer whatever its weights are (Yang
     et al. 2019, arXiv 1902.08129); He et al. 2016, arXiv 1603.05027 for the block.
     """
-    growth = codes(findings) & {"GA101", "GA102"}
-    if not growth or not may_reset(measurements):
+    answered = codes(findings) & {"GA101", "GA102", "GA404"}
+    if not answered or not may_reset(measurements):
         return
     for each in (initialization, residual_branches):
         if any(True for _ in each.prescribe(findings, measurements, settings)):
@@ -44,9 +45,11 @@ def prescribe(
     yield Remedy(
         "skip-connections",
         "architecture",
-        "Let skip connections carry the gradient: no start values explain this growth.",
+        "Let skip connections carry what tells samples apart past the layers that lose it."
+        if answered == {"GA404"}
+        else "Let skip connections carry the gradient: no start values explain this growth.",
         {},
         _CODE,
         "changes architecture: shown, not applied",
-        tuple(sorted(growth)),
+        tuple(sorted(answered)),
     )

@@ -8,28 +8,18 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from dataclasses import dataclass
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from gradaudit.records import Report
-from gradaudit.reports import charts, curves, page, tables
+from gradaudit.reports import drawings, page, sections, views, wording
 from gradaudit.reports.numbers import count, interval, number, percent
+from gradaudit.reports.tables import attention, halves, trunk, units, weights
+from gradaudit.reports.tables.cells import Table
 from gradaudit.reports.text import clean, plural
 from gradaudit.resources import resource
-
-WIDE, NARROW, HALF = 880, 350, 430  # pixels: a desktop column, a phone, half a column
-_RECURRENT_SHOWN = 6
-
-
-@dataclass(frozen=True)
-class Chart:
-    """One chart drawn for wide and for narrow screens; the style sheet shows one of them."""
-
-    wide: Markup
-    narrow: Markup
 
 
 def render(report: Report) -> str:
@@ -44,15 +34,16 @@ def render(report: Report) -> str:
         script=Markup(script),
         report=report,
         m=report.measurements,
+        sections=sections,
         verdict=page.VERDICTS[report.verdict],
         outcome=page.OUTCOMES[report.forecast.outcome],
         confidence=page.confidence(report),
         subject=page.subject(report),
         facts=page.facts(report),
-        groups=page.groups(report),
+        groups=views.groups(report),
         remedies=report.prescription.remedies if report.prescription else (),
-        command=page.command(report),
-        charts=_charts(report),
+        command=wording.command(report),
+        charts=drawings.draw(report),
         tables=_tables(report),
     )
 
@@ -83,8 +74,8 @@ def _environment(folder: str) -> Environment:
         "interval": interval,
         "percent": percent,
         "count": count,
-        "say": page.say,
-        "flat": page.flat,
+        "say": wording.say,
+        "flat": wording.flat,
         "plural": plural,
         "ticked": ticked,
     }
@@ -107,83 +98,16 @@ def ticked(text: str) -> Markup:
     )
 
 
-def _charts(report: Report) -> dict[str, Any]:
-    m = report.measurements
-    drawn: dict[str, Any] = {
-        "growth": None,
-        "spectral": None,
-        "spectral_shown": 0,
-        "profiles": [],
-        "loss": None,
-        "norms": None,
-        "rates": None,
-    }
-    if charts.gains(m.stages):
-        limits = page.growth_limits(report)
-        drawn["growth"] = _pair(
-            lambda width, prefix: charts.growth(
-                m.stages, m.trunk.worst_stage, limits, width=width, prefix=prefix
-            ),
-            "growth",
-        )
-    some = charts.furthest(m.weights)
-    if some:
-        drawn["spectral_shown"] = len(some)
-        drawn["spectral"] = _pair(
-            lambda width, prefix: charts.spectral(some, width=width, prefix=prefix), "spectral"
-        )
-    drawn["profiles"] = [
-        (row, Markup(curves.profile(row, width=HALF, prefix=f"time{i}")))
-        for i, row in enumerate(m.recurrent[:_RECURRENT_SHOWN])
-        if row.profile
-    ]
-    return drawn | _curves(report)
-
-
-def _curves(report: Report) -> dict[str, Markup]:
-    m = report.measurements
-    drawn: dict[str, Markup] = {}
-    if m.rehearsal and m.rehearsal.losses:
-        constant = m.loss.constant if m.loss else None
-        levels = [(constant, "best constant guess")] if constant is not None else []
-        broken = "then not finite" if m.rehearsal.first_nonfinite else ""
-        drawn["loss"] = Markup(
-            curves.curve(
-                m.rehearsal.losses,
-                heading="Loss at each rehearsal step",
-                levels=levels,
-                broken=broken,
-                width=HALF,
-                prefix="loss",
-            )
-        )
-    if m.rehearsal and m.rehearsal.gradient_norms:
-        clip = report.recipe.clip_norm
-        levels = [(clip, f"clipped at {number(clip)}")] if clip else []
-        drawn["norms"] = Markup(
-            curves.curve(
-                m.rehearsal.gradient_norms,
-                heading="Gradient norm at each rehearsal step",
-                levels=levels,
-                width=HALF,
-                prefix="norms",
-            )
-        )
-    if m.rate_range and m.rate_range.losses:
-        drawn["rates"] = Markup(curves.rates(m.rate_range, width=HALF, prefix="rates"))
-    return drawn
-
-
-def _pair(draw: Any, prefix: str) -> Chart:
-    return Chart(Markup(draw(WIDE, prefix)), Markup(draw(NARROW, prefix + "-narrow")))
-
-
-def _tables(report: Report) -> dict[str, tables.Table | None]:
+def _tables(report: Report) -> dict[str, Table | None]:
     m = report.measurements
     return {
-        "stages": tables.stages(m.stages, m.trunk.worst_stage) if m.stages else None,
-        "weights": tables.weights(m.weights) if m.weights else None,
-        "modules": tables.modules(m.modules) if m.modules else None,
-        "parameters": tables.parameters(m.parameters) if m.parameters else None,
-        "data": tables.data(m.data) if m.data else None,
+        "stages": trunk.table(m.stages, m.trunk.worst_stage) if m.stages else None,
+        "weights": weights.table(m.weights) if m.weights else None,
+        "modules": units.modules(m.modules) if m.modules else None,
+        "parameters": units.parameters(m.parameters) if m.parameters else None,
+        "data": units.data(m.data) if m.data else None,
+        "attention": attention.calls(m.attention) if m.attention else None,
+        "qk": attention.qk(m.attention_heads),
+        "ov": attention.ov(m.attention_heads),
+        "halves": halves.table(m.precision) if m.precision and m.precision.formats else None,
     }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from gradaudit.records import Estimate
@@ -13,6 +14,9 @@ from gradaudit.reports.svg import INKS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+
+
+BINS = 160  # points past twice this are drawn in bins: a dot needs two pixels
 
 
 @dataclass(frozen=True)
@@ -24,6 +28,41 @@ class Point:
     low: float
     high: float
     hollow: bool = False
+
+
+def series(axes: Axes, points: list[Point], *, joined: bool = True) -> None:
+    """Dots with error bars; a band from smallest to largest where there are too many for dots."""
+    colour = INKS["series"]
+    if len(points) > 2 * BINS:
+        x, low, mid, high = _binned(points)
+        axes.fill_between(x, low, high, color=INKS["band"], linewidth=0)
+        axes.plot(x, mid, color=colour, linewidth=2)
+        return
+    bars = [p for p in points if p.low < p.high]
+    low, high = [p.low for p in bars], [p.high for p in bars]
+    axes.vlines([p.x for p in bars], low, high, color=colour, linewidth=1.5)
+    if joined:
+        axes.plot([p.x for p in points], [p.value for p in points], color=colour, linewidth=2)
+    size = 6 if len(points) <= 60 else 3
+    for hollow, face in ((False, colour), (True, INKS["surface"])):
+        some = [p for p in points if p.hollow is hollow]
+        axes.plot(
+            [p.x for p in some],
+            [p.value for p in some],
+            "o",
+            color=colour,
+            markerfacecolor=face,
+            markersize=size,
+            mew=1.5,
+        )
+
+
+def along(axes: Axes, places: int, *, narrow: bool) -> None:
+    """The axis of a chain of stages or calls, numbered from zero."""
+    room = max(0.5, 0.02 * places)
+    axes.set_xlim(-room, max(places - 1, 0) + room)
+    span = Span(0, max(places - 1, 1))
+    axes.set_xticks(*linear_ticks(span, 4 if narrow else 8, whole=True))
 
 
 def line(
@@ -79,8 +118,8 @@ def level(axes: Axes, height: float, text: str, *, late: bool = True) -> None:
     )
 
 
-def upright(axes: Axes, place: float, text: str) -> None:
-    """A named dashed line at a place, its name on the side where there is room."""
+def upright(axes: Axes, place: float, text: str, *, lift: float = 0) -> None:
+    """A named dashed line at a place, its name beside it or ``lift`` pixels above the axes."""
     left, right = axes.get_xlim()
     late = place > (left + right) / 2
     axes.axvline(place, color=INKS["accent"], linewidth=1.5, dashes=(5, 3))
@@ -88,7 +127,7 @@ def upright(axes: Axes, place: float, text: str) -> None:
         text,
         (place, 1),
         xycoords=("data", "axes fraction"),
-        xytext=(-5 if late else 5, 0),
+        xytext=(-5 if late else 5, lift),
         textcoords="offset points",
         ha="right" if late else "left",
         va="top",
@@ -133,3 +172,14 @@ def decades(value: float | None) -> float | None:
 def note_style() -> dict[str, Any]:
     """How asides are written."""
     return {"color": INKS["muted"], "fontsize": SMALL}
+
+
+def _binned(points: list[Point]) -> tuple[list[float], list[float], list[float], list[float]]:
+    size = math.ceil(len(points) / BINS)
+    bins = [points[i : i + size] for i in range(0, len(points), size)]
+    return (
+        [median(p.x for p in b) for b in bins],
+        [min(p.value for p in b) for b in bins],
+        [median(p.value for p in b) for b in bins],
+        [max(p.value for p in b) for b in bins],
+    )

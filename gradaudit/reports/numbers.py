@@ -81,6 +81,11 @@ def power_interval(estimate: Estimate, style: Style = PAGE) -> str:
     return _bounds(estimate, style, power)
 
 
+def share_interval(estimate: Estimate) -> str:
+    """:func:`interval` of an estimate that is a share, in percent."""
+    return _bounds(estimate, PAGE, lambda value, _: _fine_percent(value))
+
+
 @dataclass(frozen=True)
 class Amount:
     """An estimate or a limit in words: logarithms undone, so that readers need not."""
@@ -129,7 +134,16 @@ def _bounds(estimate: Estimate, style: Style, write: _Writer) -> str:
     if low == high:
         return ""
     joint = " – " if style.typographic else " to "
-    return f"{write(low, style)}{joint}{write(high, style)}"
+    first, last = write(low, style), write(high, style)
+    if first == last and estimate.value:
+        half = percent(max(high - estimate.value, estimate.value - low) / abs(estimate.value))
+        return f"± {half}" if style.typographic else f"+/- {half}"
+    return f"{first}{joint}{last}"
+
+
+def _fine_percent(share: float) -> str:
+    """Three figures, so that the ends of a short interval differ."""
+    return f"{_trim(f'{100 * share:.2f}')}%" if abs(share) >= 1e-3 else percent(share)
 
 
 def _plain(size: float, finish: Callable[[str], str]) -> str:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 TEXT, SMALL, HEADING = 12.5, 12, 13.5  # pixels
+NARROW = 480  # below this width there is room for fewer ticks and shorter names
 _SETTINGS: Any = {
     "svg.fonttype": "none",  # text stays text: selectable, and in the page's own font
     "svg.hashsalt": "gradaudit",

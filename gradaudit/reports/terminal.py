@@ -6,7 +6,7 @@ from rich.console import Console
 from rich.text import Text
 
 from gradaudit.records import Finding, Report
-from gradaudit.reports import page
+from gradaudit.reports import page, views
 from gradaudit.reports.numbers import TERMINAL, amount, percent
 from gradaudit.reports.text import cut, one_line, plural, shorten
 
@@ -58,7 +58,7 @@ def _verdict(report: Report, symbols: dict[str, str]) -> list[Text]:
 
 
 def _findings(report: Report, symbols: dict[str, str], width: int) -> list[Text]:
-    ordered = [view.finding for group in page.groups(report) for view in group.shown]
+    ordered = [view.finding for group in views.groups(report) for view in group.shown]
     ordered.sort(key=lambda f: ("fail", "warn", "note").index(f.severity))
     shown = _one_per_rule(ordered)[:_FINDINGS_SHOWN]
     lines = [Text()] if shown else []
@@ -78,7 +78,7 @@ def _one_per_rule(findings: list[Finding]) -> list[Finding]:
 def _finding(finding: Finding, symbols: dict[str, str], width: int) -> list[Text]:
     line = Text(f"  {symbols[finding.severity]} ", _COLOURS[finding.severity])
     line.append(f"{one_line(finding.code)} {one_line(finding.name)}", "bold default")
-    line.append(f"  {shorten(page.place(finding), max(20, width - len(line) - 4))}", "default")
+    line.append(f"  {shorten(views.place(finding), max(20, width - len(line) - 4))}", "default")
     measured, limit = amount(finding.measured, TERMINAL), amount(finding.limit, TERMINAL)
     bounds = f" ({measured.interval})" if measured.interval else ""
     text = f"{measured.value}{bounds}, limit {limit.value} {one_line(measured.unit)}"

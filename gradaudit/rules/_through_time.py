@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
-from gradaudit.records import Estimate, Limit, Measurements, RecurrentRow, Severity
+from gradaudit.records import Estimate, Finding, Limit, Measurements, RecurrentRow, Severity
 from gradaudit.rules._growth import log10_limit
 from gradaudit.rules._judge import Standing, contradicted, learned, made_up, standing
 from gradaudit.rules._scale import data_to_blame
 from gradaudit.settings import Settings
 
 _UNIT = "log10 of total gain over time (sum of squares)"
+_RANK: Mapping[Severity, int] = {"note": 0, "warn": 1, "fail": 2}
 
 
 def time_growth(row: RecurrentRow) -> Estimate | None:
@@ -96,6 +97,32 @@ def time_severity(
         return "fail"
     learns = measurements.rehearsal is not None and measurements.rehearsal.outcome == "falls"
     return "warn" if learns or no_usable_rehearsal(measurements, settings) else "fail"
+
+
+def one_per_module(findings: Iterable[Finding]) -> Iterator[Finding]:
+    """Of the two directions of a layer the finding that weighs more; the first of equals."""
+    worst: dict[str | None, Finding] = {}
+    for finding in findings:
+        known = worst.get(finding.where.module)
+        if known is None or _RANK[finding.severity] > _RANK[known.severity]:
+            worst[finding.where.module] = finding
+    yield from worst.values()
+
+
+def through(row: RecurrentRow) -> str:
+    """The module, or that half of it, as a sentence names it."""
+    half = "the backward half of " if row.direction == "backward" else ""
+    return f"{half}`{row.module}`"
+
+
+def way_back(row: RecurrentRow) -> str:
+    """Which way the gradient runs, step by step."""
+    return "forward in time" if row.direction == "backward" else "back in time"
+
+
+def gate_name(row: RecurrentRow) -> str:
+    """The gate that keeps the state."""
+    return "update gate" if row.type.startswith("GRU") else "forget gate"
 
 
 def per_step(row: RecurrentRow, measured: Estimate) -> float:

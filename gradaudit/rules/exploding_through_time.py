@@ -31,11 +31,18 @@ Pascanu et al. 2013, arXiv 1211.5063; Le et al. 2015, arXiv 1504.00941.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from gradaudit.records import Finding, Measurements, Where
 from gradaudit.rules._judge import all_the_same, number, power
-from gradaudit.rules._through_time import judged_rows, per_step, time_severity
+from gradaudit.rules._through_time import (
+    judged_rows,
+    one_per_module,
+    per_step,
+    through,
+    time_severity,
+    way_back,
+)
 from gradaudit.settings import Settings
 
 CODE = "GA201"
@@ -45,11 +52,15 @@ ORDER = 60
 
 def check(measurements: Measurements, settings: Settings) -> Iterable[Finding]:
     """One finding per recurrent module."""
+    return one_per_module(_found(measurements, settings))
+
+
+def _found(measurements: Measurements, settings: Settings) -> Iterator[Finding]:
     for row, measured, limit, found in judged_rows(measurements, settings, above=True):
         severity = time_severity(row, found, measurements, settings, above=True)
         why = (
-            f"Through `{row.module}` the gradient grows {number(per_step(row, measured))}x per "
-            f"step back in time; over {row.steps} steps that is {power(measured.value / 2)}."
+            f"Through {through(row)} the gradient grows {number(per_step(row, measured))}x per "
+            f"step {way_back(row)}; over {row.steps} steps that is {power(measured.value / 2)}."
         )
         if severity == "note":
             why += " The interval reaches both sides of the limit."

@@ -68,6 +68,10 @@ def check(measurements: Measurements, settings: Settings) -> Iterable[Finding]:
         )
     else:
         return
+    curvature = measurements.curvature
+    bears = None if curvature is None else curvature.rate_ceiling
+    if bears is not None and bears.high is not None and rate > bears.high:
+        why += f" The curvature at the start bears a rate of {number(bears.value)}."
     first = rehearsal.first_nonfinite
     if first is not None:
         place = f" in `{first.module}`" if first.module else ""

@@ -3,7 +3,8 @@
 ## What it measures
 The first operation, in order of execution, whose result holds a NaN or an infinity while all that
 went in was finite: in the weights, forward, in the loss, backward, or at a step of the rehearsal
-under the recipe as given. Only this producer is named, not those that passed it on.
+under the recipe as given. Only this producer is named, not those that passed it on, with the line
+of your code that called it where there is one.
 
 ## Why it hurts
 A NaN spreads to everything it meets. After one such step every weight it reached is lost.
@@ -51,7 +52,13 @@ def check(measurements: Measurements, settings: Settings) -> Iterable[Finding]:
         CODE,
         NAME,
         "fail",
-        Where(module=first.module, parameter=first.parameter, call=first.call),
+        Where(
+            module=first.module,
+            parameter=first.parameter if first.phase == "weights" else "",
+            call=first.call,
+            file=first.file,
+            line=first.line,
+        ),
         Estimate.exact(max(1, len(measurements.nonfinite)), _LIMIT.unit),
         _LIMIT,
         _why(first),
@@ -74,6 +81,10 @@ def first_producer(measurements: Measurements) -> NonFinite | None:
 
 def _why(first: NonFinite) -> str:
     place = f"`{first.module}`" if first.module else "the model itself"
+    if first.phase == "loss":
+        place = "the loss"
+    if first.file:
+        place += f", called at {first.file}:{first.line},"
     if first.phase == "weights":
         return (
             f"The weight `{first.parameter or first.module}` holds a NaN or an infinity before "
@@ -84,8 +95,9 @@ def _why(first: NonFinite) -> str:
             f"At step {first.step} of the rehearsal, `{first.op}` in {place} made the first NaN or "
             f"infinity ({first.phase}). From there on nothing is learned."
         )
-    again = f", call {first.call}" if first.call else ""
+    again = f", call {first.call}," if first.call else ""
+    reached = f", first of all to `{first.parameter}`" if first.parameter else ""
     return (
         f"`{first.op}` in {place}{again} makes a NaN or infinity out of finite numbers "
-        f"({first.phase}). The first step would spread it to every weight it reaches."
+        f"({first.phase}). The first step would spread it to every weight it reaches{reached}."
     )

@@ -35,7 +35,7 @@ Hochreiter and Schmidhuber 1997; Jozefowicz et al. 2015; Tallec and Ollivier 201
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from gradaudit.records import Finding, Measurements, RecurrentRow, Where
 from gradaudit.rules._judge import Standing, number, power
@@ -43,9 +43,12 @@ from gradaudit.rules._through_time import (
     excused,
     judged_rows,
     no_usable_rehearsal,
+    one_per_module,
     per_step,
     read_directly,
+    through,
     time_severity,
+    way_back,
 )
 from gradaudit.settings import Settings
 
@@ -56,11 +59,15 @@ ORDER = 65
 
 def check(measurements: Measurements, settings: Settings) -> Iterable[Finding]:
     """One finding per recurrent module."""
+    return one_per_module(_found(measurements, settings))
+
+
+def _found(measurements: Measurements, settings: Settings) -> Iterator[Finding]:
     for row, measured, limit, found in judged_rows(measurements, settings, above=False):
         bound = "at most " if measured.low is None else ""
         why = (
-            f"Through `{row.module}` the gradient shrinks to {number(per_step(row, measured))}x "
-            f"per step back in time; over {row.steps} steps that is "
+            f"Through {through(row)} the gradient shrinks to {number(per_step(row, measured))}x "
+            f"per step {way_back(row)}; over {row.steps} steps that is "
             f"{bound}{power(measured.value / 2)}. {_horizon(row)}"
         )
         severity = time_severity(row, found, measurements, settings, above=False)

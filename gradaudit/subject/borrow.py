@@ -33,16 +33,20 @@ def borrowed(model: nn.Module, *, training: bool | None = None) -> Iterator[nn.M
     Inside, every ``.grad`` is ``None``, and modules are in ``training`` mode if it is given.
     Not covered: attributes of the user's own objects that are not modules.
 
-    Memory: one copy of the parameters, buffers and tensor attributes.
+    Memory: one copy of the parameters, buffers and tensor attributes. A loan inside another
+    copies only what has changed since, and shares the outer one's copies of the rest.
     """
     restore_process = save_process_state()
-    snapshot = _Snapshot()
+    snapshot = _Snapshot(_loans[-1] if _loans else None)
     try:
         snapshot.take(model)
+        _loans.append(snapshot)
         if training is not None:
             model.train(training)
         yield model
     finally:
+        if snapshot in _loans:
+            _loans.remove(snapshot)
         snapshot.put_back()
         restore_process()
 
@@ -50,10 +54,27 @@ def borrowed(model: nn.Module, *, training: bool | None = None) -> Iterator[nn.M
 class _Snapshot:
     """What was seen on a walk through a model, as functions that put each part back."""
 
-    def __init__(self) -> None:
+    def __init__(self, outer: _Snapshot | None = None) -> None:
         self._restores: list[Callable[[], None]] = []
         # keeps what was seen alive, so that an id is never used twice
         self._seen: dict[int, Any] = {}
+        self._copies: dict[int, torch.Tensor] = {}
+        self._outer = outer
+
+    def copy_of(self, tensor: torch.Tensor, solid: torch.Tensor) -> torch.Tensor:
+        """A copy of ``solid``, the values of ``tensor``: an outer loan's where the bits agree."""
+        known = self._known(tensor)
+        copy = known if known is not None and _same_bits(known, solid) else solid.clone()
+        self._copies[id(tensor)] = copy
+        return copy
+
+    def _known(self, tensor: torch.Tensor) -> torch.Tensor | None:
+        loan = self._outer
+        while loan is not None:
+            if loan._seen.get(id(tensor)) is tensor:
+                return loan._copies.get(id(tensor))
+            loan = loan._outer
+        return None
 
     def take(self, root: Any) -> None:
         """Walk modules, tensors and builtin containers reachable from ``root``."""
@@ -63,7 +84,7 @@ class _Snapshot:
             if type(item) in _CONSTANTS or id(item) in self._seen:
                 continue
             with torch._C.DisableTorchFunctionSubclass():
-                saved = _save(item)
+                saved = _save(item, self)
             if saved is None:
                 continue
             restore, inside = saved
@@ -85,13 +106,16 @@ class _Snapshot:
             raise failed
 
 
+# The loans that are on, the innermost last: what a loan inside another may share copies with.
+_loans: list[_Snapshot] = []
+
 _Saved = tuple[Callable[[], None], list[Any]]
 
 
-def _save(item: Any) -> _Saved | None:
+def _save(item: Any, snapshot: _Snapshot) -> _Saved | None:
     """How to put ``item`` back, and what lies inside it; ``None`` for what cannot change."""
     if isinstance(item, torch.Tensor):
-        return _save_tensor(item), []
+        return _save_tensor(item, snapshot), []
     if isinstance(item, torch.jit.ScriptModule):
         return _save_script(item)
     if isinstance(item, nn.Module):
@@ -165,11 +189,11 @@ def _do(_: object) -> None:
     """Drop a returned value."""
 
 
-def _save_tensor(tensor: torch.Tensor) -> Callable[[], None]:
+def _save_tensor(tensor: torch.Tensor, snapshot: _Snapshot) -> Callable[[], None]:
     kind, data, requires_grad = type(tensor), tensor.data, tensor.requires_grad
     was_leaf = tensor.is_leaf
     put_hooks_back = _save_tensor_hooks(tensor)
-    values = None if is_lazy(tensor) else _solid(data).clone()
+    values = None if is_lazy(tensor) else snapshot.copy_of(tensor, _solid(data))
     grad = tensor.grad if was_leaf else None
     if was_leaf:
         tensor.grad = None
@@ -203,6 +227,22 @@ def _solid(tensor: torch.Tensor) -> torch.Tensor:
         if stride == 0 and size > 1:
             tensor = tensor.narrow(axis, 0, 1)
     return tensor
+
+
+_INTEGERS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
+
+
+def _same_bits(a: torch.Tensor, b: torch.Tensor) -> bool:
+    """Whether two plain tensors hold the same bits (a NaN equals itself, 0.0 is not -0.0)."""
+    for tensor in (a, b):
+        if type(tensor) is not torch.Tensor or tensor.layout is not torch.strided:
+            return False
+        if tensor.is_meta or tensor.is_quantized or tensor.is_conj() or tensor.is_neg():
+            return False
+    if (a.shape, a.dtype, a.device) != (b.shape, b.dtype, b.device):
+        return False
+    integer = _INTEGERS.get(a.itemsize)
+    return integer is not None and torch.equal(a.view(integer), b.view(integer))
 
 
 def _same_storage(a: torch.Tensor, b: torch.Tensor) -> bool:

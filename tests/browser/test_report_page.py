@@ -105,9 +105,10 @@ def test_one_of_the_two_drawings_is_shown(show: Open) -> None:
         assert not page.locator(f"#growth .chart.{hidden} svg").is_visible()
 
 
-def test_text_in_charts_is_large_enough_to_read(show: Open) -> None:
+@pytest.mark.parametrize("name", ["recurrent", "transformer"])
+def test_text_in_charts_is_large_enough_to_read(show: Open, name: str) -> None:
     for size in (WIDE, PHONE):
-        page = show("recurrent", size=size)
+        page = show(name, size=size)
         heights = page.evaluate(
             "[...document.querySelectorAll('.chart text')].filter(n => n.checkVisibility())"
             ".map(n => n.getScreenCTM().a * parseFloat(getComputedStyle(n).fontSize))"
@@ -117,7 +118,9 @@ def test_text_in_charts_is_large_enough_to_read(show: Open) -> None:
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("name", ["exploding", "sound", "weights_only", "made_up", "recurrent"])
+@pytest.mark.parametrize(
+    "name", ["exploding", "sound", "weights_only", "made_up", "recurrent", "transformer"]
+)
 def test_contrast(show: Open, name: str, scheme: str) -> None:
     page = show(name, color_scheme=scheme)
     page.evaluate("document.querySelectorAll('details').forEach(part => part.open = true)")
@@ -129,6 +132,28 @@ def test_contrast(show: Open, name: str, scheme: str) -> None:
     ratios = page.evaluate(CONTRAST, selector)
     assert len(ratios) > 40
     assert min(ratios) >= 4.5
+
+
+@pytest.mark.parametrize("size", [WIDE, PHONE], ids=["wide", "phone"])
+@pytest.mark.parametrize("name", ["exploding", "recurrent", "transformer"])
+def test_no_words_in_a_chart_are_cut_off(show: Open, name: str, size: dict[str, int]) -> None:
+    page = show(name, size=size)
+    outside = page.evaluate(
+        "[...document.querySelectorAll('.chart text')].filter(n => n.checkVisibility())"
+        ".filter(n => { const r = n.getBoundingClientRect();"
+        " return r.left < 0 || r.right > document.documentElement.clientWidth; })"
+        ".map(n => n.textContent)"
+    )
+    assert outside == []
+
+
+def test_the_strongest_head_has_the_strongest_colour(show: Open) -> None:
+    page = show("transformer")
+    page.evaluate("document.querySelectorAll('details').forEach(part => part.open = true)")
+    paint = "n => getComputedStyle(n).backgroundColor"
+    weak, strong = (page.locator(f"#attention .heat{i}").first.evaluate(paint) for i in (0, 4))
+    assert weak != strong
+    assert "rgba(0, 0, 0, 0)" not in (weak, strong)
 
 
 def test_schemes_differ_in_page_and_chart(show: Open) -> None:

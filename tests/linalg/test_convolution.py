@@ -11,14 +11,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gradaudit.linalg.convolution import (
+from gradaudit.linalg.convolution import convolution_norm, every_geometry_norm
+from gradaudit.linalg.convolution_map import (
     Convolution,
     convolution_map,
-    convolution_norm,
-    every_geometry_norm,
     operator_frobenius,
+    standing_wave,
 )
-from gradaudit.linalg.symbol import Grid, symbol_norm
+from gradaudit.linalg.symbol import Grid, symbol_peak
 from tests.reference import convolution_matrix, top_singular_value
 
 
@@ -71,7 +71,7 @@ class TestAgainstTheBruteForceOperator:
     @pytest.mark.parametrize("double", [True, False], ids=["float64", "float32"])
     def test_zero_padding(self, case: tuple, double: bool, monkeypatch: pytest.MonkeyPatch) -> None:
         if not double:
-            monkeypatch.setattr("gradaudit.linalg.convolution._FEW_ENTRIES", 0)
+            monkeypatch.setattr("gradaudit.linalg.convolution_map._FEW_ENTRIES", 0)
         shape, *geometry = case
         convolution, matrix = build(torch.randn(shape, generator=seeded(1)), *geometry)
         truth = top_singular_value(matrix)
@@ -196,9 +196,9 @@ class TestSymbolBound:
         truth = top_singular_value(matrix)
         trap = np.abs(np.fft.fft2(kernel[0, 0].double().numpy(), (5, 5))).max()
         assert truth > 1.08 * trap
-        bound = symbol_norm(kernel, (Grid(3, 7), Grid(3, 7)))
+        bound = symbol_peak(kernel, (Grid(3, 7), Grid(3, 7)))
         assert bound is not None
-        assert bound >= truth
+        assert bound.bound >= truth
 
     @pytest.mark.parametrize("taps", [2, 3, 5, 7])
     def test_between_the_points_it_covers_a_fine_grid(self, taps: int) -> None:
@@ -215,14 +215,66 @@ class TestSymbolBound:
         kernel = torch.randn(4, 3, 3, 3, generator=seeded(11))
         fine = np.fft.fft2(kernel.double().numpy(), (128, 128)).transpose(2, 3, 0, 1)
         sup = float(np.linalg.svd(fine, compute_uv=False).max())
-        bound = symbol_norm(kernel, (Grid(3, 1000, dilation=4), Grid(3, 1000)))
+        bound = symbol_peak(kernel, (Grid(3, 1000, dilation=4), Grid(3, 1000)))
         assert bound is not None
-        assert sup <= bound <= 1.02 * sup
+        assert sup <= bound.bound <= 1.02 * sup
+        assert 0 < bound.slack < 0.02
 
     def test_a_large_kernel_is_left_to_lanczos(self) -> None:
-        assert symbol_norm(torch.zeros(1, 1).expand(512, 512)[..., None, None], None) is None
+        assert symbol_peak(torch.zeros(1, 1).expand(512, 512)[..., None, None], None) is None
         wide = torch.zeros(1).expand(1024, 1024, 3, 3)
-        assert symbol_norm(wide, (Grid(3, 34), Grid(3, 34))) is None
+        assert symbol_peak(wide, (Grid(3, 34), Grid(3, 34))) is None
+
+
+# (kernel shape, input size, stride, padding, dilation, groups, mode)
+WAVES = [
+    ((1, 1, 3, 3), (20, 17), (1, 1), (1, 1), (1, 1), 1, "zeros"),
+    ((2, 1, 3, 3), (27, 26), (2, 2), (1, 1), (1, 1), 1, "zeros"),
+    ((2, 1, 3, 3), (18, 16), (1, 1), (1, 0), (1, 1), 2, "zeros"),
+    ((2, 3, 3, 3), (12, 12), (1, 1), (1, 1), (1, 1), 1, "circular"),
+    ((4, 3, 5), (200,), (1,), (2,), (1,), 1, "zeros"),
+    ((4, 3, 5), (201,), (3,), (1,), (1,), 1, "zeros"),
+]
+
+
+class TestStandingWave:
+    @pytest.mark.parametrize("case", WAVES, ids=str)
+    def test_a_few_products_from_it_do(self, case: tuple, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("gradaudit.linalg.convolution_map._FEW_ENTRIES", 0)
+        shape, *geometry, mode = case
+        smooth = torch.rand(shape, generator=seeded(12)) / 10
+        smooth[(..., *(taps // 2 for taps in shape[2:]))] += 1  # the symbol is flat, and peaks at 0
+        for kernel in (smooth, smooth * torch.where(torch.arange(shape[-1]) % 2 == 0, 1.0, -1.0)):
+            convolution, matrix = build(kernel, *geometry, mode=mode)
+            truth = top_singular_value(matrix)
+            bounds = convolution_norm(convolution, 60, seeded())
+            assert bounds.low <= truth * (1 + 1e-9)
+            assert bounds.high >= truth * (1 - 1e-9)
+            assert bounds.value == pytest.approx(truth, rel=2e-3)
+            assert bounds.certain
+            assert bounds.steps <= 8
+
+    def test_it_is_the_lowest_mode_of_a_kernel_of_ones(self) -> None:
+        """There the half sine is the singular vector itself."""
+        ones = Convolution(torch.ones(1, 1, 3, 3), (12, 9), (1, 1), ((1, 1),) * 2, (1, 1))
+        peak = symbol_peak(ones.kernel, (Grid(3, 14), Grid(3, 11)))
+        assert peak is not None
+        assert peak.frequency == (0.0, 0.0)
+        wave = standing_wave(ones, peak)
+        linear_map, _ = convolution_map(ones)
+        gain = float(linear_map.matvec(wave).norm() / wave.norm())
+        cosines = [1 + 2 * math.cos(math.pi / (n + 1)) for n in (12, 9)]
+        assert gain == pytest.approx(math.prod(cosines), rel=1e-12)
+
+    def test_where_it_does_not_lead_near_the_bound_a_random_start_does(self) -> None:
+        """On 4 x 4 the padding is most of what a kernel of ones sees: 6.85 where the bound is 9."""
+        kernel = torch.ones(1, 1, 3, 3).repeat(64, 64, 1, 1)  # too large for the small maps' way
+        convolution = Convolution(kernel, (4, 4), (1, 1), ((1, 1),) * 2, (1, 1))
+        assert not convolution.small
+        bounds = convolution_norm(convolution, 60, seeded())
+        truth = 64 * (1 + 2 * math.cos(math.pi / 5)) ** 2
+        assert bounds.value == pytest.approx(truth, rel=1e-5)
+        assert bounds.low <= truth <= bounds.high <= 1.05 * truth
 
 
 class TestUnknownGeometry:

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from functools import partial
 
 import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
 from gradaudit.probes.activations import NONLINEARITIES, nonlinearity_of
 from gradaudit.probes.gradients import measure_real_loss
 from gradaudit.records import ModuleRow
 from gradaudit.settings import Settings
 from gradaudit.subject.borrow import borrowed
+from tests import reference
 from tests.probes.lossy import Loss, opened
 
 SETTINGS = Settings(effort="standard")
@@ -200,3 +204,119 @@ def test_hand_written_approximations_are_taken_by_their_name() -> None:
             self.dense = nn.Linear(2, 2)
 
     assert nonlinearity_of(MyGELUBlock()) is None
+
+
+# --- brute force: random nets, counted entry by entry in float64
+
+SLOPES: dict[str, Callable[[Tensor], Tensor]] = {
+    "relu": F.relu,
+    "relu6": F.relu6,
+    "gelu": F.gelu,
+    "silu": F.silu,
+    "mish": F.mish,
+    "hardswish": F.hardswish,
+    "tanh": torch.tanh,
+    "sigmoid": torch.sigmoid,
+    "softsign": F.softsign,
+    "hardtanh": F.hardtanh,
+    "hardsigmoid": F.hardsigmoid,
+}
+DIES = ("relu", "relu6", "gelu", "silu", "mish", "hardswish")
+
+
+def before(seed: int, units: int = 24, places: int = 40) -> Tensor:
+    """Pre-activations [places, units] of which some stay far below zero and some go far beyond."""
+    generator = torch.Generator().manual_seed(seed)
+    centre = torch.linspace(-14.0, 6.0, units)
+    return centre + 1.5 * torch.randn(places, units, generator=generator)
+
+
+def dead_by_slope(z: Tensor, name: str) -> float:
+    """Share of units where the slope stays below 2% of its peak left of it, at every place."""
+    z = z.double().requires_grad_()
+    (slope,) = torch.autograd.grad(SLOPES[name](z).sum(), z)
+    grid = torch.linspace(-20, 10, 30_001, dtype=torch.float64, requires_grad=True)
+    (slopes,) = torch.autograd.grad(SLOPES[name](grid).sum(), grid)
+    flat = (slope.abs() < 0.02 * slopes.abs().max()) & (z < 0)
+    return reference.dead_share((~flat).double().numpy(), 0.0)
+
+
+class Shaped(nn.Module):
+    """A layer of identity weights over units in dimension 1 or last, and the activation."""
+
+    def __init__(self, layer: nn.Module, function: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.layer, self.function = layer, function
+        with torch.no_grad():
+            for weight in (layer.weight,):
+                weight.copy_(torch.eye(24).view(24, 24, *[1] * (weight.dim() - 2)))  # type: ignore[operator]
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.function(self.layer(x))
+
+
+def module_of(name: str) -> nn.Module:
+    kinds = {"relu": nn.ReLU, "relu6": nn.ReLU6, "gelu": nn.GELU, "silu": nn.SiLU, "mish": nn.Mish}
+    kinds |= {"hardswish": nn.Hardswish, "tanh": nn.Tanh, "sigmoid": nn.Sigmoid}
+    kinds |= {"softsign": nn.Softsign, "hardtanh": nn.Hardtanh, "hardsigmoid": nn.Hardsigmoid}
+    return kinds[name]()
+
+
+@pytest.mark.parametrize("called", ["module", "function", "checkpointed", "in place"])
+@pytest.mark.parametrize("shape", ["dense", "sequence", "channels"])
+@pytest.mark.parametrize("name", SLOPES)
+def test_counts_are_those_of_brute_force(name: str, shape: str, called: str) -> None:
+    function: Callable[[Tensor], Tensor] = SLOPES[name]
+    if called == "module":
+        function = module_of(name)
+    elif called == "in place":
+        if name in ("gelu", "softsign"):
+            pytest.skip("has no form in place")
+        function = (
+            partial(getattr(F, name), inplace=True) if name in INPLACE else INPLACE_OTHERS[name]
+        )
+    elif called == "checkpointed":
+        function = partial(checkpoint, SLOPES[name], use_reentrant=False)
+    z = before(seed=len(name))
+    if shape == "dense":
+        layer, x = nn.Linear(24, 24, bias=False), z
+    elif shape == "sequence":
+        layer, x = nn.Linear(24, 24, bias=False), z.view(8, 5, 24)
+    else:
+        layer = nn.Conv2d(24, 24, 1, bias=False)
+        x = z.view(10, 2, 2, 24).permute(0, 3, 1, 2).contiguous()
+    found = rows(Shaped(layer, function), x)
+    (row,) = [
+        r for r in found.values() if r.dead_fraction is not None or r.saturated_fraction is not None
+    ]
+    if name in DIES:
+        assert row.units == 24
+        assert row.dead_fraction == pytest.approx(dead_by_slope(z, name))
+        assert 0 < row.dead_fraction < 1
+    else:
+        y = SLOPES[name](z.double())
+        past = {
+            "tanh": y.abs() > 0.99,
+            "softsign": y.abs() > 0.99,
+            "sigmoid": (y < 0.01) | (y > 0.99),
+        }.get(name, (y == y.min()) | (y == y.max()))
+        assert row.saturated_fraction == pytest.approx(float(past.double().mean()))
+
+
+INPLACE = ("relu", "relu6", "silu", "mish", "hardswish", "hardtanh", "hardsigmoid")
+INPLACE_OTHERS = {"tanh": torch.tanh_, "sigmoid": torch.sigmoid_}
+
+
+def test_gates_of_an_lstm_are_not_taken_for_saturated_units() -> None:
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.lstm = nn.LSTM(2, 4, batch_first=True)
+            with torch.no_grad():
+                self.lstm.bias_ih_l0[4:8] = 9.0  # forget gates that stand open, as chrono sets them
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.lstm(x)[0]  # type: ignore[no-any-return]
+
+    found = rows(Net(), torch.randn(3, 5, 2))
+    assert all(row.saturated_fraction is None for row in found.values())

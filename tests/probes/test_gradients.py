@@ -105,7 +105,7 @@ def test_parameter_gradients_are_those_of_float64_autograd(make: Any, shape: Any
     assert result.gradient_norm is not None
     assert result.gradient_norm.max == pytest.approx(math.hypot(*truth.values()), rel=1e-5)
     assert not result.nonfinite
-    assert not result.not_measured
+    assert [n.what for n in result.not_measured] == ["gradient noise scale"]  # of one batch
 
 
 def test_module_rows_hold_the_rms_of_each_output_and_of_its_gradient() -> None:
@@ -330,6 +330,7 @@ def test_the_tail_is_named_only_with_enough_evidence(count: int, spike: float, t
     assert result is not None
     assert (result.batches, result.tail) == (count, tail)
     assert result.median <= result.p90 <= result.p95 <= result.max
+    assert result.tail_why
 
 
 def test_the_model_comes_back_bit_for_bit_and_without_hooks() -> None:
@@ -390,7 +391,9 @@ def test_non_finite_numbers_are_named_and_kept_out_of_the_rows() -> None:
     assert result.loss.initial is not None
     expected = float(F.cross_entropy(model(good[0]), good[1]).detach())
     assert result.loss.initial.value == pytest.approx(expected)
-    assert [(n.what, n.where) for n in result.not_measured] == [("initial loss", "1 of 2 batches")]
+    said = {n.what: n.where for n in result.not_measured}
+    assert said.pop("gradient noise scale") == "the model"  # of two batches of eight
+    assert said == {"initial loss": "1 of 2 batches"}
 
 
 def test_non_finite_weights_are_named_before_anything_runs() -> None:
@@ -410,6 +413,7 @@ def test_non_finite_weights_are_named_before_anything_runs() -> None:
         "initial loss",
         "gradient norm",
         "output or gradient rms",
+        "effective rank and sample correlation",
     }
 
 

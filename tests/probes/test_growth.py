@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import math
 import statistics
+from itertools import pairwise
 
 import pytest
 import torch
 from torch import Tensor, nn
 
 from gradaudit.linalg.intervals import student_quantile
+from gradaudit.probes.forward_gain import measure_forward_gain
 from gradaudit.probes.growth import measure_growth
+from gradaudit.records import Estimate
 from gradaudit.settings import Settings
-from tests.jacobians import chain_jacobians
+from tests.jacobians import chain_jacobians, in_float64, stage_jacobians
 from tests.subjects import opened
 
 
@@ -82,7 +85,8 @@ def test_intervals_hold_this_nets_jacobian_and_are_no_wider_than_theory(name: st
     subject = opened(nn.Sequential(*layers), x)
     norms = [float(j.norm()) for j in jacobians]
     squares = [torch.linalg.svdvals(j) ** 2 for j in jacobians]
-    inside = 0
+    gains = [a / b for a, b in pairwise([*(n**2 for n in norms), float(jacobians[-1].shape[0])])]
+    inside = gains_inside = 0
     widths: list[list[float]] = [[] for _ in norms]
     seeds, probes = 200, Settings().budget.probes
     for seed in range(1000, 1000 + seeds):
@@ -95,13 +99,40 @@ def test_intervals_hold_this_nets_jacobian_and_are_no_wider_than_theory(name: st
             assert estimate.high is not None
             inside += estimate.low <= math.log10(norms[i]) <= estimate.high
             widths[i].append(estimate.high - estimate.low)
+            gains_inside += holds(row.backward_gain, gains[i])
     assert 0.92 <= inside / (seeds * len(norms)) <= 0.99
+    assert 0.92 <= gains_inside / (seeds * len(norms)) <= 0.99
     for seen, square in zip(widths, squares, strict=True):
         # Var ||J^T u||^2 = 2 sum sigma^4; the log of the mean of m draws, through Student's t.
         # The correction for skewness may add a quarter where one direction rules.
         relative = math.sqrt(2 * float((square**2).sum()) / probes) / float(square.sum())
         theory = 2 * student_quantile(probes - 1) * relative / (2 * math.log(10))
         assert statistics.median(seen) <= 1.25 * theory
+
+
+def holds(estimate: Estimate | None, truth: float) -> bool:
+    assert estimate is not None
+    assert estimate.low is not None
+    assert estimate.high is not None
+    return estimate.low <= truth <= estimate.high
+
+
+def test_forward_intervals_hold_this_nets_gain() -> None:
+    build, shape = NETS["residual"]
+    layers = build()
+    x = torch.randn(shape, generator=torch.Generator().manual_seed(8))
+    arrived, squares = torch.eye(x.numel(), dtype=torch.float64), [float(x.numel())]
+    for jacobian in stage_jacobians(in_float64(layers), x):
+        arrived = jacobian @ arrived
+        squares.append(float(arrived.square().sum()))
+    subject = opened(nn.Sequential(*layers), x)
+    growth = measure_growth(subject, Settings(effort="thorough"))
+    inside, seeds = 0, 200
+    for seed in range(1000, 1000 + seeds):
+        rows, _ = measure_forward_gain(subject, growth, Settings(effort="thorough", seed=seed))
+        gains = zip(rows, pairwise(squares), strict=True)
+        inside += sum(holds(row.forward_gain, behind / before) for row, (before, behind) in gains)
+    assert 0.92 <= inside / (seeds * len(layers)) <= 0.99
 
 
 @pytest.mark.parametrize("name", NETS)
@@ -124,114 +155,6 @@ def test_gains_are_this_nets_and_multiply_to_the_total(name: str) -> None:
     assert total is not None
     product = sum(math.log10(g.value) for g in gains[1:] if g is not None)
     assert total.value == pytest.approx(product, abs=1e-9)
-
-
-def growth_over_initializations(build, shape, *, skip: int = 1, count: int = 30) -> Tensor:  # type: ignore[no-untyped-def]
-    """Mean log gain per interior stage, one value an initialization."""
-    means = []
-    for seed in range(count):
-        torch.manual_seed(1000 + seed)
-        net = build()
-        x = torch.randn(shape)
-        growth = measure_growth(opened(net, x), Settings(effort="quick", seed=seed))
-        logs = [
-            math.log(row.backward_gain.value)
-            for row in growth.stages[skip:-1]
-            if row.backward_gain is not None
-        ]
-        means.append(sum(logs) / len(logs))
-    return torch.tensor(means, dtype=torch.float64)
-
-
-def plain(
-    phi: nn.Module, std: float, *, width: int = 200, depth: int = 8, norm: str = ""
-) -> nn.Module:
-    layers: list[nn.Module] = []
-    for _ in range(depth):
-        linear = nn.Linear(width, width, bias=False)
-        nn.init.normal_(linear.weight, std=std / math.sqrt(width))
-        layers.append(linear)
-        if norm:
-            layers.append(nn.LayerNorm(width) if norm == "layer" else nn.BatchNorm1d(width))
-        layers.append(phi)
-    return nn.Sequential(*layers, nn.Linear(width, 10))
-
-
-def default_init(phi: nn.Module, *, width: int = 200, depth: int = 8) -> nn.Module:
-    layers: list[nn.Module] = []
-    for _ in range(depth):
-        layers += [nn.Linear(width, width, bias=False), phi]
-    return nn.Sequential(*layers, nn.Linear(width, 10))
-
-
-# name: (net, input shape, closed-form gain per stage, finite-width term of the mean log gain)
-# For ReLU with He weights E ln ||J u||^2 = -2.5 sum 1/n for one u; a batch only lessens it.
-CLOSED_FORMS = {
-    "default init, ReLU": (lambda: default_init(nn.ReLU()), (16, 200), 1 / 6, 2.5 / 200),
-    "default init, linear": (lambda: default_init(nn.Identity()), (16, 200), 1 / 3, 2.5 / 200),
-    "He, ReLU": (lambda: plain(nn.ReLU(), math.sqrt(2)), (16, 200), 1.0, 2.5 / 200),
-    "layer norm, ReLU": (lambda: plain(nn.ReLU(), 1.0, norm="layer"), (16, 200), 1.0, 5 / 200),
-    "layer norm, tanh": (lambda: plain(nn.Tanh(), 1.0, norm="layer"), (16, 200), 1.177807, 5 / 200),
-    "layer norm, GELU": (lambda: plain(nn.GELU(), 1.0, norm="layer"), (16, 200), 1.072032, 5 / 200),
-}
-
-
-@pytest.mark.parametrize("name", CLOSED_FORMS)
-def test_mean_log_growth_agrees_with_the_closed_form(name: str) -> None:
-    build, shape, gain, finite_width = CLOSED_FORMS[name]
-    means = growth_over_initializations(build, shape)
-    error = float(means.std()) / math.sqrt(len(means))
-    assert abs(float(means.mean()) - math.log(gain)) <= 3 * error + finite_width
-
-
-@pytest.mark.parametrize(("batch", "gain"), [(16, 1.589950), (64, 1.493063)])
-def test_batch_norm_relu_explodes_as_the_closed_form_says(batch: int, gain: float) -> None:
-    """Yang et al. 2019: the gain tends to the closed form as depth makes the batch symmetric."""
-    means = growth_over_initializations(
-        lambda: plain(nn.ReLU(), 1.0, norm="batch", depth=10), (batch, 200), skip=4
-    )
-    error = float(means.std()) / math.sqrt(len(means))
-    assert abs(float(means.mean()) - math.log(gain)) <= 3 * error + 5 / 200
-
-
-def test_residual_blocks_double_the_square_of_the_gradient() -> None:
-    class Residual(nn.Module):
-        def __init__(self, width: int = 200) -> None:
-            super().__init__()
-            self.first = nn.ModuleList(nn.Linear(width, width, bias=False) for _ in range(10))
-            self.second = nn.ModuleList(nn.Linear(width, width, bias=False) for _ in range(10))
-            self.head = nn.Linear(width, 10)
-            for first, second in zip(self.first, self.second, strict=True):
-                nn.init.normal_(first.weight, std=math.sqrt(1 / width))  # type: ignore[arg-type]
-                nn.init.normal_(second.weight, std=math.sqrt(2 / width))  # type: ignore[arg-type]
-
-        def forward(self, x: Tensor) -> Tensor:
-            for first, second in zip(self.first, self.second, strict=True):
-                x = x + second(torch.relu(first(x)))
-            return self.head(x)
-
-    means = growth_over_initializations(Residual, (16, 200), skip=0)
-    error = float(means.std()) / math.sqrt(len(means))
-    assert abs(float(means.mean()) - math.log(2)) <= 3 * error + 5 / 200
-
-
-@pytest.mark.parametrize(
-    ("weight", "bias", "chi"), [(1.5, 0.05, 0.938636), (2.0, 0.05, 1.047666), (4.0, 0.05, 1.342402)]
-)
-def test_tanh_grows_at_the_mean_field_rate(weight: float, bias: float, chi: float) -> None:
-    def build() -> nn.Module:
-        layers: list[nn.Module] = []
-        for _ in range(12):
-            linear = nn.Linear(200, 200)
-            nn.init.normal_(linear.weight, std=math.sqrt(weight / 200))
-            nn.init.normal_(linear.bias, std=math.sqrt(bias))
-            layers += [linear, nn.Tanh()]
-        return nn.Sequential(*layers, nn.Linear(200, 10))
-
-    # From N(0, 1) inputs the activations reach their fixed point within a few layers.
-    means = growth_over_initializations(build, (16, 200), skip=6)
-    error = float(means.std()) / math.sqrt(len(means))
-    assert abs(float(means.mean()) - math.log(chi)) <= 3 * error + 5 / 200
 
 
 def test_depth_does_not_leave_floats_range() -> None:

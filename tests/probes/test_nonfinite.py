@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
@@ -100,7 +102,9 @@ def test_masked_logits_at_the_output_are_no_fault_while_the_loss_is_finite() -> 
     with borrowed(model, training=True):
         result = measure_real_loss(subject, Settings(effort="quick"))
     assert result.nonfinite == ()
-    assert [n.what for n in result.not_measured] == ["output or gradient rms"]
+    gaps = {n.what for n in result.not_measured}
+    assert {"effective rank and sample correlation", "output or gradient rms"} <= gaps
+    assert "producer of the non-finite numbers" not in gaps
 
 
 @pytest.mark.parametrize(
@@ -231,3 +235,131 @@ def test_the_step_is_passed_on_and_the_model_is_left_clean() -> None:
     assert producer is not None
     assert producer.step == 7
     assert not any(m._forward_hooks or m._forward_pre_hooks for m in model.modules())
+
+
+# --- the line of the user's code
+
+HERE = "tests/probes/test_nonfinite.py"
+
+
+def line_of(text: str) -> int:
+    """Number of the one line of this file that holds ``text`` behind a mark."""
+    lines = Path(__file__).read_text().splitlines()
+    (number,) = [i for i, line in enumerate(lines, 1) if line.rstrip().endswith(f"# {text}")]
+    return number
+
+
+class Fill(torch.autograd.Function):
+    """Its backward pass divides by zero."""
+
+    @staticmethod
+    def forward(ctx: object, x: Tensor) -> Tensor:
+        return x * 2  # in a function of one's own
+
+    @staticmethod
+    def backward(ctx: object, *gradients: Tensor) -> Tensor:
+        return gradients[0] / 0.0
+
+
+def untaken(s: Tensor) -> Tensor:
+    safe = s + 0.0
+    root = safe.sqrt()  # the untaken branch
+    return torch.where(s > 0, root, s)
+
+
+def masked(s: Tensor) -> Tensor:
+    scores = s.masked_fill(torch.ones(3, 4, dtype=torch.bool), float("-inf"))
+    weights = scores.softmax(-1)  # the masked row
+    return weights + s
+
+
+def ignored(output: Tensor, target: Tensor) -> Tensor:
+    return F.cross_entropy(output, target)  # the ignored labels
+
+
+@pytest.mark.parametrize(
+    ("function", "phase", "op", "mark"),
+    [
+        (untaken, "backward", "sqrt", "the untaken branch"),
+        (masked, "forward", "softmax", "the masked row"),
+        (lambda s: (s - s).sqrt(), "backward", "sqrt", "the root at zero"),  # the root at zero
+        (Fill.apply, "backward", "fill", "in a function of one's own"),
+    ],
+)
+def test_the_line_that_called_the_operation_is_told(
+    function: Callable[[Tensor], Tensor], phase: str, op: str, mark: str
+) -> None:
+    producer = found(Between(function), x())
+    assert producer is not None
+    assert (producer.phase, producer.op, producer.module) == (phase, op, "middle")
+    assert (producer.file, producer.line) == (HERE, line_of(mark))
+    # of the parameters its gradient spoilt the first
+    assert producer.parameter == ("inlet.weight" if phase == "backward" else "")
+
+
+def test_the_line_of_a_loss_of_ones_own_and_its_finite_gradient() -> None:
+    # field case 11: the loss is NaN while every gradient is zero
+    model, target = nn.Linear(4, 2), torch.full((3,), -100)
+    batch = Batch((torch.randn(3, 4),), target=target)
+    ignored(batch.run(model), target).backward()
+    assert all(bool(p.grad.isfinite().all()) for p in model.parameters() if p.grad is not None)
+    model.zero_grad()
+    producer = found(model, batch, Loss(ignored))
+    assert producer is not None
+    assert (producer.phase, producer.op) == ("loss", "nll_loss")
+    assert (producer.file, producer.line) == (HERE, line_of("the ignored labels"))
+
+
+def test_a_model_of_torchs_own_modules_has_no_line() -> None:
+    # whoever calls us from outside is not to blame either
+    model = nn.Sequential(nn.Linear(4, 4), nn.Softmax(dim=-1))
+    with torch.no_grad():
+        model[0].weight.fill_(3e38)
+    producer = found(model, x())
+    assert producer is not None
+    assert (producer.module, producer.file, producer.line) == ("0", "", None)
+
+
+@pytest.mark.parametrize("reentrant", [True, False])
+def test_the_line_inside_a_checkpoint(reentrant: bool) -> None:
+    class Net(Between):
+        def forward(self, x: Tensor) -> Tensor:
+            middle = checkpoint(self.middle, self.inlet(x), use_reentrant=reentrant)
+            return self.head(middle)  # type: ignore[arg-type]
+
+    producer = found(Net(lambda s: (s * 1e30).exp()), x())  # in a checkpoint
+    assert producer is not None
+    assert (producer.file, producer.line) == (HERE, line_of("in a checkpoint"))
+    producer = found(Net(untaken), x())
+    assert producer is not None
+    if reentrant:  # the graph inside is made and gone within one node
+        assert (producer.op, producer.file, producer.line) == ("checkpoint_function", "", None)
+    else:
+        assert producer.line == line_of("the untaken branch")
+
+
+def test_code_that_is_not_the_users_is_passed_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = tmp_path / "lib" / "site-packages"
+    home.mkdir(parents=True)
+    for folder, name in ((home, "installed"), (tmp_path, "mine")):
+        (folder / f"{name}.py").write_text("def call(function, s):\n    return function(s)\n")
+        monkeypatch.syspath_prepend(str(folder))
+    installed, mine = importlib.import_module("installed"), importlib.import_module("mine")
+
+    def bad(s: Tensor) -> Tensor:
+        return mine.call(lambda s: installed.call(torch.exp, s * 1e30), s)  # type: ignore[no-any-return]
+
+    exec(compile("def anonymous(s):\n    return s.exp()", "<string>", "exec"), vars(mine))
+    outer = found(Between(lambda s: mine.call(mine.anonymous, s * 1e30)), x())
+    assert outer is not None
+    # outside the working directory the path is whole
+    assert (outer.file, outer.line) == ((tmp_path / "mine.py").as_posix(), 2)
+    monkeypatch.chdir(tmp_path)
+    outer = found(Between(lambda s: mine.call(mine.anonymous, s * 1e30)), x())
+    assert outer is not None
+    assert outer.file == "mine.py"
+    inner = found(Between(bad), x())
+    assert inner is not None
+    assert inner.file.endswith("tests/probes/test_nonfinite.py")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,12 @@ from torch.nn import functional as F
 
 from gradaudit.errors import ModelError
 from gradaudit.probes._curve import Curve
-from gradaudit.probes._estimates import median_estimate, wilson
+from gradaudit.probes._estimates import (
+    beta_quantile,
+    gamma_quantile,
+    median_estimate,
+    wilson,
+)
 from gradaudit.probes.rehearsal import RehearsalResult, rehearse
 from gradaudit.records import Recipe, Rehearsal
 from gradaudit.settings import Settings
@@ -210,44 +216,73 @@ def test_projected_fall_of_a_loss_that_falls_in_a_straight_line() -> None:
     assert (long.projected_fall, long.outcome) == (1.0, "falls")
 
 
-def test_update_ratios_are_those_of_the_optimizers_steps() -> None:
+@pytest.mark.parametrize(("recipe", "make"), [LOOPS[1], LOOPS[3]])
+def test_update_ratios_are_those_of_the_optimizers_steps(recipe: Recipe, make: Make) -> None:
     torch.manual_seed(5)
-    model, batches = mlp(), regression()
-    trained = copy.deepcopy(model)
-    optimizer, ratios = torch.optim.SGD(trained.parameters(), 0.1), []
-    for _ in range(20):
-        before = trained[0].weight.detach().clone()
+    model, batches = mlp(), regression(2)
+    trained, ratios = copy.deepcopy(model), []
+    optimizer = make(trained.parameters())
+    for step in range(18):
+        before = [p.detach().clone() for p in trained.parameters()]
+        x, y = batches[step % 2]
         optimizer.zero_grad()
-        F.mse_loss(trained(batches[0][0]), batches[0][1]).backward()
+        F.mse_loss(trained(x), y).backward()
+        torch.nn.utils.clip_grad_norm_(trained.parameters(), 0.7)
         optimizer.step()
-        ratios.append(float((trained[0].weight.detach() - before).norm() / before.norm()))
-    found = rehearsed(opened(model, batches, recipe=Recipe("sgd", 0.1))).update_ratios
+        moved = zip(trained.parameters(), before, strict=True)
+        ratios.append([float((new.detach() - old).norm() / old.norm()) for new, old in moved])
+    subject = opened(model, batches, recipe=replace(recipe, clip_norm=0.7))
+    found = rehearsed(subject, steps=18).update_ratios
     assert set(found) == {n for n, _ in model.named_parameters()}
-    assert found["0.weight"].value == pytest.approx(np.median(ratios[::4]), rel=1e-3)
+    looked_at = np.array(ratios)[::3]
+    for number, (name, _) in enumerate(model.named_parameters()):
+        of_this, ratio = looked_at[:, number], found[name]
+        expected = (np.median(of_this), of_this.min(), of_this.max())
+        assert (ratio.value, ratio.low, ratio.high) == pytest.approx(expected, rel=1e-3)
 
 
-def test_a_weight_that_stays_zero_has_no_ratio_and_a_reason() -> None:
+def test_update_ratios_are_those_at_the_full_rate() -> None:
+    torch.manual_seed(6)
+    model, batches = mlp(), regression()
+    plain = rehearsed(opened(model, batches, recipe=Recipe("sgd", 1e-4)), steps=8)
+    warmed = rehearsed(opened(model, batches, recipe=Recipe("sgd", 1e-4, warmup=4)), steps=8)
+    for name, ratio in plain.update_ratios.items():
+        assert warmed.update_ratios[name].value == pytest.approx(ratio.value, rel=0.05)
+
+
+def test_a_weight_that_starts_at_zero_has_no_ratio_and_a_reason() -> None:
     model = mlp()
     with torch.no_grad():
         model[0].bias.zero_()
-    result = rehearsed(opened(model, regression(), recipe=Recipe("sgd", 0.1)), steps=2)
+    result = rehearsed(opened(model, regression(), recipe=Recipe("sgd", 0.1)))
     assert "0.bias" not in result.update_ratios
+    assert "0.weight" in result.update_ratios
     assert [(n.what, n.where) for n in result.not_measured] == [("update ratio", "0.bias")]
+    assert "starts at zero" in result.not_measured[0].why
 
 
 def test_clip_rate_counts_the_steps_past_the_threshold() -> None:
     torch.manual_seed(6)
     model, batches = mlp(), regression()
-    free = record(opened(model, batches, recipe=Recipe("sgd", 0.1)))
+    free = record(opened(model, batches, recipe=Recipe("sgd", 0.1)), steps=20)
     assert free.clip_rate is None
     clip = sorted(free.gradient_norms)[10]
-    found = record(opened(model, batches, recipe=Recipe("sgd", 0.1, clip_norm=clip)))
+    found = record(opened(model, batches, recipe=Recipe("sgd", 0.1, clip_norm=clip)), steps=20)
     assert found.clip_rate is not None
-    share = sum(n > clip for n in found.gradient_norms) / 20
-    assert found.clip_rate.value == share
-    always = record(opened(model, batches, recipe=Recipe("sgd", 0.1, clip_norm=1e-9)))
+    hits = sum(n > clip for n in found.gradient_norms)
+    assert found.clip_rate.value == hits / 20
+    truth = stats.binomtest(hits, 20).proportion_ci(method="wilson")
+    assert (found.clip_rate.low, found.clip_rate.high) == pytest.approx((truth.low, truth.high))
+    always = record(opened(model, batches, recipe=Recipe("sgd", 0.1, clip_norm=1e-9)), steps=20)
     assert always.clip_rate is not None
     assert (always.clip_rate.value, always.clip_rate.high) == (1.0, 1.0)
+    assert always.clip_rate.low == pytest.approx(0.8389, abs=1e-4)
+
+
+@pytest.mark.parametrize(("p", "a", "b"), [(0.025, 1, 29), (0.975, 4, 57), (0.5, 7, 2)])
+def test_beta_and_gamma_quantiles(p: float, a: int, b: int) -> None:
+    assert beta_quantile(p, a, b) == pytest.approx(stats.beta.ppf(p, a, b), rel=1e-9)
+    assert gamma_quantile(p, b) == pytest.approx(stats.gamma.ppf(p, b), rel=1e-9)
 
 
 @pytest.mark.parametrize(("hits", "trials"), [(0, 5), (5, 5), (3, 20), (19, 20), (1, 1)])
@@ -315,7 +350,7 @@ def test_a_loss_that_starts_as_nan() -> None:
 
 def test_what_was_not_done_as_the_recipe_says_is_said() -> None:
     recipe = Recipe("lion", 1e-3, precision="fp16", warmup=500)
-    result = rehearsed(opened(mlp(), regression(), recipe=recipe))
+    result = rehearsed(opened(mlp(), regression(), recipe=recipe), steps=20)
     assert result.rehearsal is not None
     assert (result.rehearsal.optimizer, result.rehearsal.prescribed) == ("adamw", True)
     assert [n.what for n in result.not_measured] == [

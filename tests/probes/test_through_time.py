@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import torch
@@ -85,7 +86,6 @@ LAYERS = {
     "lstm": lambda **o: nn.LSTM(3, 5, **o),
     "projected lstm": lambda **o: nn.LSTM(3, 7, proj_size=5, **o),
     "gru, three layers, no bias": lambda **o: nn.GRU(3, 5, num_layers=3, bias=False, **o),
-    "bidirectional lstm": lambda **o: nn.LSTM(3, 5, num_layers=2, bidirectional=True, **o),
 }
 
 
@@ -103,13 +103,138 @@ def test_small_layers_are_exact(name: str, batch_first: bool) -> None:
     truth.load_state_dict(layer.state_dict())
     expected = brute_force(truth, x.double(), outputs=5)
     measured = [rms**2 * x[0].numel() for _, rms in row.profile]
-    assert measured == pytest.approx(expected, rel=1e-9)
+    assert measured == pytest.approx(expected, rel=1e-9, abs=0)
     assert [t for t, _ in row.profile] == list(range(70))
     assert row.growth_log10 is not None
     assert row.growth_log10.value == pytest.approx(math.log10(expected[0] / expected[-1]))
     assert row.growth_log10.low == row.growth_log10.high == row.growth_log10.value
     assert row.growth_per_step is not None
     assert row.growth_per_step.value**69 == pytest.approx(expected[0] / expected[-1])
+
+
+def far_end_first(row: RecurrentRow) -> list[float]:
+    """Mean squares from the step farthest from the output to the nearest."""
+    profile = row.profile if row.direction == "forward" else row.profile[::-1]
+    return [rms**2 for _, rms in profile]
+
+
+BOTH_WAYS = {
+    "rnn": lambda **o: nn.RNN(3, 5, bidirectional=True, **o),
+    "lstm, two layers": lambda **o: nn.LSTM(3, 5, num_layers=2, bidirectional=True, **o),
+    "projected lstm": lambda **o: nn.LSTM(3, 7, proj_size=5, bidirectional=True, **o),
+    "gru": lambda **o: nn.GRU(3, 5, bidirectional=True, **o),
+}
+
+
+@pytest.mark.filterwarnings("ignore:LSTM with projections is not supported with oneDNN")
+@pytest.mark.parametrize("name", BOTH_WAYS)
+def test_both_halves_of_a_bidirectional_layer(name: str) -> None:
+    """The backward half reaches from the first step on to the last."""
+    torch.manual_seed(0)
+    layer = BOTH_WAYS[name]()
+    x = torch.randn(50, 4, 3)
+    (forward, backward), missing = measure(layer, x)
+    assert missing == ()
+    assert (forward.direction, backward.direction) == ("forward", "backward")
+    truth = BOTH_WAYS[name]().double()
+    truth.load_state_dict(layer.state_dict())
+    # two sequences are measured, to pay for two directions
+    pair = x[:, :2].double()
+    expected = brute_force(truth, pair, outputs=5)
+    assert far_end_first(forward) == pytest.approx([e / 6 for e in expected], rel=1e-9, abs=0)
+    squares = [0.0] * 50
+    for b in range(2):
+
+        def first(sequence: Tensor) -> Tensor:
+            return truth(sequence[:, None])[0][0, 0, 5:]
+
+        jacobian = torch.autograd.functional.jacobian(first, pair[:, b].contiguous())
+        found = jacobian.square().sum(dim=(0, 2)).tolist()
+        squares = [total + square for total, square in zip(squares, found, strict=True)]
+    nearest_last = [square / 6 for square in reversed(squares)]
+    assert far_end_first(backward) == pytest.approx(nearest_last, rel=1e-9, abs=0)
+    assert [t for t, _ in backward.profile] == list(range(50))
+    assert backward.growth_log10 is not None
+    assert backward.growth_log10.value == pytest.approx(math.log10(squares[-1] / squares[0]))
+
+
+@pytest.mark.parametrize("batch_first", [False, True])
+@pytest.mark.parametrize("kind", [nn.RNN, nn.LSTM, nn.GRU])
+def test_packed_sequences_are_measured_up_to_their_own_length(
+    kind: type[nn.RNNBase], batch_first: bool
+) -> None:
+    """By lag, the mean over the sequences that reach so far; the growth is the longest's."""
+    torch.manual_seed(1)
+    layer = kind(3, 5, num_layers=2, batch_first=batch_first)
+    lengths = (20, 40, 33, 40, 7)  # the four longest are measured
+    x, h = torch.randn(40, 5, 3), torch.randn(2, 5, 5)
+    state = (h, 2 * h) if kind is nn.LSTM else h
+    model = Wrapped(layer, "packed", lengths)
+    row = only_row(model, x.transpose(0, 1) if batch_first else x, state)
+    assert (row.packed, row.steps) == (True, 40)
+    truth = kind(3, 5, num_layers=2).double()
+    truth.load_state_dict(layer.state_dict())
+    by_lag: list[list[float]] = [[] for _ in range(40)]
+    longest = [0.0, 0.0]
+    for b in range(4):
+        part = h[:, b : b + 1].double()
+        start = (part, 2 * part) if kind is nn.LSTM else part
+        squares = brute_force(truth, x[: lengths[b], b : b + 1].double(), start)
+        for lag, square in enumerate(reversed(squares)):
+            by_lag[lag].append(square / 3)
+        if lengths[b] == 40:
+            longest[0] += squares[0]
+            longest[1] += squares[-1]
+    expected = [sum(squares) / len(squares) for squares in reversed(by_lag)]
+    assert far_end_first(row) == pytest.approx(expected, rel=1e-9, abs=0)
+    assert row.growth_log10 is not None
+    assert row.growth_log10.value == pytest.approx(math.log10(longest[0] / longest[1]))
+
+
+def test_packed_sequences_of_one_length_are_like_a_padded_tensor() -> None:
+    torch.manual_seed(2)
+    layer = nn.GRU(3, 40)
+    x = torch.randn(15, 3, 3)
+    packed = only_row(Wrapped(layer, "packed", (15, 15, 15)), x)
+    assert packed.packed
+    assert packed.profile == only_row(layer, x).profile
+
+
+def test_growth_by_length_is_the_profile_read_nearer() -> None:
+    torch.manual_seed(3)
+    row = only_row(nn.LSTM(3, 5), torch.randn(40, 2, 3))
+    assert [length for length, _ in row.growth_by_length] == [10, 20, 40]
+    assert row.growth_by_length[-1][1] == row.growth_log10
+    rms = dict(row.profile)
+    for length, growth in row.growth_by_length:
+        assert growth.value == pytest.approx(2 * math.log10(rms[40 - length] / rms[39]))
+    short = only_row(nn.LSTM(3, 5), torch.randn(3, 2, 3))
+    assert [length for length, _ in short.growth_by_length] == [3]
+
+
+@pytest.mark.parametrize("scale", [0.5, 0.95])
+def test_a_norm_below_one_suffices_to_vanish_under_tanh(scale: float) -> None:
+    """Pascanu et al. 2013, proposition 1: sigma_1 < 1 / gamma, with gamma = 1 for tanh."""
+    torch.manual_seed(4)
+    layer = nn.RNN(4, 16)
+    with torch.no_grad():
+        layer.weight_hh_l0.mul_(scale / torch.linalg.matrix_norm(layer.weight_hh_l0, 2))
+    row = only_row(layer, torch.randn(60, 4, 4))
+    assert row.growth_log10 is not None
+    assert row.growth_log10.high is not None
+    assert row.growth_log10.high < 2 * 59 * math.log10(scale)
+    assert row.lyapunov[0].high is not None
+    assert row.lyapunov[0].high < math.log(scale)
+
+
+def test_a_norm_above_one_is_only_necessary_to_explode() -> None:
+    torch.manual_seed(5)
+    layer = nn.RNN(4, 16)
+    with torch.no_grad():
+        layer.weight_hh_l0.mul_(3.0 / torch.linalg.matrix_norm(layer.weight_hh_l0, 2))
+    row = only_row(layer, 5 * torch.randn(60, 4, 4))  # saturated
+    assert row.growth_log10 is not None
+    assert row.growth_log10.value < -8
 
 
 @pytest.mark.parametrize("kind", [nn.RNN, nn.LSTM, nn.GRU])
@@ -384,14 +509,16 @@ def test_layer_called_one_step_at_a_time() -> None:
 
 
 class Wrapped(nn.Module):
-    def __init__(self, layer: nn.RNNBase, how: str) -> None:
+    def __init__(self, layer: nn.RNNBase, how: str, lengths: tuple[int, ...] = ()) -> None:
         super().__init__()
-        self.layer, self.how = layer, how
+        self.layer, self.how, self.lengths = layer, how, lengths
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, state: Any = None) -> Tensor:
         if self.how == "packed":
-            lengths = [len(x)] * x.shape[1]
-            return self.layer(pack_padded_sequence(x, lengths))[0].data
+            given = pack_padded_sequence(
+                x, self.lengths, enforce_sorted=False, batch_first=self.layer.batch_first
+            )
+            return self.layer(given, state)[0].data
         if self.how == "twice":
             return self.layer(input=x)[0][-1] + self.layer(x[:3], hx=None)[0][-1]
         return self.layer(x)[0]
@@ -406,7 +533,7 @@ class Doubling(nn.GRU):
 @pytest.mark.parametrize(
     ("model", "x", "why"),
     [
-        (Wrapped(nn.LSTM(2, 3), "packed"), torch.zeros(4, 2, 2), "packed"),
+        (Wrapped(nn.LSTM(2, 3), "packed", (1, 1)), torch.zeros(4, 2, 2), "one step"),
         (Doubling(2, 3), torch.zeros(4, 2, 2), "forward of its own"),
         (nn.GRU(2, 3), torch.zeros(1, 2, 2), "one step"),
         (nn.GRU(2, 3), torch.full((4, 2, 2), torch.inf), "not finite"),
@@ -433,7 +560,13 @@ def test_dead_and_cut_off_layers() -> None:
     assert rows == ()
     assert "zero" in missing[0].why
     # no recurrent weights at all: the last step sees its own input alone
-    row = only_row(linear_rnn(torch.zeros(4, 4)), torch.rand(6, 2, 4))
+    (row,), missing = measure(linear_rnn(torch.zeros(4, 4)), torch.rand(6, 2, 4))
+    assert [(item.what, "wiped out" in item.why) for item in missing] == [
+        ("Lyapunov exponents", True)
+    ]
+    assert row.lyapunov == ()
+    assert [length for length, _ in row.growth_by_length] == [3, 6]
+    assert all(growth.high == -600.0 for _, growth in row.growth_by_length)
     assert row.growth_log10 is not None
     assert (row.growth_log10.low, row.growth_log10.high) == (None, -600.0)
     assert row.horizon == 1

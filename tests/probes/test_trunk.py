@@ -219,7 +219,7 @@ def test_a_decoder_that_attends_to_an_encoder_keeps_the_longer_trunk() -> None:
     net = nn.Transformer(16, 2, 3, 1, 32, batch_first=True)
     growth = measure_growth(opened(net, torch.randn(2, 6, 16), torch.randn(2, 5, 16)), QUICK)
     assert names(growth)[:3] == [f"encoder.layers.{i}" for i in range(3)]
-    assert growth.one_of_several_inputs
+    assert growth.source == 0
 
 
 def test_forward_gain_of_a_linear_layer_is_its_frobenius_norm_per_input() -> None:

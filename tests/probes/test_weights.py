@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.nn.utils import parametrizations
+from torch.nn.utils import parametrizations, prune
 
 from gradaudit.probes.weights import measure_weights
 from gradaudit.records import NotMeasured, WeightRow, plain
@@ -71,6 +71,16 @@ class TestDense:
         assert not row.identical_rows
         assert row.activation == "ReLU"
         assert missing == ()
+
+    @pytest.mark.parametrize(
+        ("shape", "edge"), [((1024, 1024), 1.1547), ((2000, 500), 1.7321), ((300, 1200), 0.8660)]
+    )
+    def test_torchs_default_lies_at_its_edge(self, shape: tuple[int, int], edge: float) -> None:
+        """(sqrt m + sqrt n) / sqrt(3 n), as m and n grow."""
+        torch.manual_seed(15)
+        row = measure(nn.Linear(shape[1], shape[0]))[0]["weight"]
+        assert row.random_edge == pytest.approx(edge, rel=2e-3)
+        assert value(row) == pytest.approx(edge, rel=0.015)
 
     def test_attention(self) -> None:
         torch.manual_seed(1)
@@ -282,6 +292,55 @@ class TestAsUsed:
         rows, _ = measure(layer)
         assert set(rows) == {"weight"}
         assert held(rows["weight"], top_singular_value(layer.weight.detach().numpy()))
+
+    @pytest.mark.filterwarnings("ignore::FutureWarning")
+    def test_an_old_style_spectral_norm_run_in_eval_mode_first(self) -> None:
+        """Its vectors are random until a training step, so evaluation divides by next to nothing.
+
+        The attribute still holds the plain weight then; what the forward pass uses is far larger.
+        """
+        torch.manual_seed(13)
+        layer = nn.utils.spectral_norm(nn.Linear(256, 256)).eval()
+        rows, _ = measure(layer)
+        with torch.no_grad():
+            layer(torch.zeros(1, 256))
+        truth = top_singular_value(layer.weight.detach().numpy())
+        assert truth > 5.0
+        assert held(rows["weight"], truth, relative=1e-4)
+        new = parametrizations.spectral_norm(nn.Linear(256, 256)).eval()
+        assert value(measure(new)[0]["weight"]) == pytest.approx(1.0, abs=0.05)
+
+    @pytest.mark.filterwarnings("ignore::FutureWarning")
+    def test_an_old_style_spectral_norm_in_training_is_that_of_the_next_step(self) -> None:
+        torch.manual_seed(14)
+        layer = nn.utils.spectral_norm(nn.Conv2d(3, 4, 3))
+        before = {name: t.clone() for name, t in layer.state_dict().items()}
+        first, second = (measure(layer)[0]["weight"] for _ in range(2))
+        assert first == second
+        assert all(torch.equal(before[name], t) for name, t in layer.state_dict().items())
+        layer(torch.zeros(1, 3, 32, 32))
+        assert first.reshaped_norm == pytest.approx(
+            top_singular_value(layer.weight.detach().flatten(1).numpy()), rel=1e-5
+        )
+
+    @pytest.mark.filterwarnings("ignore::FutureWarning")
+    def test_old_style_weight_norm_of_a_recurrent_weight_after_its_parameter_moved(self) -> None:
+        layer = nn.utils.weight_norm(nn.LSTM(4, 5), "weight_hh_l0")
+        with torch.no_grad():
+            layer.weight_hh_l0_g.mul_(3.0)
+        rows, _ = measure(layer)
+        assert set(rows) == {"weight_hh_l0", "weight_ih_l0"}
+        layer(torch.zeros(2, 1, 4))
+        assert held(rows["weight_hh_l0"], top_singular_value(layer.weight_hh_l0.detach().numpy()))
+
+    def test_pruned_weights(self) -> None:
+        layer = nn.Linear(20, 30)
+        prune.random_unstructured(layer, "weight", 0.7)
+        prune.random_unstructured(layer, "weight", 0.5)
+        rows, _ = measure(layer)
+        assert set(rows) == {"weight"}
+        masked = (layer.weight_orig * layer.weight_mask).detach().numpy()
+        assert held(rows["weight"], top_singular_value(masked))
 
     def test_nothing_of_the_model_moves(self) -> None:
         torch.manual_seed(10)

@@ -164,29 +164,45 @@ def test_a_rate_measured_on_a_faulty_start_says_so() -> None:
 # --- clip
 
 
+RATE = Estimate(0.05, 0.02, 0.14, "share of steps clipped")
+
+
 def norms(batches: int, **changes: object) -> GradientNorm:
-    return replace(GradientNorm(batches, 1.0, 3.0, 6.0, 80.0, "heavy"), **changes)
+    found = GradientNorm(
+        batches, 1.0, 3.0, 6.0, 80.0, "heavy",
+        clip_threshold=6.12345, clip_basis=f"95% quantile of {batches} batches", clip_rate=RATE,
+    )  # fmt: skip
+    return replace(found, **changes)
+
+
+def test_the_threshold_is_the_measured_one_with_its_clip_rate() -> None:
+    rehearsal = replace(FALLS, gradient_norms=(1.0, 1.0, 1.0, 9.0))
+    made = remedy(measurements(gradient_norm=norms(60), rehearsal=rehearsal), "clipping")
+    assert made.parameters["clip_norm"] == 6.123
+    assert made.parameters["basis"] == "95% quantile of 60 batches"
+    rate = {"value": 0.05, "low": 0.02, "high": 0.14, "unit": "share of steps clipped"}
+    assert made.parameters["expected_clip_rate"] == rate
+    rehearsed = made.parameters["rehearsed_clip_rate"]
+    assert (rehearsed["value"], rehearsed["low"] < 0.25 < rehearsed["high"]) == (0.25, True)
+    assert "2% to 14% of batches like these will be clipped" in made.title
+    assert "constant" not in made.title
+    silent = replace(FALLS, gradient_norms=())
+    bare = remedy(measurements(gradient_norm=norms(60), rehearsal=silent), "clipping")
+    assert bare.parameters["rehearsed_clip_rate"] is None
+    nothing = norms(60, clip_threshold=None)
+    assert "clipping" not in ids(measurements(gradient_norm=nothing, rehearsal=FALLS))
 
 
 @pytest.mark.parametrize(
-    ("batches", "threshold", "basis", "rate"),
-    [
-        (59, 6.0, "95% quantile of 59 batches", 0.05),
-        (58, 3.0, "90% quantile of 58 batches", 0.10),
-        (29, 3.0, "90% quantile of 29 batches", 0.10),
-        (28, 2.0, "heuristic: 2 x the median of 28 batches", 0.25),
-    ],
+    ("optimizer", "effect"), [("sgd", "is a cut of the learning rate"), ("adamw", "nearly cancels")]
 )
-def test_the_threshold_rests_on_as_many_batches_as_there_are(
-    batches: int, threshold: float, basis: str, rate: float
+def test_a_threshold_that_would_cut_every_rehearsed_step_says_so(
+    optimizer: str, effect: str
 ) -> None:
-    rehearsal = replace(FALLS, gradient_norms=(1.0, 1.0, 1.0, 9.0))
-    made = remedy(measurements(gradient_norm=norms(batches), rehearsal=rehearsal), "clipping")
-    assert made.parameters["clip_norm"] == threshold
-    assert made.parameters["basis"] == basis
-    expected = made.parameters["expected_clip_rate"]
-    assert expected["value"] == rate
-    assert expected["low"] < rate < expected["high"]
+    grown = replace(FALLS, gradient_norms=(30.0,) * 16, optimizer=optimizer)
+    made = remedy(measurements(gradient_norm=norms(60), rehearsal=grown), "clipping")
+    assert "100% of the steps: there clipping is constant" in made.title
+    assert effect in made.title
 
 
 def test_the_clip_is_pasted_before_the_step() -> None:
@@ -195,8 +211,8 @@ def test_the_clip_is_pasted_before_the_step() -> None:
     (1e4 * model(torch.ones(1, 64))).sum().backward()
     paste(remedy(seen, "clipping").code, model=model)
     total = torch.stack([p.grad.norm() for p in model.parameters()]).norm()
-    assert float(total) == pytest.approx(6.0, rel=1e-3)
-    assert prescription(seen).recipe["clip_norm"] == 6.0
+    assert float(total) == pytest.approx(6.123, rel=1e-3)
+    assert prescription(seen).recipe["clip_norm"] == 6.123
 
 
 def test_the_norms_of_an_explosion_are_no_threshold() -> None:
@@ -226,7 +242,7 @@ def test_a_tight_clip_is_loosened_and_a_sound_one_left() -> None:
     recipe = Recipe(optimizer="sgd", lr=0.1, clip_norm=0.01)
     light = norms(6, tail="light")
     seen = measurements(recipe=recipe, rehearsal=tight, gradient_norm=light)
-    assert prescription(seen).recipe["clip_norm"] == 2.0
+    assert prescription(seen).recipe["clip_norm"] == 6.123
     clipped = measurements(recipe=replace(recipe, clip_norm=1.0), recurrent=(recurrent(16.0),))
     assert "clipping" not in ids(clipped)
 

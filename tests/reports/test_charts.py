@@ -8,15 +8,16 @@ import matplotlib
 import pytest
 
 from gradaudit.records import Estimate, RateRange
-from gradaudit.reports import charts, curves, svg
+from gradaudit.reports import svg
+from gradaudit.reports.charts import curves, depth, growth, halves, norms, rates, spectral
 from gradaudit.reports.plotting import Span, linear_ticks, log_ticks
 from tests import shared_report
 
 LIMITS = ((1e3, "limit 1000"), (1e-6, "limit 10⁻⁶"))
 
 
-def growth(report_stages: tuple, width: float = 880, worst: int | None = 6) -> str:  # type: ignore[type-arg]
-    return charts.growth(report_stages, worst, LIMITS, width=width, prefix="g")
+def grown(report_stages: tuple, width: float = 880, worst: int | None = 6) -> str:  # type: ignore[type-arg]
+    return growth.draw(report_stages, worst, LIMITS, width=width, prefix="g")
 
 
 def words(drawing: str) -> list[str]:
@@ -24,14 +25,14 @@ def words(drawing: str) -> list[str]:
 
 
 def test_growth_names_the_total_the_limits_and_the_worst_stage() -> None:
-    text = words(growth(shared_report.exploding().measurements.stages))
+    text = words(grown(shared_report.exploding().measurements.stages))
     assert {"in all 3639", "limit 1000", "limit 10⁻⁶", "layers.12: 1.55"} <= set(text)
 
 
 def test_accumulated_gain_agrees_between_norms_and_gains() -> None:
     stages = shared_report.exploding().measurements.stages
     without = tuple(dataclasses.replace(row, jacobian_norm_log10=None) for row in stages)
-    by_norm, by_gain = charts.accumulated(stages), charts.accumulated(without)
+    by_norm, by_gain = growth.accumulated(stages), growth.accumulated(without)
     assert len(by_norm) == len(by_gain) == len(stages)
     for one, other in zip(by_norm, by_gain, strict=True):
         assert one.value == pytest.approx(other.value, abs=1e-9)
@@ -44,8 +45,8 @@ def test_a_missing_gain_ends_the_accumulated_line() -> None:
     for i, row in enumerate(stages):
         stages[i] = dataclasses.replace(row, jacobian_norm_log10=None)
     stages[4] = dataclasses.replace(stages[4], backward_gain=None)
-    assert [p.x for p in charts.accumulated(stages)] == [5, 6, 7, 8, 9]
-    growth(tuple(stages))
+    assert [p.x for p in growth.accumulated(stages)] == [5, 6, 7, 8, 9]
+    grown(tuple(stages))
 
 
 def test_gains_of_zero_and_beyond_a_floats_square_are_drawn() -> None:
@@ -54,14 +55,14 @@ def test_gains_of_zero_and_beyond_a_floats_square_are_drawn() -> None:
         dataclasses.replace(row, backward_gain=Estimate.exact(0.0, "gain") if i == 2 else tiny)
         for i, row in enumerate(shared_report.stages(30, 1.0))
     )
-    assert len(charts.gains(stages)) == 29
-    growth(stages)
-    assert charts.gains(stages[2:3]) == []
-    growth(stages[2:3])
+    assert len(growth.gains(stages)) == 29
+    grown(stages)
+    assert growth.gains(stages[2:3]) == []
+    grown(stages[2:3])
 
 
 def test_long_nets_are_drawn_in_bins() -> None:
-    drawing = growth(shared_report.stages(2000, 1.001))
+    drawing = grown(shared_report.stages(2000, 1.001))
     assert len(drawing) < 60_000
     assert "f-band" in drawing
 
@@ -88,10 +89,18 @@ def drawings() -> list[str]:
     m = shared_report.recurrent().measurements
     e = shared_report.exploding().measurements
     assert e.rate_range
+    t = shared_report.transformer().measurements
+    assert t.gradient_norm
+    assert t.precision
     return [
-        growth(e.stages),
-        growth(e.stages, 350),
-        charts.spectral(charts.furthest(e.weights), width=880, prefix="s"),
+        rates.draw(rates.known(t), width=880, prefix="r"),
+        norms.draw(t, t.gradient_norm, width=350, prefix="n"),
+        depth.activations(t.modules, width=880, prefix="d"),
+        depth.attention(t.attention, width=350, prefix="a"),
+        halves.draw(halves.sizes(t.precision), ["fp16", "bf16"], width=880, prefix="h"),
+        grown(e.stages),
+        grown(e.stages, 350),
+        spectral.draw(spectral.furthest(e.weights), width=880, prefix="s"),
         *(curves.profile(row, width=430, prefix="t") for row in m.recurrent),
         curves.curve([3.0, 2.0], heading="Loss", levels=[(1.0, "a")], width=430, prefix="c"),
         curves.curve([3.0], heading="Loss", broken="then not finite", width=430, prefix="c"),
@@ -102,8 +111,8 @@ def drawings() -> list[str]:
 
 def test_ids_of_two_drawings_do_not_clash() -> None:
     stages = shared_report.exploding().measurements.stages
-    one = charts.growth(stages, 6, LIMITS, width=880, prefix="one")
-    two = charts.growth(stages, 6, LIMITS, width=880, prefix="two")
+    one = growth.draw(stages, 6, LIMITS, width=880, prefix="one")
+    two = growth.draw(stages, 6, LIMITS, width=880, prefix="two")
     ids = [set(re.findall(r'id="([^"]+)"', drawing)) for drawing in (one, two)]
     assert ids[0]
     assert not ids[0] & ids[1]
@@ -112,27 +121,27 @@ def test_ids_of_two_drawings_do_not_clash() -> None:
 def test_drawing_twice_gives_the_same_text_and_leaves_matplotlib_as_it_was() -> None:
     before = dict(matplotlib.rcParams)
     stages = shared_report.exploding().measurements.stages
-    assert growth(stages) == growth(stages)
+    assert grown(stages) == grown(stages)
     assert dict(matplotlib.rcParams) == before
 
 
 def test_names_stay_names() -> None:
     m = shared_report.hostile().measurements
-    text = words(charts.spectral(charts.furthest(m.weights), width=880, prefix="s"))
+    text = words(spectral.draw(spectral.furthest(m.weights), width=880, prefix="s"))
     assert any("\\frac" in t or "$" in t for t in text)
     assert any("<script>" in t for t in text)
     assert any("块" in t for t in text)
-    growth(m.stages)
+    grown(m.stages)
 
 
 def test_the_weights_furthest_from_random_are_drawn_in_the_models_order() -> None:
     weights = list(shared_report.weights(60, 1.0))
     odd = dataclasses.replace(weights[33], spectral_norm=Estimate.exact(900.0, "norm"))
     weights[33] = odd
-    kept = charts.furthest(weights, 5)
+    kept = spectral.furthest(weights, 5)
     assert odd in kept
     assert [weights.index(row) for row in kept] == sorted(weights.index(row) for row in kept)
-    assert charts.furthest([dataclasses.replace(odd, spectral_norm=None)]) == ()
+    assert spectral.furthest([dataclasses.replace(odd, spectral_norm=None)]) == ()
 
 
 def test_a_profile_says_where_nothing_arrives() -> None:

@@ -11,7 +11,7 @@ import pytest
 from markupsafe import Markup
 
 from gradaudit.records import Estimate, Limit, Prescription, Where
-from gradaudit.reports import html, page
+from gradaudit.reports import html, page, views, wording
 from gradaudit.resources import resource
 from tests import shared_report
 
@@ -125,7 +125,10 @@ def test_sections_come_in_the_order_a_person_asks() -> None:
         "findings",
         "spectral",
         "time",
+        "rate",
         "rehearsal",
+        "norms",
+        "activations",
         "detail",
         "not-measured",
         "repeat",
@@ -195,9 +198,9 @@ def test_long_code_is_given_once_and_linked_to() -> None:
 def test_dictionaries_of_layers_are_summed_up() -> None:
     report = shared_report.exploding()
     assert report.prescription
-    rows = dict(page.flat(report.prescription.remedies[0].parameters))
+    rows = dict(wording.flat(report.prescription.remedies[0].parameters))
     assert rows == {"scheme": "Glorot (30 values)", "std": "0.103 (30 values)", "gain": "1.17"}
-    ranged = page.flat({"std": dict(enumerate([0.1, 0.2, 0.3, 0.1, 0.2]))})
+    ranged = wording.flat({"std": dict(enumerate([0.1, 0.2, 0.3, 0.1, 0.2]))})
     assert ranged == (("std", "0.1 – 0.3 (5 values)"),)
 
 
@@ -224,7 +227,7 @@ def test_distance_to_the_limit(measured: float, limit: float, severity: str, wor
         measured=Estimate.exact(measured, "x"),
         limit=Limit(limit, "x", "here"),
     )
-    assert page.finding_view(finding, ()).ratio == words
+    assert views.finding_view(finding, ()).ratio == words
 
 
 def test_places_are_named_as_far_as_they_are_known() -> None:
@@ -236,14 +239,14 @@ def test_places_are_named_as_far_as_they_are_known() -> None:
         "cell.weight": Where(module="cell", parameter="cell.weight"),
     }
     for words, where in places.items():
-        assert page.place(dataclasses.replace(base, where=where)) == words
+        assert views.place(dataclasses.replace(base, where=where)) == words
 
 
 def test_the_command_repeats_settings_recipe_and_seed() -> None:
     report = dataclasses.replace(
         shared_report.exploding(), settings={**shared_report.SETTINGS, "trust": True, "data": "a b"}
     )
-    words = shlex.split(page.command(report))
+    words = shlex.split(wording.command(report))
     assert words[:2] == ["gradaudit", "samples/exploding_mlp.py:subject"]
     assert words[words.index("--data") + 1] == "a b"
     assert words[words.index("--lr") + 1] == "0.1"

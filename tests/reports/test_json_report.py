@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from jsonschema import Draft202012Validator
 
+from gradaudit import records
 from gradaudit.records import Report
 from gradaudit.reports import json_report
 from gradaudit.resources import resource
@@ -90,6 +91,12 @@ STAGE = ("measurements", "stages", 3)
         _set("measurements", "recurrent", value=[{"module": "rnn"}]),
         _set("prescription", "remedies", 0, "safety", value="harmless"),
         _set("not_measured", value=[{"what": "curvature"}]),
+        _set("measurements", "curvature", value={"sharpness": None, "ceiling": None}),
+        _set("measurements", "precision", value={"asked": "fp16"}),
+        _set("measurements", "attention", value=[{"module": "attn"}]),
+        _set("measurements", "gradient_norm", "tail_index", value=2.5),
+        _set("measurements", "weights", 0, "parts", value=[{"name": "forget"}]),
+        _set("measurements", "trunk", "top_singular_values", value=[3.0]),
         _drop("verdict"),
         _drop("not_measured"),
         _drop("tool", "version"),
@@ -106,6 +113,37 @@ def test_the_schema_refuses_broken_reports(break_it: Callable[[Any], None]) -> N
     VALIDATOR.validate(data)
     break_it(data)
     assert not VALIDATOR.is_valid(data)
+
+
+@pytest.mark.parametrize(
+    ("record", "name"),
+    [
+        (records.Measurements, "measurements"),
+        (records.WeightRow, "weight"),
+        (records.WeightPart, "weight_part"),
+        (records.StageRow, "stage"),
+        (records.TrunkRow, "trunk"),
+        (records.ModuleRow, "module"),
+        (records.ParameterRow, "parameter"),
+        (records.RecurrentRow, "recurrent"),
+        (records.Curvature, "curvature"),
+        (records.GradientNorm, "gradient_norm"),
+        (records.NonFinite, "nonfinite"),
+        (records.Rehearsal, "rehearsal"),
+        (records.AttentionRow, "attention"),
+        (records.HeadRow, "attention_head"),
+        (records.Precision, "precision"),
+        (records.HalfRow, "half"),
+        (records.RateRange, "rate_range"),
+        (records.LossRow, "loss"),
+        (records.DataRow, "data"),
+        (records.SampleRow, "sample"),
+        (records.StateRow, "state"),
+    ],
+)
+def test_every_field_has_its_type_in_the_schema(record: Any, name: str) -> None:
+    fields = {"from" if f.name == "start" else f.name for f in dataclasses.fields(record)}
+    assert fields - {"recipe"} == set(SCHEMA["$defs"][name]["properties"])
 
 
 def test_fields_beyond_the_contract_are_free() -> None:

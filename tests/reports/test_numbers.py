@@ -13,6 +13,7 @@ from gradaudit.reports.numbers import (
     percent,
     power,
     power_interval,
+    share_interval,
 )
 
 
@@ -82,3 +83,17 @@ def test_count_and_percent() -> None:
         "5", "9,999", "12.3 k", "1.24 M", "7 G",
     ]  # fmt: skip
     assert [percent(s) for s in (0, 0.003, 0.5, 1)] == ["0%", "0.3%", "50%", "100%"]
+
+
+def test_ends_that_read_the_same_become_a_relative_width() -> None:
+    assert interval(Estimate(2.31, 2.3091, 2.3109, "")) == "± 0.039%"
+    assert interval(Estimate(2.31, 2.3091, 2.3109, ""), TERMINAL) == "+/- 0.039%"
+    assert interval(Estimate(-2.31, -2.3109, -2.3091, "")) == "± 0.039%"
+    assert interval(Estimate(2.31, 2.2, 2.4, "")) == "2.20 – 2.40"
+
+
+def test_ends_of_a_share_differ_where_they_can() -> None:
+    assert share_interval(Estimate(0.131, 0.128, 0.134, "")) == "12.8% – 13.4%"
+    assert share_interval(Estimate(2e-4, 1e-4, 4e-4, "")) == "0.01% – 0.04%"
+    assert share_interval(Estimate(0.5, None, 0.6, "")) == "at most 60%"
+    assert share_interval(Estimate.exact(0.5, "")) == ""

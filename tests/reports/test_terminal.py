@@ -66,10 +66,17 @@ def test_markup_in_names_is_shown_as_written() -> None:
     assert "[bold red]" in shown(shared_report.hostile())
 
 
+def test_the_line_that_made_it_is_named() -> None:
+    text = shown(shared_report.transformer())
+    assert text.startswith("▲ WARNING")
+    assert "mlp.c_proj (gpt.py, line 88)" in text
+    assert "81,300, limit 65,504" in text
+
+
 def test_only_a_terminal_gets_colours() -> None:
     assert "\x1b[" not in shown(shared_report.exploding())
     assert "\x1b[1;31m" in shown(shared_report.exploding(), colour=True)
 
 
 def test_a_terminal_without_unicode_is_served(report: Report) -> None:
-    assert shown(report, encoding="ascii").split()[0] in ("x", "ok", "?")
+    assert shown(report, encoding="ascii").split()[0] in ("x", "!", "ok", "?")

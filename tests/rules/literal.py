@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from gradaudit.records import (
+    AttentionRow,
     DataRow,
     Estimate,
     Finding,
@@ -150,3 +151,9 @@ def data(role: str = "input", mean: float = 0.0, std: float = 1.0, **changes: An
 def loss(kind: str = "cross_entropy", initial: float = 2.3, **changes: Any) -> LossRow:
     """Ten classes."""
     return replace(LossRow(kind, "", estimate(initial), 2.3, 2.302585, 10), **changes)
+
+
+def attention(share: float | None, **changes: Any) -> AttentionRow:
+    """Four heads over 64 keys whose weights have this entropy."""
+    entropy = None if share is None else estimate(share)
+    return replace(AttentionRow("mix", 0, 4, 64, 64, entropy, 0, share), **changes)

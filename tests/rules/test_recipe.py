@@ -1,4 +1,4 @@
-"""GA601, GA602, GA611, GA612."""
+"""GA601, GA602, GA603, GA605, GA606, GA611, GA612."""
 
 from dataclasses import replace
 
@@ -10,6 +10,7 @@ from tests.rules.literal import (
     FALLS,
     FALLS_ABOVE_CONSTANT,
     FLAT,
+    GIVEN,
     MADE_UP,
     TRAINED,
     check,
@@ -17,7 +18,9 @@ from tests.rules.literal import (
     estimate,
     measurements,
     only,
+    parameter,
     recurrent,
+    weight,
 )
 
 RANGE = RateRange("sgd", (1e-4, 1e-2, 1.0), (2.3, 2.0, 9.0), ceiling=0.1, steepest=0.03)
@@ -117,6 +120,78 @@ def test_a_low_rate_on_learned_weights_is_a_note() -> None:
     assert only("GA602", seen).severity == "note"
     made_up = measurements(recipe=COLD, rehearsal=SLOW, rate_range=RANGE, sample=MADE_UP)
     assert only("GA602", made_up).severity == "warn"
+
+
+# --- GA605
+
+
+def moving(**ratios: Estimate | None) -> dict:
+    """A model whose weights (and a bias) have these update ratios."""
+    rows = tuple(parameter(name, update_ratio=ratio) for name, ratio in ratios.items())
+    shapes = {name: (8,) if "bias" in name else (8, 8) for name in ratios}
+    weights = tuple(weight(0, 1.0, parameter=n, shape=s) for n, s in shapes.items())
+    return {"parameters": rows, "weights": weights}
+
+
+def test_weights_that_are_thrown_about_where_the_rehearsal_diverges() -> None:
+    ratios = {"stem": estimate(0.01), "head": estimate(0.9), "body": estimate(0.3)}
+    seen = measurements(recipe=HOT, rehearsal=DIVERGES, **moving(**ratios))
+    finding = only("GA605", seen)
+    assert finding.severity == "warn"
+    assert (finding.where.parameter, finding.measured.value) == ("head", 0.9)
+    assert finding.limit.value == 0.1
+    assert "2 weights of 3 change by more than 0.1" in finding.why
+    assert "`head` and `body`; 0.9 at the far end" in finding.why
+    assert "loss diverges" in finding.why
+    assert check("GA605", replace(seen, rehearsal=FALLS)) == []
+    assert check("GA605", replace(seen, rehearsal=replace(DIVERGES, prescribed=True))) == []
+    assert check("GA605", replace(seen, rehearsal=None)) == []
+
+
+def test_weights_that_hardly_move_where_the_loss_stays() -> None:
+    ratios = {"stem": estimate(1e-7), "head": estimate(1e-3), "body": estimate(1e-6)}
+    seen = measurements(recipe=COLD, rehearsal=FLAT, **moving(**ratios))
+    finding = only("GA605", seen)
+    assert (finding.severity, finding.where.parameter) == ("warn", "stem")
+    assert "2 weights of 3 change by less than 1.0e-05" in finding.why
+    assert "hardly falls" in finding.why
+    assert check("GA605", replace(seen, rehearsal=DIVERGES)) == []  # not for want of a step
+    assert check("GA605", replace(seen, state=TRAINED)) == []
+    slow = replace(FALLS_ABOVE_CONSTANT, projected_fall=0.01)
+    assert only("GA605", replace(seen, rehearsal=slow)).severity == "warn"
+    fast = replace(FALLS_ABOVE_CONSTANT, projected_fall=0.9)
+    assert check("GA605", replace(seen, rehearsal=fast)) == []
+    blamed = replace(seen, data=(data(std=1e4),))
+    assert only("GA605", blamed).severity == "note"
+
+
+def test_few_steps_are_a_note_and_biases_and_gains_are_left_alone() -> None:
+    unsure = Estimate(0.9, None, None, "test")
+    seen = measurements(recipe=HOT, rehearsal=DIVERGES, **moving(head=unsure))
+    assert only("GA605", seen).severity == "note"
+    sides = moving(bias=estimate(5.0), head=estimate(0.01), lost=None)
+    assert check("GA605", measurements(recipe=HOT, rehearsal=DIVERGES, **sides)) == []
+
+
+# --- GA606
+
+
+def test_a_batch_far_below_the_noise_scale_is_a_note() -> None:
+    noise = Estimate(3200.0, 1000.0, None, "samples")
+    finding = only("GA606", measurements(noise_scale=noise))
+    assert finding.severity == "note"
+    assert (finding.measured.value, finding.measured.low, finding.measured.high) == (
+        *(100.0, 31.25),
+        None,
+    )
+    assert "32 samples is 1.0% signal: the noise scale is 3200 samples" in finding.why
+    for quiet in (
+        {"noise_scale": replace(noise, low=600.0)},
+        {"noise_scale": noise, "sample": MADE_UP},
+        {"noise_scale": noise, "sample": replace(GIVEN, batch_size=None)},
+        {"noise_scale": None},
+    ):
+        assert check("GA606", measurements(**quiet)) == []
 
 
 # --- GA611

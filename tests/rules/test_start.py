@@ -1,4 +1,4 @@
-"""GA301, GA302, GA401, GA402: what is wrong with the weights and units at the start."""
+"""GA301, GA302, GA401 to GA404: what is wrong with the weights and units at the start."""
 
 import math
 from dataclasses import replace
@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from gradaudit.records import NonFinite, Recipe
 from gradaudit.rules._initialization import NEEDED, activation_key, needed_variance
 from tests.rules.literal import (
     FALLS,
@@ -14,6 +15,7 @@ from tests.rules.literal import (
     MADE_UP,
     NONE,
     TRAINED,
+    attention,
     chain,
     check,
     estimate,
@@ -258,3 +260,132 @@ def test_saturation_is_softened_where_training_works() -> None:
     rows = (module("act", "Tanh", saturated_fraction=0.99),)
     assert only("GA402", measurements(modules=rows, rehearsal=FALLS)).severity == "warn"
     assert only("GA402", measurements(modules=rows, sample=MADE_UP)).severity == "warn"
+
+
+# --- GA403
+
+
+@pytest.mark.parametrize(
+    ("share", "found"), [(0.0, True), (0.08, True), (0.099, False), (0.27, False), (1.0, False)]
+)
+def test_collapsed_attention(share: float, found: bool) -> None:
+    findings = check("GA403", measurements(attention=(attention(share),), rehearsal=FLAT))
+    assert [finding.severity for finding in findings] == (["warn"] if found else [])
+
+
+def test_collapsed_attention_names_the_worst_call_and_counts_the_others() -> None:
+    rows = (
+        attention(0.06, module="a"),
+        attention(0.01, module="b", call=2, largest_logit=412.0),
+        attention(0.02, module="b"),
+        attention(0.9, module="c"),
+        attention(None, module="d"),
+    )
+    finding = only("GA403", measurements(attention=rows, rehearsal=FLAT))
+    assert (finding.where.module, finding.where.call) == ("b", 2)
+    assert "`b` look at one key each (logits up to 412)" in finding.why
+    assert "1% of what their 64 keys allow, and 1 other layer the same" in finding.why
+
+
+def test_few_queries_are_no_evidence_of_collapse() -> None:
+    one = replace(GIVEN, batch_size=1)
+    short = attention(0.02, queries=2, keys=2, heads=1)
+    assert check("GA403", measurements(attention=(short,), sample=one)) == []
+    assert only("GA403", measurements(attention=(attention(0.0),), sample=one))
+
+
+def test_collapsed_attention_is_judged_at_the_start_only_and_softened() -> None:
+    seen = measurements(attention=(attention(0.0),))
+    assert check("GA403", replace(seen, state=TRAINED)) == []
+    assert only("GA403", replace(seen, rehearsal=FALLS)).severity == "note"
+    assert only("GA403", replace(seen, sample=MADE_UP)).severity == "note"
+
+
+# --- GA404
+
+
+def layers(*spread: float | None, rank: tuple[float, ...] = (), limit: int = 31) -> tuple:
+    """Dense layers whose samples' outputs are that far from the same; the last is the head."""
+    ranks = rank or (9.0,) * len(spread)
+    return tuple(
+        module(
+            f"layers.{i}",
+            "Linear",
+            sample_correlation=None if s is None else 1.0 - s,
+            effective_rank=r,
+            rank_limit=limit,
+        )
+        for i, (s, r) in enumerate(zip(spread, ranks, strict=True))
+    )
+
+
+def test_samples_that_become_the_same_with_depth() -> None:
+    seen = measurements(modules=layers(0.9, 0.01, 1e-4, 1e-5, 1e-6), rehearsal=FLAT)
+    finding = only("GA404", seen)
+    assert (finding.severity, finding.where.module) == ("warn", "layers.2")
+    assert finding.measured.value == pytest.approx(1e-4)
+    assert "differ by 1.0e-04 in cosine from `layers.2` on" in finding.why
+    assert only("GA404", replace(seen, rehearsal=FALLS)).severity == "note"
+    assert only("GA404", replace(seen, state=TRAINED)).severity == "note"
+    assert only("GA404", replace(seen, sample=MADE_UP)).severity == "note"
+
+
+def test_an_adaptive_optimizer_lives_with_more() -> None:
+    def by(optimizer: str, *spread: float) -> list:
+        recipe = Recipe(optimizer=optimizer, lr=1e-3)
+        return check("GA404", measurements(modules=layers(*spread), recipe=recipe))
+
+    assert by("adam", 0.9, 1e-4, 1e-5) == []
+    assert len(by("sgd", 0.9, 1e-4, 1e-5)) == 1
+    assert len(by("adam", 0.9, 1e-7, 0.0)) == 1
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        layers(0.9, 0.1, 0.05),  # positive activations are alike by nature
+        layers(1e-5, 1e-5, 1e-6),  # the data itself
+        layers(0.9, 0.1, 1e-5),  # the head alone, which may start from a bias
+        layers(0.9, 1e-5, 1e-5, 0.5),  # a branch, after which samples differ again
+        layers(0.9, 0.5, 1e-5, 1e-6, limit=1),  # one unit: any two outputs are on a line
+        layers(None, None, None),
+        layers(0.9, 0.1, 0.1, rank=(2.0, 1.1, 1.0)),  # data on a line
+        layers(0.9, 0.1, 0.1, rank=(9.0, 1.1, 5.0)),
+        (  # an autoencoder that leaves one number on purpose
+            *layers(0.9, 0.2, rank=(9.0, 4.0)),
+            replace(layers(0.5, rank=(1.0,), limit=1)[0], module="code"),
+            *layers(None, None, 0.1, 0.1, rank=(1.0, 1.0, 1.0, 1.0)),
+        ),
+    ],
+)
+def test_sound_representations_are_silent(rows: tuple) -> None:
+    assert check("GA404", measurements(modules=rows, rehearsal=FLAT)) == []
+
+
+def test_samples_that_end_up_on_a_line() -> None:
+    rows = layers(0.9, 0.2, 0.01, 0.01, rank=(12.0, 4.0, 1.2, 1.1))
+    finding = only("GA404", measurements(modules=rows, rehearsal=FLAT))
+    assert finding.where.module == "layers.2"
+    assert "effective rank 1.2 of 31, 12 in the first" in finding.why
+
+
+def test_containers_are_not_counted_as_layers() -> None:
+    inner = layers(0.9, 0.1, 1e-6)
+    rows = (*inner, replace(inner[-1], module="layers"), replace(inner[-1], module=""))
+    assert check("GA404", measurements(modules=rows)) == []
+
+
+# --- GA001: where it was called
+
+
+def test_the_line_of_a_non_finite_producer_is_named() -> None:
+    root = NonFinite("backward", "sqrt", "norm", 0, None, "inlet.weight", "model.py", 41)
+    finding = only("GA001", measurements(nonfinite=(root,)))
+    assert (finding.where.file, finding.where.line) == ("model.py", 41)
+    assert finding.where.parameter == ""  # the parameter is a victim, not the place
+    assert "`sqrt` in `norm`, called at model.py:41, makes" in finding.why
+    assert "first of all to `inlet.weight`" in finding.why
+    later = replace(FLAT, first_nonfinite=replace(root, step=7))
+    assert "model.py:41" in only("GA001", measurements(rehearsal=later)).why
+    labels = NonFinite("loss", "nll_loss", "", 0)
+    assert "`nll_loss` in the loss makes" in only("GA001", measurements(nonfinite=(labels,))).why

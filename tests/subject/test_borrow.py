@@ -285,3 +285,41 @@ def test_memory_is_one_copy() -> None:
         torch.Tensor.clone = original  # type: ignore[method-assign]
     snapshot.put_back()
     assert sum(cloned) == 1000 * 1000 + 1000
+
+
+def test_a_loan_inside_another_shares_the_copies_of_what_did_not_change() -> None:
+    model = nn.Sequential(*[nn.Linear(64, 64) for _ in range(4)])
+    with torch.no_grad():
+        model[0].bias[0], model[0].bias[1] = -0.0, torch.nan
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    cloned: list[int] = []
+    original = torch.Tensor.clone
+
+    def counted(tensor: torch.Tensor, **options: Any) -> torch.Tensor:
+        cloned.append(tensor.numel())
+        return original(tensor, **options)
+
+    with borrowed(model), torch.no_grad():
+        model[3].weight.add_(1.0)
+        model[0].bias[0] = 0.0  # equal to -0.0, but not the same bits
+        changed = {key: value.clone() for key, value in model.state_dict().items()}
+        torch.Tensor.clone = counted  # type: ignore[method-assign]
+        try:
+            with borrowed(model):
+                assert sorted(cloned) == [64, 64 * 64]
+                for parameter in model.parameters():
+                    parameter.mul_(2.0)
+        finally:
+            torch.Tensor.clone = original  # type: ignore[method-assign]
+        assert _bits(model) == _bits_of(changed)
+        for parameter in model.parameters():
+            parameter.mul_(3.0)
+    assert _bits(model) == _bits_of(before)
+
+
+def _bits(model: nn.Module) -> dict[str, bytes]:
+    return _bits_of(model.state_dict())
+
+
+def _bits_of(state: dict[str, torch.Tensor]) -> dict[str, bytes]:
+    return {key: value.detach().numpy().tobytes() for key, value in state.items()}

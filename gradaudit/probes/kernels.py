@@ -1,0 +1,50 @@
+"""Which kernels run while a context lasts: those that can be seen, or differentiated twice."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+
+@contextmanager
+def math_kernels(model: nn.Module) -> Iterator[None]:
+    """Without the fused kernels that have no forward-mode or second derivative.
+
+    Those of scaled dot product attention; where the model has recurrent layers, also mkldnn and
+    cuDNN, which without such layers make convolutions several times as fast.
+    """
+    fused = not any(isinstance(module, nn.RNNBase) for module in model.modules())
+    # torch.backends.mkldnn.flags() also sets a flag of Intel GPUs, and warns where there is none.
+    mkldnn, cudnn = torch._C._get_mkldnn_enabled(), torch._C._get_cudnn_enabled()
+    torch._C._set_mkldnn_enabled(mkldnn and fused)
+    torch._C._set_cudnn_enabled(cudnn and fused)
+    try:
+        with sdpa_kernel(SDPBackend.MATH), warnings.catch_warnings():
+            # What a repeated pass without gradients makes torch warn of is no news to the user.
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        torch._C._set_mkldnn_enabled(mkldnn)
+        torch._C._set_cudnn_enabled(cudnn)
+
+
+@contextmanager
+def eager(model: nn.Module) -> Iterator[None]:
+    """With the model's compiled modules run as the Python they were compiled from.
+
+    A compiled module shows no operations, and compiling it anew for every probe takes minutes.
+    """
+    compiled = any(
+        "_orig_mod" in module._modules or module._compiled_call_impl is not None
+        for module in model.modules()
+    )
+    if not compiled:
+        yield
+        return
+    with torch.compiler.set_stance("force_eager"):
+        yield

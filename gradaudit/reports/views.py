@@ -1,0 +1,106 @@
+"""Findings in words: worst first, gathered by rule, with their distance to the limit."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from gradaudit.records import Finding, Remedy, Report
+from gradaudit.reports.numbers import LOG10, Amount, amount, power
+
+_ORDER = {"fail": 0, "warn": 1, "note": 2}
+SHOWN_PER_RULE = 3  # findings of one rule in full; the rest become table rows
+_LISTED_PER_RULE = 200
+_SAME = 0.02  # decades: within 5% of its limit, a ratio says nothing
+
+
+@dataclass(frozen=True)
+class FindingView:
+    """A finding with its numbers in words and the remedies that answer it, by their place."""
+
+    finding: Finding
+    place: str
+    measured: Amount
+    limit: Amount
+    ratio: str
+    remedies: tuple[tuple[int, Remedy], ...]
+
+
+@dataclass(frozen=True)
+class Group:
+    """All findings of one rule at one severity: some in full, some in a list, the rest counted."""
+
+    code: str
+    severity: str
+    shown: tuple[FindingView, ...]
+    listed: tuple[FindingView, ...]
+    left_out: int
+
+    @property
+    def size(self) -> int:
+        """How many findings there are."""
+        return len(self.shown) + len(self.listed) + self.left_out
+
+
+def groups(report: Report) -> tuple[Group, ...]:
+    """Findings worst first, else in the report's own order, gathered by rule."""
+    remedies = report.prescription.remedies if report.prescription else ()
+    gathered: dict[tuple[str, str], list[Finding]] = {}
+    for finding in sorted(report.findings, key=lambda f: _ORDER[f.severity]):
+        gathered.setdefault((finding.severity, finding.code), []).append(finding)
+    result = []
+    for (severity, code), findings in gathered.items():
+        listed = findings[:_LISTED_PER_RULE]
+        views = tuple(finding_view(finding, remedies) for finding in listed)
+        result.append(
+            Group(
+                code,
+                severity,
+                views[:SHOWN_PER_RULE],
+                views[SHOWN_PER_RULE:],
+                len(findings) - len(views),
+            )
+        )
+    return tuple(result)
+
+
+def finding_view(finding: Finding, remedies: Sequence[Remedy]) -> FindingView:
+    """The finding's numbers as text."""
+    answers = [(i, r) for i, r in enumerate(remedies, 1) if r.id in finding.remedies]
+    return FindingView(
+        finding,
+        place(finding),
+        amount(finding.measured),
+        amount(finding.limit),
+        _ratio(finding),
+        tuple(answers),
+    )
+
+
+def place(finding: Finding) -> str:
+    """Where a finding is, in words."""
+    where = finding.where
+    words = str(where) or f"stage {where.stage}"
+    if where.call:
+        words += f", call {where.call}"
+    if where.file:
+        words += f" ({where.file}" + (")" if where.line is None else f", line {where.line})")
+    return words
+
+
+def _ratio(finding: Finding) -> str:
+    """How far past its limit a failing or warning finding is, where the two compare."""
+    measured, limit = finding.measured, finding.limit
+    logs = measured.unit.startswith(LOG10) and limit.unit.startswith(LOG10)
+    if finding.severity == "note" or not (logs or measured.unit == limit.unit):
+        return ""
+    if logs:
+        decades = measured.value - limit.value
+    elif min(measured.value, limit.value) > 0:
+        decades = math.log10(measured.value) - math.log10(limit.value)
+    else:
+        return ""
+    if abs(decades) < _SAME:
+        return ""
+    return f"{power(decades)} × the limit" if decades > 0 else f"the limit / {power(-decades)}"
