@@ -340,25 +340,25 @@ class Mine(nn.Module):
 
 
 if __name__ == "__main__":
-    import mine
-    torch.save(mine.Mine(), "custom.pt")
+    import handmade
+    torch.save(handmade.Mine(), "custom.pt")
 """
 
 
 def test_custom_class_needs_trust(tmp_path: Path) -> None:
-    (tmp_path / "mine.py").write_text(CUSTOM)
+    (tmp_path / "handmade.py").write_text(CUSTOM)
     sys.path.insert(0, str(tmp_path))
     try:
-        import mine  # type: ignore[import-not-found]
+        import handmade  # type: ignore[import-not-found]
 
-        torch.save(mine.Mine(), tmp_path / "custom.pt")
+        torch.save(handmade.Mine(), tmp_path / "custom.pt")
     finally:
         sys.path.remove(str(tmp_path))
-        del sys.modules["mine"]
+        del sys.modules["handmade"]
     ran = run("custom.pt", *FAST, cwd=tmp_path)
-    line = refused(ran, "mine.Mine", "if you made this file, add --trust")
+    line = refused(ran, "handmade.Mine", "if you made this file, add --trust")
     assert "torch.nn" not in line
-    assert files_in(tmp_path) == ["custom.pt", "mine.py"]
+    assert files_in(tmp_path) == ["custom.pt", "handmade.py"]
     ran = run("custom.pt", *FAST, "--trust", "--no-html", cwd=tmp_path)
     assert ran.code in (0, 1), ran.err
 

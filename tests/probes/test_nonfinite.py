@@ -343,23 +343,23 @@ def test_code_that_is_not_the_users_is_passed_over(
 ) -> None:
     home = tmp_path / "lib" / "site-packages"
     home.mkdir(parents=True)
-    for folder, name in ((home, "installed"), (tmp_path, "mine")):
+    for folder, name in ((home, "installed"), (tmp_path, "own")):
         (folder / f"{name}.py").write_text("def call(function, s):\n    return function(s)\n")
         monkeypatch.syspath_prepend(str(folder))
-    installed, mine = importlib.import_module("installed"), importlib.import_module("mine")
+    installed, own = importlib.import_module("installed"), importlib.import_module("own")
 
     def bad(s: Tensor) -> Tensor:
-        return mine.call(lambda s: installed.call(torch.exp, s * 1e30), s)  # type: ignore[no-any-return]
+        return own.call(lambda s: installed.call(torch.exp, s * 1e30), s)  # type: ignore[no-any-return]
 
-    exec(compile("def anonymous(s):\n    return s.exp()", "<string>", "exec"), vars(mine))
-    outer = found(Between(lambda s: mine.call(mine.anonymous, s * 1e30)), x())
+    exec(compile("def anonymous(s):\n    return s.exp()", "<string>", "exec"), vars(own))
+    outer = found(Between(lambda s: own.call(own.anonymous, s * 1e30)), x())
     assert outer is not None
     # outside the working directory the path is whole
-    assert (outer.file, outer.line) == ((tmp_path / "mine.py").as_posix(), 2)
+    assert (outer.file, outer.line) == ((tmp_path / "own.py").as_posix(), 2)
     monkeypatch.chdir(tmp_path)
-    outer = found(Between(lambda s: mine.call(mine.anonymous, s * 1e30)), x())
+    outer = found(Between(lambda s: own.call(own.anonymous, s * 1e30)), x())
     assert outer is not None
-    assert outer.file == "mine.py"
+    assert outer.file == "own.py"
     inner = found(Between(bad), x())
     assert inner is not None
     assert inner.file.endswith("tests/probes/test_nonfinite.py")
