@@ -31,7 +31,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-BUDGETS = {"quick": 12.0, "standard": 60.0}  # training steps, beside the spectral norms
+BUDGETS = {"quick": 12.0, "standard": 60.0, "thorough": 300.0}  # training steps, beside the spectral norms
 FIXED = 3.0  # seconds, beside those
 ROUNDS, STEPS = 5, 8
 LR = 3e-4
@@ -40,13 +40,19 @@ SPECTRAL = "spectral norms"
 PARTS = {
     "opening": ("auditing", "from_python"),
     "copies of the model": ("measure", "borrowed"),
+    "counting operations": ("measure", "is_cheap"),
     "gradients of the loss": ("measure", "measure_real_loss"),
     "Jacobian growth": ("measure", "measure_growth"),
     "forward gain": ("measure", "measure_forward_gain"),
+    "singular values of stages": ("measure", "measure_singular_values"),
     "through time": ("measure", "measure_through_time"),
+    "attention weights": ("measure", "measure_attention"),
+    "heads": ("measure", "measure_heads"),
     SPECTRAL: ("measure", "measure_weights"),
     "state of the weights": ("measure", "judge_state"),
+    "half precision": ("measure", "measure_precision"),
     "data": ("measure", "measure_data"),
+    "curvature": ("measure", "measure_curvature"),
     "learning-rate range": ("measure", "measure_rate_range"),
     "rehearsal": ("measure", "rehearse"),
     "rules": ("auditing", "run_rules"),
