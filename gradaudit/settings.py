@@ -27,12 +27,13 @@ class Budget:
     lanczos_steps: int  # per weight, apart from the step budget
     curvature_products: int  # Hessian-vector products, where each is dear (3.9 steps a batch)
     singular_steps: int  # Lanczos steps per stage Jacobian; 0: only where they cost next to nothing
+    singular_cost: int  # training steps to spend on them, the worst stage first
 
 
 BUDGETS: Mapping[str, Budget] = {
-    "quick": Budget(8, 0, 1, 4, 0, 40, 0, 0),
-    "standard": Budget(16, 2, 6, 16, 12, 60, 8, 0),
-    "thorough": Budget(64, 8, 60, 80, 32, 120, 20, 12),
+    "quick": Budget(8, 0, 1, 4, 0, 40, 0, 0, 0),
+    "standard": Budget(16, 2, 6, 16, 12, 60, 8, 8, 4),
+    "thorough": Budget(64, 8, 60, 80, 32, 120, 20, 12, 50),
 }
 
 _GROWTH = (

@@ -5,8 +5,8 @@ The maps are those of the growth probe: d(stage end) / d(stage start) over the w
 vector, at one forward pass (one draw of dropout's masks). Values come from Golub-Kahan-Lanczos (see
 :mod:`gradaudit.linalg.top_values`) on products by reverse-mode differentiation
 (:mod:`gradaudit.probes.stage_maps`). Small models are measured in a float64 pass.
-Cost: ``settings.budget.singular_steps`` (or ``CHEAP_STEPS`` where a step costs next to nothing)
-times two passes over the stages, of a backward pass and a twice-differentiated one each.
+Cost: per Lanczos step about ``PAIR_COST`` training steps for a pass over all stages, and as much
+again for the chain as a whole. Where that is too dear, the stages that grow or shrink most.
 """
 
 from __future__ import annotations
@@ -34,8 +34,10 @@ from gradaudit.subject import Opened, borrowed
 
 UNIT = "singular value"
 WHAT = "singular values of stages"
+WHAT_OF_ONE = "singular values"
 CHEAP_STEPS = 20
 MOST_STAGES = 16
+PAIR_COST = 1.75  # training steps for a product with the whole chain's Jacobian and its transpose
 LEAST_STEPS = 4  # where memory allows no more, the bounds would say nothing
 SMALL_BASIS = 2**22  # entries: 16 MiB in float32, whatever the size of the model
 SAME_PASS = 1e-2  # relative difference between norms of the same tensor in two passes
@@ -43,6 +45,26 @@ _OVER = 2.0**1000
 _REPEATS_NOT = "the forward pass does not repeat itself under the same seed"
 
 Found = tuple[tuple[StageRow, ...], TrunkRow, tuple[NotMeasured, ...]]
+
+
+@dataclass(frozen=True)
+class _Spending:
+    """Lanczos steps per map, of how many stages, and whether of the whole chain too."""
+
+    steps: int
+    stages: int
+    whole: bool
+
+    @classmethod
+    def of(cls, settings: Settings, stages: int, *, cheap: bool) -> _Spending:
+        """What the effort affords; the worst stage at least, if any."""
+        if cheap:
+            return cls(CHEAP_STEPS, MOST_STAGES, True)
+        steps, cost = settings.budget.singular_steps, settings.budget.singular_cost
+        over_all = PAIR_COST * steps
+        if cost >= 2 * over_all:
+            return cls(steps, MOST_STAGES, True)
+        return cls(steps, max(1, min(MOST_STAGES, int(cost / over_all * stages))), False)
 
 
 class _Unlike(RuntimeError):
@@ -165,43 +187,45 @@ def _why(error: Exception) -> str:
     return f"an operation cannot be differentiated twice ({first})"
 
 
-def _chosen(rows: Sequence[StageRow]) -> list[int]:
+def _chosen(rows: Sequence[StageRow], most: int) -> list[int]:
     """The stages whose gain is furthest from one, in order."""
 
     def distance(row: StageRow) -> float:
         gain = row.backward_gain.value if row.backward_gain else 0.0
         return abs(math.log(gain)) if gain > 0 else math.inf
 
-    worst = sorted(rows, key=distance, reverse=True)[:MOST_STAGES]
+    worst = sorted(rows, key=distance, reverse=True)[:most]
     return sorted(row.index for row in worst)
 
 
-def _fill(growth: Growth, chain: _Chain, steps: int, settings: Settings) -> Found:
+def _fill(growth: Growth, chain: _Chain, spending: _Spending, settings: Settings) -> Found:
     """Every chosen stage, then the chain from the first hidden tensor to the output."""
     rows, gaps = list(growth.stages), []
 
     def take(first: int, last: int, where: str) -> tuple[Estimate, ...]:
         try:
-            bounds = chain.top(first, last, steps, settings.seed + 2000 + first)
+            bounds = chain.top(first, last, spending.steps, settings.seed + 2000 + first)
             return _estimates(bounds, chain.exponent(first, last))
         except (RuntimeError, NotImplementedError, ArithmeticError) as error:
-            gaps.append(NotMeasured("singular values", where, _why(error)))
+            gaps.append(NotMeasured(WHAT_OF_ONE, where, _why(error)))
             return ()
 
-    chosen = _chosen(rows)
+    chosen = _chosen(rows, spending.stages)
     for i in chosen:
         rows[i] = replace(rows[i], top_singular_values=take(i, i, rows[i].name))
     if len(chosen) < len(rows):
-        why = f"only the {MOST_STAGES} stages whose gain is furthest from one are measured"
-        gaps.append(NotMeasured(WHAT, f"{len(rows) - len(chosen)} other stages", why))
+        why = f"measured where the gain is furthest from one, {len(chosen)} of {len(rows)} stages"
+        gaps.append(NotMeasured(WHAT, "the other stages", why))
     trunk, last = growth.trunk, len(rows) - 1
     hidden = 1 if rows[0].role == "inlet" else 0
-    if hidden <= last:
-        values = take(hidden, last, "end to end")
-        trunk = replace(trunk, top_singular_values=values)
-    else:
+    if hidden > last:
         why = "there is no hidden tensor: the only stage runs from input to output"
-        gaps.append(NotMeasured("singular values", "end to end", why))
+        gaps.append(NotMeasured(WHAT_OF_ONE, "end to end", why))
+    elif not spending.whole:
+        why = f"effort {settings.effort} affords none of the whole chain of a model of this size"
+        gaps.append(NotMeasured(WHAT_OF_ONE, "end to end", why))
+    else:
+        trunk = replace(trunk, top_singular_values=take(hidden, last, "end to end"))
     return tuple(rows), trunk, tuple(gaps)
 
 
@@ -226,17 +250,17 @@ def measure_singular_values(
     if plan is None or not plan.found:
         return skip("there is no trunk")
     cheap = is_cheap(opened) if cheap is None else cheap
-    steps = CHEAP_STEPS if cheap else settings.budget.singular_steps
-    if steps < LEAST_STEPS:
+    spending = _Spending.of(settings, len(rows), cheap=cheap)
+    if spending.steps < LEAST_STEPS:
         return skip(f"effort {settings.effort} affords no Lanczos steps on a model of this size")
     if cheap:
         # A model may not run in float64, whatever its code then raises: it is measured as it is.
         with suppress(Exception), _in_precision(opened, torch.float64) as subject:
             chain = _lay_out(subject, growth, settings, torch.float64)
-            return _fill(growth, chain, steps, settings)
+            return _fill(growth, chain, spending, settings)
     try:
         with _in_precision(opened, torch.float32) as subject:
             chain = _lay_out(subject, growth, settings, torch.float32)
-            return _fill(growth, chain, steps, settings)
+            return _fill(growth, chain, spending, settings)
     except (RuntimeError, NotImplementedError) as error:
         return skip(_why(error))

@@ -31,7 +31,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-BUDGETS = {"quick": 12.0, "standard": 60.0, "thorough": 300.0}  # training steps, beside the spectral norms
+# Training steps, beside the spectral norms.
+BUDGETS = {"quick": 12.0, "standard": 60.0, "thorough": 300.0}
 FIXED = 3.0  # seconds, beside those
 ROUNDS, STEPS = 5, 8
 LR = 3e-4

@@ -300,12 +300,34 @@ def test_what_cannot_be_measured_is_said_with_its_reason() -> None:
     plain = nn.Sequential(*tanh_layers(3, 8))
     whys = {
         "reentrant checkpointing": measured(Reentrant(), x),
-        "no Lanczos steps": measured(plain, x, cheap=False),
+        "no Lanczos steps": measured(plain, x, effort="quick", cheap=False),
         "only stage": measured(nn.Linear(8, 2), x),
     }
     for why, (_, trunk, gaps) in whys.items():
         assert trunk.top_singular_values == ()
         assert [why in gap.why for gap in gaps] == [True]
+
+
+def test_standard_effort_looks_at_the_worst_stages_of_a_model_that_is_not_cheap() -> None:
+    torch.manual_seed(0)
+    layers = tanh_layers(14, 8)
+    for i, scale in ((4, 3.0), (6, 0.2), (9, 0.1), (11, 4.0)):
+        nn.init.normal_(layers[i][0].weight, std=scale / math.sqrt(8))  # type: ignore[index]
+    net, x = nn.Sequential(*layers), torch.randn(4, 8)
+    rows, trunk, gaps = measured(net, x, cheap=False)
+    truths = stage_jacobians(in_float64(net), x)
+    filled = [row.index for row in rows if row.top_singular_values]
+    gains = [abs(math.log(row.backward_gain.value)) for row in rows]  # type: ignore[union-attr]
+    assert filled == sorted(sorted(range(14), key=lambda i: -gains[i])[:4])
+    assert set(filled) >= {6, 9}
+    assert all(holds(rows[i].top_singular_values, truths[i], 1e-5) for i in filled)
+    assert trunk.top_singular_values == ()
+    assert [(g.where, "4 of 14 stages" in g.why) for g in gaps] == [
+        ("the other stages", True),
+        ("end to end", False),
+    ]
+    shallow, _, _ = measured(nn.Sequential(*tanh_layers(2, 8)), x, cheap=False)
+    assert [bool(row.top_singular_values) for row in shallow].count(True) == 1
 
 
 class OnlyFloat32(nn.Module):
