@@ -174,17 +174,22 @@ class Ladder:
                 handle.remove()
 
 
-def _pull_back(forward: Forward, cotangents: list[Tensor], sources: list[Tensor]) -> list[Tensor]:
-    """Gradients at ``sources``; reentrant checkpointing forbids ``grad`` and must go backward."""
+def _pull_back(
+    forward: Forward, cotangents: list[Tensor], sources: list[Tensor], *, last: bool
+) -> list[Tensor]:
+    """Gradients at ``sources``; reentrant checkpointing forbids ``grad`` and must go backward.
+
+    The ``last`` pass gives back the activations, while the trace keeps the graph's shape.
+    """
     if not forward.reentrant:
         found = torch.autograd.grad(
-            forward.outputs, sources, cotangents, retain_graph=True, allow_unused=True
+            forward.outputs, sources, cotangents, retain_graph=not last, allow_unused=True
         )
         return [g for g in found if g is not None]
     for source in sources:
         source.retain_grad()
         source.grad = None
-    torch.autograd.backward(forward.outputs, cotangents, retain_graph=True)
+    torch.autograd.backward(forward.outputs, cotangents, retain_graph=not last)
     return [s.grad for s in sources if s.grad is not None]
 
 
@@ -193,7 +198,7 @@ def probe(forward: Forward, sources: list[Tensor], ladder: Ladder, seed: int, m:
     generator = torch.Generator().manual_seed(seed)
     rows = []
     with ladder.attached():
-        for _ in range(m):
+        for i in range(m):
             ladder.exponent, ladder.logs = 0, {}
             cotangents = [
                 torch.randn(t.shape, generator=generator).to(t.device, t.dtype)
@@ -201,7 +206,7 @@ def probe(forward: Forward, sources: list[Tensor], ladder: Ladder, seed: int, m:
             ]
             seeded = joint_norm(cotangents)
             top = ladder.log_square(seeded)
-            gradients = _pull_back(forward, cotangents, sources)
+            gradients = _pull_back(forward, cotangents, sources, last=i == m - 1)
             norm = joint_norm(gradients)
             first = ladder.log_square(norm) if ladder.start is None else ladder.logs[ladder.start]
             rest = [

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from gradaudit.errors import ModelError
 from gradaudit.linalg.lanczos import Bounds, Extremes, SymmetricMap, extreme_eigenvalues
 from gradaudit.probes._hooks import all_finite
+from gradaudit.probes._memory import give_back_memory
 from gradaudit.probes._sub_batch import every_nth, rows
 from gradaudit.probes._training import choose_optimizer, optimizer_name
 from gradaudit.probes.expense import is_cheap
@@ -179,6 +180,7 @@ class _Look:
         if isinstance(stability, Stability) and stability.second_moment:
             # before the Hessian's graph is there: the two are never in memory together
             scale, penalty = self._scale(stability), stability.penalty
+        give_back_memory()
         with second_order_kernels(self.model):
             self._spend(self._hessian(), scale, penalty)
 
@@ -188,10 +190,12 @@ class _Look:
             return
         # what an adaptive optimizer feels is the preconditioned one: it gets two thirds
         share = min(PLENTY, math.ceil(self.plan.products / (1 if scale is None else 3)))
+        give_back_memory()
         self.plain = self._extremes("sharpness", hessian, hessian.product, share)
         if scale is not None:
             product = _preconditioned(hessian, scale, penalty)
             left = min(PLENTY, self.plan.products - hessian.products)
+            give_back_memory()
             self.preconditioned = self._extremes(_PRECONDITIONED, hessian, product, left)
         self.products = hessian.products
 
