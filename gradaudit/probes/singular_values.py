@@ -34,7 +34,7 @@ from gradaudit.subject import Opened, borrowed
 
 UNIT = "singular value"
 WHAT = "singular values of stages"
-WHAT_OF_ONE = "singular values"
+WHAT_OF_CHAIN = "singular values of the whole chain"
 CHEAP_STEPS = 20
 MOST_STAGES = 16
 PAIR_COST = 1.75  # training steps for a product with the whole chain's Jacobian and its transpose
@@ -202,17 +202,17 @@ def _fill(growth: Growth, chain: _Chain, spending: _Spending, settings: Settings
     """Every chosen stage, then the chain from the first hidden tensor to the output."""
     rows, gaps = list(growth.stages), []
 
-    def take(first: int, last: int, where: str) -> tuple[Estimate, ...]:
+    def take(first: int, last: int, what: str, where: str) -> tuple[Estimate, ...]:
         try:
             bounds = chain.top(first, last, spending.steps, settings.seed + 2000 + first)
             return _estimates(bounds, chain.exponent(first, last))
         except (RuntimeError, NotImplementedError, ArithmeticError) as error:
-            gaps.append(NotMeasured(WHAT_OF_ONE, where, _why(error)))
+            gaps.append(NotMeasured(what, where, _why(error)))
             return ()
 
     chosen = _chosen(rows, spending.stages)
     for i in chosen:
-        rows[i] = replace(rows[i], top_singular_values=take(i, i, rows[i].name))
+        rows[i] = replace(rows[i], top_singular_values=take(i, i, WHAT, rows[i].name))
     if len(chosen) < len(rows):
         why = f"measured where the gain is furthest from one, {len(chosen)} of {len(rows)} stages"
         gaps.append(NotMeasured(WHAT, "the other stages", why))
@@ -220,12 +220,12 @@ def _fill(growth: Growth, chain: _Chain, spending: _Spending, settings: Settings
     hidden = 1 if rows[0].role == "inlet" else 0
     if hidden > last:
         why = "there is no hidden tensor: the only stage runs from input to output"
-        gaps.append(NotMeasured(WHAT_OF_ONE, "end to end", why))
+        gaps.append(NotMeasured(WHAT_OF_CHAIN, "end to end", why))
     elif not spending.whole:
         why = f"effort {settings.effort} affords none of the whole chain of a model of this size"
-        gaps.append(NotMeasured(WHAT_OF_ONE, "end to end", why))
+        gaps.append(NotMeasured(WHAT_OF_CHAIN, "end to end", why))
     else:
-        trunk = replace(trunk, top_singular_values=take(hidden, last, "end to end"))
+        trunk = replace(trunk, top_singular_values=take(hidden, last, WHAT_OF_CHAIN, "end to end"))
     return tuple(rows), trunk, tuple(gaps)
 
 
