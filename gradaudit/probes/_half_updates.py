@@ -21,7 +21,7 @@ EXACT_UP_TO = 1 << 17  # weights; of more a random sample of about so many is lo
 
 @dataclass(frozen=True)
 class Updates:
-    """Share of the first step's updates that round away, by format, and the optimizer's eps."""
+    """Share of the first step's updates that round away, by format, and the smallest eps."""
 
     lost: Mapping[str, Estimate]
     eps: float | None
@@ -56,7 +56,7 @@ def first_updates(
     if why:
         return Updates({}, None, (NotMeasured(_WHAT, "the recipe", why),))
     optimizer = choose_optimizer(opened).build(model)
-    eps = optimizer.param_groups[0].get("eps")
+    eps = _smallest_eps(optimizer)
     named = [p for p in model.parameters() if p.grad is not None and p.is_floating_point()]
     picked = _pick(named, look_at, seed)
     moved = _step(optimizer, named, picked, opened.recipe.clip_norm)
@@ -68,6 +68,12 @@ def first_updates(
     if why:
         return Updates({}, eps, (NotMeasured(_WHAT, "the recipe", why),))
     return Updates({form.name: _lost(moved, form) for form in FORMATS}, eps)
+
+
+def _smallest_eps(optimizer: torch.optim.Optimizer) -> float | None:
+    """Over all parameter groups: the first to be zero. (Adafactor's is a pair of another kind.)"""
+    given = (group.get("eps") for group in optimizer.param_groups)
+    return min((float(eps) for eps in given if isinstance(eps, int | float)), default=None)
 
 
 def _hindrance(opened: Opened) -> str:

@@ -1,13 +1,14 @@
 """Dead units and saturated outputs of the nonlinearities, by module and by function call.
 
 A *unit* is an entry of the last dimension behind a dense layer and a channel behind a convolution.
-It is dead when no sample and no position moves it: a ReLU-like output that is zero everywhere, or
-a GELU-like pre-activation that never leaves the flat negative tail, where the slope stays below 2%
-of its peak. An output is *saturated* past the knee: ``|tanh| > 0.99`` (slope below 2% of its
-peak), a sigmoid beyond 0.01 or 0.99 (below 4%), ``|softsign| > 0.99`` (below 0.01%), or on either
-flat end of hardtanh and hardsigmoid (slope zero). The output of ``nn.RNN`` is its nonlinearity's,
-so it counts. The gates of an LSTM or GRU are left out: one that stands open or shut does its work
-(chrono initialization, Tallec and Ollivier 2018, starts forget gates beyond 0.99 on purpose).
+It is dead when no sample and no position moves it: a ReLU-like output that is zero everywhere, or a
+GELU-like pre-activation that never leaves the flat negative tail, where the slope stays below 2% of
+its peak. A bound at zero (``x.clamp(min=0)``, ``torch.maximum(x, zeros)``) is a ReLU. An output is
+*saturated* past the knee: ``|tanh| > 0.99`` (slope below 2% of its peak), a sigmoid beyond 0.01 or
+0.99 (below 4%), ``|softsign| > 0.99`` (below 0.01%), or on either flat end of hardtanh and
+hardsigmoid (slope zero). The output of ``nn.RNN`` is its nonlinearity's, so it counts. The gates of
+an LSTM or GRU are left out: one that stands open or shut does its work (chrono initialization,
+Tallec and Ollivier 2018, starts forget gates beyond 0.99 on purpose).
 """
 
 from __future__ import annotations
@@ -67,6 +68,16 @@ _MODULES: dict[type[nn.Module], str] = {
 }
 _APPROXIMATED = {"gelu": "gelu", "silu": "silu", "swish": "silu"}
 
+# Functions that are a ReLU where their lower bound is zero, with the names of their arguments.
+_BOUNDED = {
+    "clamp": ("input", "min", "max"),
+    "clip": ("input", "min", "max"),
+    "clamp_min": ("input", "min"),
+    "threshold": ("input", "threshold", "value"),
+    "maximum": ("input", "other"),
+    "max": ("input", "other"),
+}
+
 # Which dimension of a tensor holds the units, by the function that made it.
 _UNIT_DIM = {
     **dict.fromkeys(("linear", "layer_norm", "rms_norm", "embedding", "matmul", "mm", "addmm"), -1),
@@ -97,6 +108,29 @@ def _with_bounds(kind: Nonlinearity, source: Any) -> Nonlinearity:
         return kind
     low, high = source.min_val, source.max_val
     return Nonlinearity("hardtanh", saturated=lambda y: (y <= low) | (y >= high))
+
+
+def _rectifies(name: str, args: Any, kwargs: dict[str, Any]) -> bool:
+    """Whether this call bounds a tensor that gradients pass at zero from below."""
+    given = {**dict(zip(_BOUNDED[name], args, strict=False)), **kwargs}
+    tensor = given.get("input")
+    if "other" in _BOUNDED[name]:  # of two tensors; `torch.max(x, 0)` is a reduction
+        pair = (tensor, given.get("other"))
+        if not all(isinstance(each, Tensor) for each in pair):
+            return False
+        return any(_learns(x) and _zero(bound) for x, bound in (pair, pair[::-1]))
+    bounds = (given.get(key) for key in _BOUNDED[name] if key not in ("input", "max"))
+    return _learns(tensor) and all(_zero(bound) for bound in bounds)
+
+
+def _learns(tensor: Any) -> bool:
+    return isinstance(tensor, Tensor) and tensor.requires_grad
+
+
+def _zero(bound: Any) -> bool:
+    if isinstance(bound, Tensor):
+        return not bound.requires_grad and not bool(bound.any())
+    return isinstance(bound, int | float) and bound == 0
 
 
 @dataclass
@@ -174,8 +208,12 @@ class ActivationWatch(TorchFunctionMode):
         kwargs = kwargs or {}
         name = getattr(func, "__name__", "")
         self._unit_dim = _UNIT_DIM.get(name, self._unit_dim)
-        kind = NONLINEARITIES.get(name.removesuffix("_"))
+        name = name.strip("_")  # in place: relu_; F.threshold: _threshold
         call = self.stack.current if self.stack is not None else None
+        kind = NONLINEARITIES.get(name)
+        # In a loss, a bound at zero is a hinge: where it is silent, a sample is right.
+        if call is not None and name in _BOUNDED and _rectifies(name, args, kwargs):
+            kind = Nonlinearity(name, "output")
         if kind is None or (call is not None and nonlinearity_of(call.module) is not None):
             return func(*args, **kwargs)
         return self._function(func, kind, call.name if call is not None else "", args, kwargs)

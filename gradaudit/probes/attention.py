@@ -4,7 +4,8 @@ Every way of computing attention ends in the same operations below autograd, so 
 watched: a fused ``scaled_dot_product_attention`` kernel, or a softmax whose result is then a factor
 in a product over its keys (``nn.MultiheadAttention``, hand-written attention, ``einsum``). A
 product with a parameter is a layer on probabilities and does not count. The fused transformer
-layer, which shows neither, is switched off.
+layer, which shows neither, is switched off. Attention that ends in neither is seen by its name at
+most, and then said not to be measured.
 
 The entropy of a query's weights is given as a share of ``ln n``, where ``n`` counts the keys that
 its mask allows: 1 looks everywhere alike, 0 at one key only. Low entropy goes with unstable
@@ -14,6 +15,7 @@ training (Zhai et al. 2023, arXiv 2303.06296). Queries with fewer than two keys 
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -25,7 +27,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from gradaudit.probes._attention_looks import Looks, fused_looks, looks_of, of_kernel
 from gradaudit.probes._hooks import CallStack, ModuleCall
-from gradaudit.probes.representation import samples_of
+from gradaudit.probes.representation import listed, samples_of
 from gradaudit.probes.trace import tensors_in
 from gradaudit.records import AttentionRow, Estimate, NotMeasured
 from gradaudit.settings import Settings
@@ -39,6 +41,7 @@ _CARRIED = frozenset(
 _PRODUCTS = {"bmm": 0, "mm": 0, "matmul": 0, "baddbmm": 1, "addmm": 1}  # place of the left factor
 _HEAD_COUNTS = ("num_heads", "n_heads", "n_head", "nhead", "num_attention_heads", "heads")
 _PENDING = 8  # softmaxes that still may turn out to be attention
+_NAMED = re.compile(r"[Aa]tt(n|ention)|Att(?![a-z])|(?<![A-Za-z])att(?![a-z])")  # not "Flatten"
 
 
 def measure_attention(
@@ -64,15 +67,25 @@ def measure_attention(
         except Exception as error:  # code that runs alone but not under a dispatch mode
             why = f"watching every operation raised {type(error).__name__}: {error}".splitlines()[0]
             return (), (NotMeasured("attention entropy", "the model", why),)
-    return tuple(watch.rows), tuple(watch.missing)
+    return tuple(watch.rows), (*watch.missing, *_unseen(watch, opened.model))
+
+
+def _unseen(watch: _Watch, model: nn.Module) -> Iterator[NotMeasured]:
+    """What is called attention and was not recognised as such."""
+    if watch.unused:
+        why = "its softmax is not a factor in a matrix product, as weights of values are"
+        yield NotMeasured("attention entropy", listed(watch.unused), why)
+    elif not watch.rows and _speaks_of_attention(model):
+        why = "no fused kernel ran, and no softmax was a factor in a matrix product"
+        yield NotMeasured("attention entropy", "the model", why)
 
 
 def _speaks_of_attention(model: nn.Module) -> bool:
-    return any(
-        "att" in word.lower()
-        for name, m in model.named_modules()
-        for word in (name, type(m).__name__)
-    )
+    return any(_named_attention(name, module) for name, module in model.named_modules())
+
+
+def _named_attention(name: str, module: nn.Module) -> bool:
+    return bool(_NAMED.search(name) or _NAMED.search(type(module).__name__))
 
 
 @contextmanager
@@ -92,6 +105,7 @@ class _Pending:
 
     result: Tensor
     looks: Looks
+    where: str  # the module that took it, where that is called attention
 
 
 class _Watch(TorchDispatchMode):
@@ -115,7 +129,7 @@ class _Watch(TorchDispatchMode):
             looks = looks_of(args[0].movedim(args[1], -1)) if args[0].dim() > 1 else None
             result = func(*args, **kwargs)
             if looks is not None:
-                self._wait(result, looks)
+                self._wait(result, looks, self._attention())
             return result
         if name in _PRODUCTS:
             self._product(*args[_PRODUCTS[name] : _PRODUCTS[name] + 2])
@@ -124,8 +138,19 @@ class _Watch(TorchDispatchMode):
             self._carry(args, result)
         return result
 
-    def _wait(self, result: Tensor, looks: Looks) -> None:
-        self._pending[_storage(result)] = _Pending(result, looks)
+    @property
+    def unused(self) -> list[str]:
+        """Modules called attention whose softmax has become no factor."""
+        return list(dict.fromkeys(p.where for p in self._pending.values() if p.where))
+
+    def _attention(self) -> str:
+        call = self._stack.current
+        if call is None or not _named_attention(call.name, call.module):
+            return ""
+        return call.name or "the model"
+
+    def _wait(self, result: Tensor, looks: Looks, where: str) -> None:
+        self._pending[_storage(result)] = _Pending(result, looks, where)
         if len(self._pending) > _PENDING:
             del self._pending[next(iter(self._pending))]
 
@@ -134,7 +159,7 @@ class _Watch(TorchDispatchMode):
         source = next((p for t in tensors_in(args) if (p := self._pending.get(_storage(t)))), None)
         target = next(tensors_in(result), None)
         if source is not None and target is not None and target.shape == source.result.shape:
-            self._wait(target, source.looks)
+            self._wait(target, source.looks, source.where)
 
     def _product(self, left: Tensor, right: Tensor) -> None:
         for factor, other, contracted in ((left, right, -1), (right, left, -2)):

@@ -54,6 +54,7 @@ class Remedy:
     code: str  # Python a person pastes
     safety: Safety
     for_codes: tuple[str, ...] = ()  # the rules whose findings it answers
+    sets: tuple[str, ...] = ()  # the parameters whose start values it changes
 
 
 @dataclass(frozen=True)

@@ -34,7 +34,7 @@ class Precision:
     formats: tuple[HalfRow, ...]
     regime: str = "autocast"  # what is forecast: "autocast" (weights in float32) | "pure"
     weights: str = "float32"  # the weights' own format
-    eps: float | None = None  # of the recipe's optimizer, where it has one
+    eps: float | None = None  # smallest of the optimizer's groups, where it has one
 
     @property
     def judged(self) -> str:

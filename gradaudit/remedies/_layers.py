@@ -53,6 +53,12 @@ def is_parameter(name: str, measurements: Measurements) -> bool:
     return not known or name in known
 
 
+def drawn_within(findings: Sequence[Finding], parameters: Sequence[str]) -> tuple[str, ...]:
+    """GA301, where one of these weights exceeds its norm: drawn anew, it does not."""
+    past = {f.where.parameter for f in findings if f.code == "GA301"}
+    return ("GA301",) if past & set(parameters) else ()
+
+
 def resets(
     findings: Sequence[Finding], measurements: Measurements, settings: Settings
 ) -> tuple[Start, ...]:

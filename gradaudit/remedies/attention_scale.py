@@ -75,6 +75,7 @@ def prescribe(
             f"{MODEL}\nimport torch\n\n{dict_literal('QUERY_KEY', factors)}{_SMALLER}",
             "changes start values",
             ("GA403",),
+            sets=tuple(w.parameter for w in measurements.weights if w.module in factors),
         )
     if set(largest) - set(factors):
         yield Remedy(

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 
 from gradaudit.records import Finding, Measurements, Remedy, WeightRow
 from gradaudit.remedies._code import MODEL, rounded
-from gradaudit.remedies._layers import codes, is_parameter, may_reset, resets
+from gradaudit.remedies._layers import codes, drawn_within, is_parameter, may_reset, resets
 from gradaudit.settings import Settings
 
 ORDER = 35
@@ -45,7 +45,8 @@ def prescribe(
             ]
         ),
         "changes start values",
-        ("GA503",),
+        ("GA503", *drawn_within(findings, [head.parameter])),
+        sets=(head.parameter,),
     )
 
 

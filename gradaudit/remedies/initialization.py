@@ -33,6 +33,7 @@ def prescribe(
         code(starts),
         "changes start values",
         ("GA101", "GA102", "GA301", "GA302", "GA404"),
+        sets=tuple(start.parameter for start in starts),
     )
 
 

@@ -1,4 +1,9 @@
-"""The learning rate that the rehearsal or the range test sustained, else the curvature's."""
+"""The learning rate that the rehearsal or the range test sustained, else the curvature's.
+
+Only where nothing but the rate is at fault: a rate found on data or start values that another
+remedy changes is that of the faulty net, orders of magnitude off for the mended one. Audit again
+once they are changed.
+"""
 
 from __future__ import annotations
 
@@ -14,9 +19,15 @@ from gradaudit.settings import Settings
 ORDER = 60
 
 _ANSWERS = ("GA601", "GA602", "GA604")
+# A loss that leaves in the rehearsal is what too high a rate does, and no fault beside it. (Numbers
+# that are not finite before the first step leave no rate to choose.)
+_SYMPTOMS = ("GA001", "GA603")
 _RANGE = "where the loss fell fastest in a range test"
+_OPEN_RANGE = "a tenth of where the loss fell fastest in a range test that met no ceiling"
 _CURVATURE = "half of what the curvature at the start bears"
 _MARGIN = 0.5  # the ceiling is where a quadratic neither grows nor shrinks
+# Without a ceiling the steepest rate is often the last one tried. It had one step to go wrong in.
+_OPEN_MARGIN = 0.1
 _ADAM_WARMUP = 2000  # 2 / (1 - beta2) at beta2 = 0.999: Ma and Yarats, arXiv 1910.04209
 _CLASSES = {"sgd": "SGD", "adam": "Adam", "adamw": "AdamW", "rmsprop": "RMSprop"}
 
@@ -27,21 +38,19 @@ def prescribe(
     """One remedy: for a rate that was judged wrong, and where none was given on real data."""
     answered = codes(findings) & set(_ANSWERS)
     unsaid = measurements.recipe.lr is None and not made_up(measurements)
-    if not answered and not unsaid:
+    if (not answered and not unsaid) or _others_fail(findings):
         return
     chosen = choose(measurements)
     if chosen is None:
         return
-    if _others_fail(findings) and chosen[1] == _RANGE:
-        return  # the fastest rate of a net whose data or start is broken is not the mended net's
     rate, basis = rounded(chosen[0]), chosen[1]
-    if _others_fail(findings):
-        basis += ", before the other remedies: measure again after them"
+    if "GA602" in answered and rate <= (measurements.recipe.lr or 0.0):
+        return  # with its margins no higher than the rate that is too low
     name = _optimizer(measurements)
     parameters: dict[str, object] = {"lr": rate, "basis": basis}
     if measurements.recipe.optimizer is None and name in _CLASSES:
         parameters["optimizer"] = name
-    warmup = _warmup(measurements, name) if basis.startswith(_CURVATURE) else 0
+    warmup = _warmup(measurements, name) if basis == _CURVATURE else 0
     if warmup:
         parameters["warmup_steps"] = warmup
     yield Remedy(
@@ -58,7 +67,8 @@ def prescribe(
 
 
 def _others_fail(findings: Sequence[Finding]) -> bool:
-    return any(f.severity == "fail" and f.code not in _ANSWERS for f in findings)
+    excused = (*_ANSWERS, *_SYMPTOMS)
+    return any(f.severity == "fail" and f.code not in excused for f in findings)
 
 
 def choose(measurements: Measurements) -> tuple[float, str] | None:
@@ -66,12 +76,9 @@ def choose(measurements: Measurements) -> tuple[float, str] | None:
     rehearsal = measurements.rehearsal
     if rehearsal is not None and rehearsal.outcome == "diverges" and rehearsal.rescued_by_rate:
         return rehearsal.rescued_by_rate, "the loss fell under it in a rehearsal"
-    best = steepest_rate(measurements)
-    if best is not None:
-        found = measurements.rate_range
-        if found is not None and found.ceiling is not None:
-            best = min(best, found.ceiling / 2)
-        return best, _RANGE
+    ranged = _from_range(measurements)
+    if ranged is not None:
+        return ranged
     if rehearsal is not None and rehearsal.outcome == "falls" and rehearsal.rates:
         return rehearsal.rates[-1], "the loss fell under it in a rehearsal"
     curvature, given = measurements.curvature, measurements.recipe.lr
@@ -81,6 +88,22 @@ def choose(measurements: Measurements) -> tuple[float, str] | None:
     rate = _MARGIN * (bears.value if bears.low is None else bears.low)
     # a curvature that bears the given rate has nothing to say against it
     return (rate, _CURVATURE) if rate > 0 and (given is None or rate < given) else None
+
+
+def _from_range(measurements: Measurements) -> tuple[float, str] | None:
+    """The rate of steepest fall, with a margin for what one step at each rate does not show."""
+    best, found = steepest_rate(measurements), measurements.rate_range
+    if best is None or found is None:
+        return None
+    if found.ceiling is None:
+        rate, basis = _OPEN_MARGIN * best, _OPEN_RANGE
+    else:
+        rate, basis = min(best, found.ceiling / 2), _RANGE
+    momentum = measurements.recipe.momentum
+    if momentum and momentum < 1:
+        # Steps add up to 1 / (1 - momentum) of their length, but one at each rate does not.
+        return rate * (1 - momentum), basis + ", times 1 - momentum"
+    return rate, basis
 
 
 def _warmup(measurements: Measurements, name: str) -> int:

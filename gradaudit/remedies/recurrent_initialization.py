@@ -81,6 +81,11 @@ def prescribe(
         "\n".join([MODEL, "import torch", "from torch import nn", "", *tables, loops]),
         "changes start values",
         ("GA201", "GA202", "GA203", "GA302"),
+        sets=tuple(
+            row.parameter
+            for row in measurements.weights
+            if row.module in gates and ".weight_hh" in f".{row.parameter}"
+        ),
     )
 
 

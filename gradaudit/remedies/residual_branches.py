@@ -53,6 +53,7 @@ def prescribe(
         ),
         "changes start values",
         ("GA101",),
+        sets=tuple(last),
     )
 
 

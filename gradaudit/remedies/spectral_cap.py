@@ -6,7 +6,8 @@ from collections.abc import Iterable, Sequence
 
 from gradaudit.records import Finding, Measurements, Remedy
 from gradaudit.remedies._code import MODEL, dict_literal, rounded
-from gradaudit.remedies._layers import is_parameter, may_reset, resets
+from gradaudit.remedies._layers import is_parameter, may_reset
+from gradaudit.remedies.catalogue import all_remedies
 from gradaudit.settings import Settings
 
 ORDER = 45
@@ -17,17 +18,26 @@ def prescribe(
 ) -> Iterable[Remedy]:
     """Start weights are scaled down; for learned ones a spectral-norm cap is shown."""
     wanted = {finding.where.parameter for finding in findings if finding.code == "GA301"}
-    drawn = {start.parameter for start in resets(findings, measurements, settings)}
+    changed = _changed_before(findings, measurements, settings)
     factors = {}
     for row in measurements.weights:
         norm, edge = row.spectral_norm, row.critical_edge
-        if row.parameter not in wanted - drawn or norm is None or edge is None or norm.value <= 0:
+        if row.parameter not in wanted - changed or norm is None or edge is None or norm.value <= 0:
             continue
         if is_parameter(row.parameter, measurements):
             factors[row.parameter] = rounded(edge / norm.value)
     if not factors:
         return
     yield _scaled(factors) if may_reset(measurements) else _capped(sorted(factors))
+
+
+def _changed_before(
+    findings: Sequence[Finding], measurements: Measurements, settings: Settings
+) -> set[str]:
+    """Weights that an earlier remedy changes: the norm that was measured is no longer theirs."""
+    earlier = (each for each in all_remedies() if each.order < ORDER)
+    remedies = (r for each in earlier for r in each.prescribe(findings, measurements, settings))
+    return {name for remedy in remedies for name in remedy.sets}
 
 
 def _scaled(factors: dict[str, float]) -> Remedy:
@@ -49,6 +59,7 @@ def _scaled(factors: dict[str, float]) -> Remedy:
         "\n".join(lines),
         "changes start values",
         ("GA301",),
+        sets=tuple(factors),
     )
 
 

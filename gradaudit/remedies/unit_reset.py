@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from gradaudit.records import Finding, Measurements, Remedy, WeightRow
-from gradaudit.remedies._layers import is_parameter, may_reset, resets, start_of
+from gradaudit.remedies._layers import drawn_within, is_parameter, may_reset, resets, start_of
 from gradaudit.remedies.initialization import code
 from gradaudit.rules._initialization import needed_variance
 from gradaudit.settings import Settings
@@ -30,12 +30,14 @@ def prescribe(
             if row.parameter not in drawn
         }
         if rows:
-            yield _reset(tuple(rows.values()), measurements)
+            yield _reset(tuple(rows.values()), findings, measurements)
     if dead:
         yield _leaky(dead, measurements)
 
 
-def _reset(rows: Sequence[WeightRow], measurements: Measurements) -> Remedy:
+def _reset(
+    rows: Sequence[WeightRow], findings: Sequence[Finding], measurements: Measurements
+) -> Remedy:
     starts = [start_of(row, measurements) for row in rows]
     names = ", ".join(f"`{row.module}`" for row in rows[:3]) + (", ..." if len(rows) > 3 else "")
     return Remedy(
@@ -45,7 +47,8 @@ def _reset(rows: Sequence[WeightRow], measurements: Measurements) -> Remedy:
         {"std": {start.parameter: start.std for start in starts}},
         code(starts),
         "changes start values",
-        ("GA401", "GA402"),
+        ("GA401", "GA402", *drawn_within(findings, [start.parameter for start in starts])),
+        sets=tuple(start.parameter for start in starts),
     )
 
 

@@ -2,7 +2,7 @@
 
 ## What it measures
 Whether the recipe's own steps on the sample end with a loss that is not finite or far above where
-it started (`rehearsal.outcome`), where no lower rate was seen to mend it (that is GA601) and no
+it started (`rehearsal.outcome`), where the rate is not known to be too high (that is GA601) and no
 operation made the first NaN (that is GA001).
 
 ## Why it hurts
@@ -33,6 +33,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from gradaudit.records import Estimate, Finding, Limit, Measurements, Where
+from gradaudit.rules import learning_rate_above_ceiling
 from gradaudit.rules._judge import number, plural
 from gradaudit.settings import Settings
 
@@ -48,7 +49,9 @@ def check(measurements: Measurements, settings: Settings) -> Iterable[Finding]:
     rehearsal = measurements.rehearsal
     if rehearsal is None or rehearsal.outcome != "diverges" or rehearsal.prescribed:
         return
-    if rehearsal.rescued_by_rate is not None or rehearsal.first_nonfinite is not None:
+    if rehearsal.first_nonfinite is not None:
+        return
+    if any(learning_rate_above_ceiling.check(measurements, settings)):
         return
     lasted, meant = len(rehearsal.losses), settings.budget.rehearsal_steps
     why = (

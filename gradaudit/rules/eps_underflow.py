@@ -1,10 +1,11 @@
 """Adam's eps is too small for fp16, so that its step divides by zero.
 
 ## What it measures
-The eps of the recipe's optimizer, where the weights are in fp16 and its state with them: at most
-2^-25 it is zero there, and below 1e-4 it is smaller than the square roots that round to zero beside
-it. With float32 weights under `torch.autocast` the state is in float32 too, and an eps that would
-be zero is a note only. Silent unless the recipe or the weights ask for fp16.
+The smallest eps among the parameter groups of the recipe's optimizer, where the weights are in fp16
+and its state with them: at most 2^-25 it is zero there, and below 1e-4 it is smaller than the
+square roots that round to zero beside it. With float32 weights under `torch.autocast` the state is
+in float32 too, and an eps that would be zero is a note only. Silent unless the recipe or the
+weights ask for fp16.
 
 ## Why it hurts
 The squared gradients round to zero first. Where eps is zero as well the step is 0 / 0 or infinite,

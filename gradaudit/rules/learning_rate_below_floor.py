@@ -22,7 +22,9 @@ assert w > 0.9999
 ```
 
 ## Remedy
-The rate of steepest fall in the range test.
+The rate of steepest fall in the range test, times 1 - momentum, which one step at each rate does
+not feel, and a tenth of that where the test met no ceiling. None beside another failing finding:
+what the test finds on faulty data or start values is no rate for the mended net.
 
 ## Safety
 Recipe only.

@@ -25,7 +25,8 @@ assert w[0].abs() < 1 < 1000 < w[1].abs()
 ```
 
 ## Remedy
-A lower rate, or a warm-up to it.
+A lower rate, or a warm-up to it. None beside another failing finding, which may be what sharpens
+the loss: mend that one first.
 
 ## Safety
 Recipe only.

@@ -53,7 +53,7 @@ def check(measurements: Measurements, settings: Settings) -> Iterable[Finding]:
     for found in unscaled(measurements, settings, "target"):
         severity = softened(found.judged.severity, measurements)
         # A custom loss may well take logarithms, as a count model does.
-        if loss is not None and loss.kind == "custom" and severity == "fail":
+        if loss is not None and loss.kind.startswith("custom") and severity == "fail":
             severity = "warn"
         closing = " The last layer has to travel there before anything else is learned."
         closing += all_the_same(measurements)

@@ -17,6 +17,7 @@ from gradaudit.settings import Settings
 from gradaudit.subject.batches import DEFAULT_BATCH_SIZE, batch_tensors, map_tensors, read_batches
 from gradaudit.subject.code import UserCode, call, is_code
 from gradaudit.subject.data_files import read_data_file
+from gradaudit.subject.known_loss import recognised
 from gradaudit.subject.made_up import draw_batches, guesses, parse_input_spec
 from gradaudit.subject.objective import CustomObjective, OwnObjective, auto_objective
 from gradaudit.subject.opened import Batch, Objective
@@ -205,6 +206,7 @@ def _with_loss(
     value = call(objective, f"the loss {objective.kind}", output, batches[0])
     if value.is_complex():
         raise BadData("the loss is complex", expected="a real scalar")
+    objective, missing = recognised(objective, output, batches[0], value.detach())
     row = SampleRow(
         source=found.source,
         target=_target_word(objective, made, batches[0]),
@@ -213,7 +215,7 @@ def _with_loss(
         description=found.description,
     )
     notes = (*_notes(row, objective, made), *reshaped(objective, output, batches[0].target))
-    return Sampled(batches, objective, row, notes)
+    return Sampled(batches, objective, row, notes, missing)
 
 
 def _targets(

@@ -87,6 +87,47 @@ def test_function_calls_are_named_after_the_module_that_runs(function: object) -
     assert found["0 (relu)", 0].gradient_rms is not None
 
 
+@pytest.mark.parametrize(
+    ("function", "name"),
+    [
+        (lambda x: x.clamp(min=0), "clamp"),
+        (lambda x: torch.clamp(x, 0.0, 6.0), "clamp"),
+        (lambda x: x.clamp_(torch.zeros(())), "clamp"),
+        (lambda x: x.clip(0), "clip"),
+        (lambda x: torch.clamp_min(x, 0), "clamp_min"),
+        (lambda x: torch.maximum(x, torch.zeros(())), "maximum"),
+        (lambda x: torch.max(torch.zeros_like(x), x), "max"),
+        (lambda x: F.threshold(x, 0.0, 0.0), "threshold"),
+        (nn.Threshold(0.0, 0.0), "threshold"),
+    ],
+)
+def test_a_bound_at_zero_is_a_relu(function: object, name: str) -> None:
+    found = [row for row in rows(Calls(function), SIGNS).values() if row.type == name]
+    assert [(row.dead_fraction, row.units) for row in found] == [(0.5, 4)]
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda x: x.clamp(min=-1.0),
+        lambda x: x.clamp(max=0.0),
+        lambda x: F.threshold(x, 0.0, 1.0),
+        lambda x: torch.maximum(x, -x),
+        lambda x: x - torch.max(x, 0).values,
+        lambda x: x * x.detach().clamp(min=0),  # a mask
+    ],
+)
+def test_other_bounds_are_not(function: object) -> None:
+    assert all(row.dead_fraction is None for row in rows(Calls(function), SIGNS).values())
+
+
+def test_a_hinge_of_the_loss_has_no_dead_units() -> None:
+    hinge = Loss(lambda output, _: (output - 10).clamp(min=0).sum())
+    with borrowed(model := Calls(nn.Identity()), training=True):
+        found = measure_real_loss(opened(model, [(SIGNS, None)], hinge), SETTINGS)
+    assert all(row.dead_fraction is None for row in found.modules)
+
+
 def test_a_function_called_twice_has_two_rows() -> None:
     found = rows(Calls(lambda x: torch.tanh(x).mul(1e3).tanh()), torch.full((2, 4), 0.5))
     assert found["(tanh)", 0].saturated_fraction == 0.0

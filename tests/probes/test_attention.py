@@ -338,6 +338,57 @@ def test_quick_effort_spends_nothing_and_says_so() -> None:
     assert measure_attention(opened(nn.Linear(2, 2), torch.randn(2, 2)), quick) == ((), ())
 
 
+class SelfAttention(Function):
+    pass
+
+
+def by_sums(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    weights = (q @ k.mT / WIDTH**0.5).exp()
+    return (weights / weights.sum(-1, keepdim=True)) @ v
+
+
+def elementwise(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    weights = (q @ k.mT / WIDTH**0.5).softmax(-1)
+    return (weights[..., None] * v[:, :, None]).sum(-2)
+
+
+@pytest.mark.parametrize(
+    ("function", "why"),
+    [(by_sums, "no fused kernel ran"), (elementwise, "its softmax is not a factor")],
+)
+def test_what_is_called_attention_and_not_recognised_is_a_gap(
+    function: Callable[[Tensor, Tensor, Tensor], Tensor], why: str
+) -> None:
+    rows, (gap,) = found(SelfAttention(function), *qkv())
+    assert rows == ()
+    assert (gap.what, gap.where) == ("attention entropy", "the model")
+    assert gap.why.startswith(why)
+    assert found(Function(function), *qkv()) == ((), ())
+
+
+def test_one_of_two_attentions_that_is_not_recognised_is_named() -> None:
+    class Both(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.attn = nn.ModuleList(
+                [Function(F.scaled_dot_product_attention), Function(elementwise)]
+            )
+
+        def forward(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+            return (self.attn[0](q, k, v) + self.attn[1](q, k, v)).softmax(-1)
+
+    rows, (gap,) = found(Both(), *qkv())
+    assert [row.module for row in rows] == ["attn.0"]
+    assert gap.where == "attn.1"
+
+
+@pytest.mark.parametrize("effort", ["quick", "standard"])
+def test_to_flatten_is_not_to_attend(effort: str) -> None:
+    model = nn.Sequential(nn.Flatten(), nn.Linear(4, 2))
+    given = opened(model, torch.randn(3, 2, 2))
+    assert measure_attention(given, Settings(effort=effort)) == ((), ())
+
+
 def test_the_model_and_the_process_come_back_as_they_were() -> None:
     model = Encoder(batch_first=True).eval()
     before = {name: value.clone() for name, value in model.state_dict().items()}

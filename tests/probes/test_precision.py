@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -378,6 +379,29 @@ def test_adam_in_pure_fp16_needs_an_eps_that_is_not_zero(eps: float, sound: bool
     F.mse_loss(model(x.half()), y.half()).backward()
     torch.optim.Adam(model.parameters(), lr=1e-3, eps=eps).step()
     assert all(bool(p.isfinite().all()) for p in model.parameters()) == sound
+
+
+def test_the_smallest_eps_of_all_groups_is_the_one_that_underflows() -> None:
+    model, (x, y) = mlp().half(), regression()[0]
+
+    def adam(parameters: object) -> torch.optim.Optimizer:
+        first, *rest = parameters  # type: ignore[misc]
+        groups = [{"params": [first], "eps": 1e-4}, {"params": rest, "eps": 1e-9}]
+        return torch.optim.Adam(groups, lr=1e-3)
+
+    subject = replace(opened(model, [(x.half(), y.half())]), make_optimizer=adam)
+    precision = found(subject)
+    assert precision.eps == 1e-9
+    assert [row.eps_flushed for row in precision.formats] == [True, False]
+
+
+def test_an_optimizer_whose_eps_is_no_number_has_none() -> None:
+    def adafactor(parameters: object) -> torch.optim.Optimizer:
+        return torch.optim.Adafactor(parameters, lr=1e-3)  # type: ignore[arg-type]
+
+    precision = found(replace(opened(mlp(), regression()), make_optimizer=adafactor))
+    assert precision.eps is None
+    assert [row.eps_flushed for row in precision.formats] == [None, None]
 
 
 # --- what is measured when

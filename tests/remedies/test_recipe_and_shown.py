@@ -1,4 +1,4 @@
-"""Remedies for data, rate and clip, the recipe dict, and what is only shown."""
+"""Remedies for data and clip, the recipe dict, and what is only shown."""
 
 import io
 import json
@@ -9,16 +9,14 @@ import pytest
 import torch
 from torch import nn
 
-from gradaudit.records import Estimate, GradientNorm, NonFinite, RateRange, Recipe
+from gradaudit.records import Estimate, GradientNorm, NonFinite, Recipe
 from gradaudit.remedies import all_remedies, prescribe
 from gradaudit.rules import run_rules
 from gradaudit.settings import Settings
 from tests.remedies.pasted import ids, paste, prescription, remedy
 from tests.rules.literal import (
-    DIVERGES,
     FALLS,
     FLAT,
-    MADE_UP,
     chain,
     data,
     loss,
@@ -92,73 +90,6 @@ def test_a_second_input_stays_advice() -> None:
     row = data(std=1e4, tensor="input 'price'")
     recipe = prescription(measurements(data=(row,), rehearsal=FLAT)).recipe
     assert recipe["input"] == NOTHING
-
-
-# --- rate
-
-RANGE = RateRange("adam", (1e-4, 1.0), (2.0, 3.0), ceiling=0.1, steepest=0.03)
-HOT = Recipe(optimizer="sgd", lr=1.0)
-
-
-def test_the_rate_that_rescued_the_rehearsal() -> None:
-    seen = measurements(
-        recipe=HOT, rehearsal=replace(DIVERGES, rescued_by_rate=0.0123456), rate_range=RANGE
-    )
-    assert prescription(seen).recipe["lr"] == 0.01235
-    assert prescription(seen).recipe["optimizer"] is None  # SGD was given and stays
-    model = nn.Linear(2, 2)
-    optimizer = torch.optim.SGD(model.parameters(), lr=1.0, momentum=0.9)
-    paste(remedy(seen, "learning-rate").code, optimizer=optimizer)
-    assert optimizer.param_groups[0]["lr"] == 0.01235
-    assert optimizer.param_groups[0]["momentum"] == 0.9
-
-
-@pytest.mark.parametrize(("steepest", "rate"), [(0.03, 0.03), (0.09, 0.05), (None, 0.01)])
-def test_the_rate_of_steepest_fall_stays_below_the_ceiling(
-    steepest: float | None, rate: float
-) -> None:
-    seen = measurements(recipe=HOT, rehearsal=FLAT, rate_range=replace(RANGE, steepest=steepest))
-    assert prescription(seen).recipe["lr"] == pytest.approx(rate)
-
-
-@pytest.mark.parametrize(
-    ("name", "kind"),
-    [
-        ("sgd", torch.optim.SGD),
-        ("adam", torch.optim.Adam),
-        ("adamw", torch.optim.AdamW),
-        ("rmsprop", torch.optim.RMSprop),
-    ],
-)
-def test_where_the_recipe_is_silent_the_optimizer_comes_too(
-    name: str, kind: type[torch.optim.Optimizer]
-) -> None:
-    ours = replace(FALLS, optimizer=name, prescribed=True)
-    seen = measurements(recipe=Recipe(), rehearsal=ours, rate_range=RANGE)
-    recipe = prescription(seen).recipe
-    assert (recipe["optimizer"], recipe["lr"]) == (name, 0.03)
-    made = paste(remedy(seen, "learning-rate").code, model=nn.Linear(2, 2))["optimizer"]
-    assert type(made) is kind
-    assert made.param_groups[0]["lr"] == 0.03
-
-
-def test_without_a_range_test_the_rehearsals_own_rate_is_given() -> None:
-    ours = replace(FALLS, rates=(0.1, 0.02), prescribed=True)
-    assert prescription(measurements(recipe=Recipe(), rehearsal=ours)).recipe["lr"] == 0.02
-    assert ids(measurements(recipe=Recipe(), rehearsal=FLAT)) == []
-
-
-def test_made_up_data_gives_no_rate() -> None:
-    assert ids(measurements(recipe=Recipe(), rate_range=RANGE, sample=MADE_UP)) == []
-
-
-def test_a_rate_measured_on_a_faulty_start_says_so() -> None:
-    seen = measurements(
-        recipe=HOT, rehearsal=FLAT, rate_range=RANGE, data=(data(std=1e4),), loss=loss("mse")
-    )
-    assert "learning-rate" not in ids(seen)
-    rescued = replace(seen, rehearsal=replace(DIVERGES, rescued_by_rate=1e-3))
-    assert "measure again" in remedy(rescued, "learning-rate").title
 
 
 # --- clip

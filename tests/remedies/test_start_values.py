@@ -286,7 +286,7 @@ def test_a_note_or_a_cell_of_unknown_make_gets_no_new_weights() -> None:
     assert ids(measurements(recurrent=(recurrent(0.0),))) == []
 
 
-# --- head, units, spectral norm
+# --- head, units
 
 
 def test_a_confident_head_is_drawn_smaller() -> None:
@@ -341,26 +341,6 @@ def test_saturated_units_are_reset_at_their_own_scale() -> None:
     )
     paste(remedy(seen, "unit-reset").code, model=model)
     assert float((model[:2](torch.randn(128, 64)).abs() > 0.99).float().mean()) < 0.05
-
-
-def test_an_excess_norm_is_scaled_on_start_weights_and_capped_on_learned_ones() -> None:
-    model = nn.Sequential(nn.Linear(64, 64), nn.Tanh(), nn.Linear(64, 2))
-    nn.init.orthogonal_(model[0].weight, gain=300.0)
-    rows = weight_rows(model, "Tanh")
-    norm = torch.linalg.matrix_norm(model[0].weight, 2).item()
-    measured = weight(0, 1.0).spectral_norm
-    big = replace(
-        rows[0],
-        spectral_norm=replace(measured, value=norm, low=norm, high=norm),
-        critical_edge=2.0,
-    )
-    seen = measurements(weights=(big, rows[1]), rehearsal=FLAT)
-    cap = remedy(replace(seen, state=TRAINED), "spectral-cap")
-    paste(remedy(seen, "spectral-scale").code, model=model)
-    assert torch.linalg.matrix_norm(model[0].weight, 2).item() == pytest.approx(2.0, rel=1e-3)
-    assert cap.safety == "changes architecture: shown, not applied"
-    paste(cap.code, model=model)
-    assert torch.linalg.matrix_norm(model[0].weight, 2).item() == pytest.approx(1.0, rel=1e-2)
 
 
 def test_data_comes_before_weights_and_weights_before_the_recipe() -> None:

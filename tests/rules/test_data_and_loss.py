@@ -132,7 +132,12 @@ def test_real_inputs_are_judged_also_where_the_target_is_made_up() -> None:
 
 @pytest.mark.parametrize(
     ("kind", "severities"),
-    [("mse", ["fail"]), ("custom", ["warn"]), ("bce_with_logits", []), ("cross_entropy", [])],
+    [
+        ("mse", ["fail"]),
+        ("custom (loss)", ["warn"]),
+        ("bce_with_logits", []),
+        ("cross_entropy", []),
+    ],
 )
 def test_targets_are_judged_by_the_loss(kind: str, severities: list[str]) -> None:
     seen = measurements(data=(data("target", std=1e4),), loss=loss(kind), rehearsal=FLAT)

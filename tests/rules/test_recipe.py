@@ -285,6 +285,15 @@ def test_a_divergence_that_nothing_explains_is_a_finding_of_its_own() -> None:
     assert check("GA603", measurements(**hot, rehearsal=FALLS)) == []
 
 
+def test_a_divergence_above_the_ceiling_of_the_range_test_is_the_rates() -> None:
+    seen = measurements(recipe=HOT, rehearsal=DIVERGES, rate_range=RANGE)
+    assert only("GA601", seen).severity == "fail"
+    assert check("GA603", seen) == []
+    sustained = replace(seen, recipe=Recipe(optimizer="sgd", lr=0.05))
+    assert check("GA601", sustained) == []
+    assert only("GA603", sustained).severity == "fail"
+
+
 def test_a_tight_clip_that_leaves_too_little_of_the_fall_fails_under_sgd() -> None:
     tight = {"recipe": Recipe(optimizer="sgd", lr=0.01, clip_norm=0.001)}
     clipped = replace(

@@ -210,7 +210,7 @@ class TestMistakes:
 def test_custom_losses_from_code_and_modules(write, opened) -> None:
     write("net.py", "net = nn.Linear(4, 1)\n"
                     "def data():\n    return torch.ones(5, 4), torch.ones(5, 1)\n"
-                    "def loss(output, target):\n    return (output - target).abs().mean()\n"
+                    "def loss(output, target):\n    return (output - target).abs().sum()\n"
                     "def alone(output, target):\n    return output.square().mean()\n"
                     "def only_x():\n    return torch.ones(5, 4)\n")  # fmt: skip
     found = opened("net.py:net", data="net.py:data", loss="net.py:loss")
