@@ -433,6 +433,14 @@ def test_curves(losses: list[float], falls: bool, blows_up: bool) -> None:
     assert (curve(losses).falls, curve(losses).blows_up) == (falls, blows_up)
 
 
+@pytest.mark.parametrize("scale", [1e-200, 1e200])
+def test_a_curve_is_judged_alike_at_any_scale(scale: float) -> None:
+    losses = [2.3, 2.31, 2.29, 2.0, 1.9, 1.95, 1.8]
+    plain, scaled = curve(losses), curve([scale * loss for loss in losses])
+    assert scaled.slope() == pytest.approx([scale * x for x in plain.slope()], rel=1e-9)
+    assert scaled.noise() == pytest.approx(scale * plain.noise(), rel=1e-9)
+
+
 def test_batches_that_differ_do_not_pass_for_a_fall() -> None:
     # Four levels, visited in falling order, none of which changes; then each falls by a tenth.
     levels = [4.0, 3.0, 2.0, 1.0]
