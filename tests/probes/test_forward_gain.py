@@ -21,11 +21,13 @@ SETTINGS = Settings()
 class InPlace(nn.Module):
     """Layers that blow up, each followed by a ReLU in place, as a statement or as a value."""
 
-    def __init__(self, form: str, scale: float, depth: int) -> None:
+    def __init__(
+        self, form: str, scale: float, depth: int, dtype: torch.dtype = torch.float64
+    ) -> None:
         super().__init__()
         torch.manual_seed(1)
-        self.layers = nn.ModuleList(nn.Linear(8, 8) for _ in range(depth))
-        self.form, self.head = form, nn.Linear(8, 3)
+        self.layers = nn.ModuleList(nn.Linear(8, 8, dtype=dtype) for _ in range(depth))
+        self.form, self.head = form, nn.Linear(8, 3, dtype=dtype)
         with torch.no_grad():
             for layer in self.layers:
                 layer.weight.mul_(scale)  # type: ignore[union-attr, operator]
@@ -46,7 +48,7 @@ class InPlace(nn.Module):
 
 
 def stage_gains(form: str, scale: float, depth: int) -> list[float]:
-    model = InPlace(form, scale, depth).double()
+    model = InPlace(form, scale, depth)
     x = torch.randn(4, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
     subject = opened(model, x)
     rows, missing = measure_forward_gain(subject, measure_growth(subject, SETTINGS), SETTINGS)
@@ -66,7 +68,7 @@ def test_an_operation_in_place_gains_what_a_plain_one_does(form: str, scale: flo
 @pytest.mark.parametrize("form", ["plain", "statement", "value"])
 def test_the_gains_are_those_of_the_jacobians(form: str) -> None:
     """With unit tangents E ||J v||^2 = ||J||_F^2; few tangents scatter, 1e7 squared per layer."""
-    model = InPlace(form, 1e7, 5).double()
+    model = InPlace(form, 1e7, 5)
     x = torch.randn(4, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
     stages = [lambda h, layer=layer: layer(h).relu() for layer in model.layers]
     product = torch.eye(x.numel(), dtype=torch.float64)
@@ -81,7 +83,7 @@ def test_the_gains_are_those_of_the_jacobians(form: str) -> None:
 
 def test_float32_keeps_tangents_in_range_over_a_deep_net_in_place() -> None:
     """Twelve layers of 1e-5 take a tangent to 1e-60; the biases keep the values near one."""
-    model = InPlace("statement", 1e-5, 12)
+    model = InPlace("statement", 1e-5, 12, torch.float32)
     with torch.no_grad():
         for layer in model.layers:
             layer.bias.normal_()  # type: ignore[union-attr, operator]
