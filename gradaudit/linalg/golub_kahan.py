@@ -129,8 +129,8 @@ def spectral_norm(
 
     - Kuczynski and Wozniakowski (SIAM J. Matrix Anal. 13(4), 1992): a start uniform on the sphere
       gives ``sigma <= ritz / sqrt(1 - eps)``, ``eps = (ln(1.648 sqrt(n) / delta) / (2k - 1))^2``,
-      with ``delta`` shared out over the looks taken; from where the basis spans an invariant
-      subspace to rounding, as for low rank or equal singular values, :func:`likely_ceiling` instead;
+      with ``delta`` shared out over the looks taken; once the basis spans an invariant subspace to
+      rounding, as for low rank or equal singular values, :func:`likely_ceiling` instead;
     - the Frobenius norm, and the norm of the projection bordered by all the Frobenius mass that the
       basis has not seen: both certain, both only where ``frobenius`` is given;
     - ``ceiling``, a certain bound that the caller knows.
@@ -158,7 +158,7 @@ def spectral_norm(
         if residual > tolerance * theta and not last:
             continue
         likely = _likely(found, theta, n, share, spent=spent)
-        bounds = _bounds(found, theta, rounding, likely, frobenius, ceiling)
+        bounds = _bounds(found, theta, rounding, likely, frobenius=frobenius, ceiling=ceiling)
         if last or not found.coupling or bounds.high <= (1 + width) * bounds.value:
             break
     return bounds
@@ -269,6 +269,7 @@ def _bounds(
     theta: float,
     rounding: float,
     likely: float,
+    *,
     frobenius: float | None,
     ceiling: float,
 ) -> NormBounds:
