@@ -52,6 +52,10 @@ PAIRS = [
     (nn.Conv1d(2, 3, 5, padding=2), nn.BatchNorm1d(3, affine=False), (2, 2, 9)),
     (nn.Conv3d(2, 3, 2), nn.BatchNorm3d(3, eps=0.1), (2, 2, 3, 3, 4)),
     (nn.Linear(5, 4), nn.BatchNorm1d(4), (3, 5)),
+    *(
+        (nn.Conv2d(3, 4, 3, padding=1, padding_mode=mode), nn.BatchNorm2d(4), (2, 3, 6, 5))
+        for mode in ("circular", "reflect", "replicate")
+    ),
 ]
 
 
