@@ -24,7 +24,8 @@ def measure(
     model: nn.Module, x: Tensor
 ) -> tuple[dict[str, WeightRow], tuple[NotMeasured, ...], dict[str, str]]:
     twin = copy.deepcopy(model)  # the forward pass in training mode moves running statistics
-    trace = record(twin, lambda: twin(x))
+    leaf = x.clone().requires_grad_()  # as the audit has it, so that padding leaves a node too
+    trace = record(twin, lambda: twin(leaf))
     behind = batch_norms_behind(twin, trace)
     folds = folds_behind(twin, trace, batch_norm_folds(model))
     rows, missing = measure_weights(model, input_sizes(twin, trace), {}, Settings(), folds)
