@@ -9,11 +9,13 @@ at the top, where the error stays at rounding relative to the norm.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
+
+from gradaudit.linalg.ceilings import likely_ceiling
 
 MAX_BASIS_ENTRIES = 64 * 2**20  # 256 MiB of float32; fewer steps on maps too large for that
 CHECK_EVERY = 4  # steps between two looks at the bounds
@@ -130,7 +132,8 @@ def spectral_norm(
     - Kuczynski and Wozniakowski (SIAM J. Matrix Anal. 13(4), 1992): a start uniform on the sphere
       gives ``sigma <= ritz / sqrt(1 - eps)``, ``eps = (ln(1.648 sqrt(n) / delta) / (2k - 1))^2``,
       with ``delta`` shared out over the looks taken; once the basis spans an invariant subspace to
-      rounding, as for low rank or equal singular values, :func:`likely_ceiling` instead;
+      rounding, as for low rank or equal singular values,
+      :func:`gradaudit.linalg.ceilings.likely_ceiling` instead;
     - the Frobenius norm, and the norm of the projection bordered by all the Frobenius mass that the
       basis has not seen: both certain, both only where ``frobenius`` is given;
     - ``ceiling``, a certain bound that the caller knows.
@@ -229,30 +232,6 @@ def _orthogonal(vector: Tensor, basis: Tensor) -> Tensor:
         if _norm(vector) > 0.7 * before:
             break
     return vector
-
-
-def likely_ceiling(
-    ritz: Sequence[float], couplings: Sequence[float], dimension: int, delta: float
-) -> float:
-    """What no eigenvalue of ``A^T A`` exceeds, with probability ``1 - delta``, after ``k`` steps.
-
-    ``ritz`` are the ``k`` Ritz values, ``couplings`` the entries beside the projection's diagonal
-    with the hanging one. The eigenvector of an eigenvalue ``t`` has a product of at most one with
-    the next basis vector; that is the product with the start times ``prod(t - ritz_i) /
-    prod(couplings_i)`` (Hochstenbach, J. Sci. Comput. 57, 2013). The start, uniform on the sphere,
-    has a component of at least ``delta sqrt(pi / 2n)`` along it, whichever ``k`` is.
-    """
-    top = max(ritz)
-    if not all(coupling > 0 for coupling in couplings):
-        return top
-    component = delta * math.sqrt(math.pi / (2 * dimension))
-    most = math.fsum(map(math.log, couplings)) - math.log(component)
-    low, high = 0.0, math.exp(most / len(ritz))  # every factor is at least t - top
-    while high - low > 1e-3 * high:
-        middle = (low + high) / 2
-        reached = math.fsum(math.log(middle + (top - value)) for value in ritz)
-        low, high = (low, middle) if reached > most else (middle, high)
-    return top + high
 
 
 def _likely(found: _Projection, theta: float, n: int, delta: float, *, spent: bool) -> float:

@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from gradaudit.linalg.golub_kahan import LinearMap, NormBounds, likely_ceiling
+from gradaudit.linalg.ceilings import likely_ceiling
+from gradaudit.linalg.golub_kahan import LinearMap, NormBounds
 
 # A Krylov space that is coupled to the rest by less (of the largest eigenvalue) counts as used up.
 UNCOUPLED = 1e-6
@@ -70,7 +71,7 @@ def top_singular_values(
     (2k - 1))^2``, with probability ``1 - delta`` (Kuczynski and Wozniakowski, SIAM J. Matrix Anal.
     13(4), 1992). A smaller value may hide behind one equal to it, so until a Krylov space is used
     up its only honest bound from above is that of the largest. Where the space of the start and
-    those begun after it are used up, :func:`gradaudit.linalg.golub_kahan.likely_ceiling` bounds
+    those begun after it are used up, :func:`gradaudit.linalg.ceilings.likely_ceiling` bounds
     what they may have missed; where all dimensions are, the values are exact (to ``UNCOUPLED``).
     ``high`` is infinite where no bound holds yet.
 

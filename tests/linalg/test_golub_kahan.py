@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from gradaudit.linalg.dense import dense_norm, matrix_map
-from gradaudit.linalg.golub_kahan import LinearMap, NormBounds, likely_ceiling, spectral_norm
+from gradaudit.linalg.golub_kahan import LinearMap, NormBounds, spectral_norm
 from gradaudit.linalg.top_values import top_singular_values
 from tests.reference import top_singular_value
 
@@ -174,14 +174,6 @@ class TestNearlyUsedUp:
         plain = matrix_map(matrix)
         (first,) = top_singular_values(plain, 20, seeded(start), count=1, delta=1e-3)
         assert first.low <= truth <= first.high
-
-    def test_the_ceiling_is_the_published_one(self) -> None:
-        """After two steps: the root of (t - a)(t - b) = product of couplings over component."""
-        ceiling = likely_ceiling([3.0, 1.0], [0.5, 0.01], 50, 0.01)
-        component = 0.01 * math.sqrt(math.pi / 100)
-        product = 0.5 * 0.01 / component
-        assert ceiling == pytest.approx(2 + math.sqrt(1 + product), rel=1e-3)
-        assert likely_ceiling([3.0, 1.0], [0.5, 0.0], 50, 0.01) == 3.0
 
 
 class TestEdges:
