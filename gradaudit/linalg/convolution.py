@@ -14,6 +14,7 @@ from torch import Tensor
 from gradaudit.linalg.convolution_map import (
     Convolution,
     convolution_map,
+    normalised,
     operator_frobenius,
     standing_wave,
 )
@@ -43,9 +44,10 @@ def convolution_norm(
         return NormBounds.exact(0.0)
     if math.prod(convolution.taps) == 1 and convolution.mode == "zeros":
         return _pointwise(convolution, steps, generator, delta)
-    linear_map, scale = convolution_map(convolution)
+    convolution, scale = normalised(convolution)
+    linear_map = convolution_map(convolution)
     peak = symbol_peak(convolution.kernel, _grids(convolution), convolution.groups)
-    ceiling = math.inf if peak is None else peak.bound / scale
+    ceiling = math.inf if peak is None else peak.bound
     small = convolution.small
     if peak is not None and peak.slack <= _WAVE_CLOSE / 2 and not small:
         start = standing_wave(convolution, peak)
@@ -56,7 +58,7 @@ def convolution_norm(
         linear_map,
         2 * steps if small else steps,
         generator,
-        frobenius=operator_frobenius(convolution) / scale,
+        frobenius=operator_frobenius(convolution),
         ceiling=ceiling,
         delta=delta,
         tolerance=1e-7 if small else 3e-3,

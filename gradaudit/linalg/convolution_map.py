@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -91,16 +91,23 @@ class Convolution:
         return line.flatten()[starts[:, None] + offsets]
 
 
-def convolution_map(convolution: Convolution) -> tuple[LinearMap, float]:
-    """``convolution`` with its kernel scaled to a largest entry of one, and that scale.
+def normalised(convolution: Convolution) -> tuple[Convolution, float]:
+    """``convolution`` with its kernel's largest entry in [1, 2), and what it was divided by.
 
-    In float64 where the map is small or the kernel is float64, else in float32.
+    A power of two, so that no entry is rounded, and no square of one leaves its type's range.
     """
+    kernel = convolution.kernel.detach()
+    scale = math.ldexp(1.0, math.frexp(float(kernel.abs().max()))[1] - 1)
+    dtype = torch.promote_types(kernel.dtype, torch.float32)
+    return replace(convolution, kernel=(kernel.double() / scale).to(dtype)), scale
+
+
+def convolution_map(convolution: Convolution) -> LinearMap:
+    """``convolution`` in float64 where it is small or its kernel is float64, else in float32."""
     c = convolution
     here, there = (1, c.in_channels, *c.size), (1, c.kernel.shape[0], *c.positions)
     double = c.small or c.kernel.dtype == torch.float64
-    scale = float(c.kernel.detach().abs().max())
-    kernel = (c.kernel.detach().double() / scale).to(torch.float64 if double else torch.float32)
+    kernel = c.kernel.detach().to(torch.float64 if double else torch.float32)
     plain = c.mode == "zeros" and all(before == after for before, after in c.padding)
     inner = tuple(p[0] for p in c.padding) if plain else (0,) * c.dimensions
     across = c.size if plain else c.padded
@@ -123,7 +130,7 @@ def convolution_map(convolution: Convolution) -> tuple[LinearMap, float]:
         return (image if plain else _unpad(image, c, here)).flatten()
 
     rows, columns = math.prod(there), math.prod(here)
-    return LinearMap(forward, adjoint, rows, columns, kernel.dtype, kernel.device), scale
+    return LinearMap(forward, adjoint, rows, columns, kernel.dtype, kernel.device)
 
 
 def operator_frobenius(convolution: Convolution) -> float:
@@ -133,20 +140,21 @@ def operator_frobenius(convolution: Convolution) -> float:
     which taps ``t`` and ``t'`` read the same input entry. Without reflected or repeated entries no
     two taps ever do, and only the diagonal is left.
     """
-    kernel = convolution.kernel.detach().double().flatten(0, 1).cpu()
+    convolution, scale = normalised(convolution)
+    kernel = convolution.kernel.double().flatten(0, 1).cpu()
     sources = [convolution.sources(i) for i in range(convolution.dimensions)]
     counts = [(s >= 0).sum(0).double() for s in sources]
     if all(_distinct(s) for s in sources):
         total = kernel.square().sum(0)
         for count in reversed(counts):
             total = total @ count
-        return math.sqrt(float(total))
+        return scale * math.sqrt(float(total))
     taps = kernel.flatten(1)
     meets = torch.ones(1, 1, dtype=torch.float64)
     for source in sources:
         same = (source[:, :, None] == source[:, None, :]) & (source >= 0)[:, :, None]
         meets = torch.kron(meets, same.sum(0).double())
-    return math.sqrt(max(float(((taps.T @ taps) * meets).sum()), 0.0))
+    return scale * math.sqrt(max(float(((taps.T @ taps) * meets).sum()), 0.0))
 
 
 def standing_wave(convolution: Convolution, peak: Peak) -> Tensor:

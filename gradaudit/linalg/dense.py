@@ -16,15 +16,21 @@ _PIECE = 2**18  # entries that are turned to float64 at a time
 
 
 def pieces(matrix: Tensor) -> Iterator[Tensor]:
-    """``matrix`` (rows, columns) in float64, some rows at a time to spare memory."""
+    """``matrix`` (rows, columns) in float64, some rows at a time to spare memory; to be read only:
+    a float64 matrix is not copied.
+    """
     rows = max(_PIECE // max(matrix.shape[1], 1), 1)
     return (part.double() for part in matrix.detach().split(rows))
 
 
 def frobenius_norm(tensor: Tensor) -> float:
-    """Root of the sum of squares of all entries, accumulated in float64."""
+    """Root of the sum of squares of all finite entries, accumulated in float64."""
     matrix = tensor.flatten(1) if tensor.ndim > 1 else tensor.reshape(1, -1)
-    return math.sqrt(sum(float(torch.linalg.vector_norm(part)) ** 2 for part in pieces(matrix)))
+    norm = math.hypot(*(float(torch.linalg.vector_norm(part)) for part in pieces(matrix)))
+    if 1e-150 < norm < 1e150:
+        return norm
+    matrix, scale = _tame(matrix)  # float64's squares leave its range as well
+    return norm if scale in (0.0, 1.0) else frobenius_norm(matrix) * scale
 
 
 def largest_row_norm(matrix: Tensor) -> float:
@@ -32,9 +38,10 @@ def largest_row_norm(matrix: Tensor) -> float:
 
     Found in the matrix's own precision, then computed again for the rows that come near.
     """
-    norms = torch.linalg.vector_norm(_real(matrix), dim=1)
+    matrix, scale = _tame(matrix)
+    norms = torch.linalg.vector_norm(matrix, dim=1)
     near = matrix[norms >= norms.max() * (1 - 1e-4)]
-    return max(float(torch.linalg.vector_norm(part, dim=1).max()) for part in pieces(near))
+    return scale * max(float(torch.linalg.vector_norm(part, dim=1).max()) for part in pieces(near))
 
 
 def dense_norm(

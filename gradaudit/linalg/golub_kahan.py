@@ -15,6 +15,8 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
+from gradaudit.linalg.ceilings import likely_ceiling
+
 MAX_BASIS_ENTRIES = 64 * 2**20  # 256 MiB of float32; fewer steps on maps too large for that
 CHECK_EVERY = 4  # steps between two looks at the bounds
 
@@ -103,9 +105,9 @@ class _Projection:
         """Norm of the block of ``A^T A`` that ties the basis to the rest of the space."""
         return self.betas[-1]
 
-    def used_up(self, n: int, rounding: float) -> bool:
-        """Whether the basis spans an invariant subspace, of ``n`` dimensions or fewer."""
-        return self.steps == n or self.coupling <= rounding * max(self.alphas)
+    def uncoupled(self, rounding: float) -> bool:
+        """Whether the basis spans an invariant subspace, as far as rounding lets it be told."""
+        return self.coupling <= rounding * max(self.alphas)
 
 
 def spectral_norm(
@@ -122,14 +124,16 @@ def spectral_norm(
     """Largest singular value of ``linear_map`` in at most ``steps`` products with it.
 
     Stops early once the residual ``||A^T A v - theta v||`` is below ``tolerance * theta`` and the
-    upper bound within ``width`` of the value, and at once where the map's rank or size is used up
-    (then the value is exact). A residual ``r`` means an error of at most ``r / 2``, and of about
+    upper bound within ``width`` of the value, and at once where the map's size is used up (then the
+    value is exact). A residual ``r`` means an error of at most ``r / 2``, and of about
     ``r^2`` over the relative gap below the top, so some 1e-5 for Gaussian matrices. The upper bound
     is the least of
 
     - Kuczynski and Wozniakowski (SIAM J. Matrix Anal. 13(4), 1992): a start uniform on the sphere
       gives ``sigma <= ritz / sqrt(1 - eps)``, ``eps = (ln(1.648 sqrt(n) / delta) / (2k - 1))^2``,
-      with ``delta`` shared out over the looks taken;
+      with ``delta`` shared out over the looks taken; once the basis spans an invariant subspace to
+      rounding, as for low rank or equal singular values,
+      :func:`gradaudit.linalg.ceilings.likely_ceiling` instead;
     - the Frobenius norm, and the norm of the projection bordered by all the Frobenius mass that the
       basis has not seen: both certain, both only where ``frobenius`` is given;
     - ``ceiling``, a certain bound that the caller knows.
@@ -145,19 +149,20 @@ def spectral_norm(
     limit = min(steps, n, max(MAX_BASIS_ENTRIES // n, CHECK_EVERY))
     share = delta / math.ceil(limit / CHECK_EVERY)
     start = torch.randn(n, generator=generator, dtype=torch.float64)
+    spent = False
     for found in _projected(linear_map, start, limit):
-        if found.used_up(n, rounding):
-            return _used_up(found, rounding)
         last = found.steps == limit
-        if found.steps % CHECK_EVERY and not last:
+        spent = spent or found.uncoupled(rounding)
+        if found.steps % CHECK_EVERY and not last and not spent:
             continue
         theta, residual = found.top()
+        if found.steps == n:
+            return NormBounds.exact(math.sqrt(theta), 4 * rounding, n)
         if residual > tolerance * theta and not last:
             continue
-        bounds = _bounds(
-            found, theta, n, rounding, delta=share, frobenius=frobenius, ceiling=ceiling
-        )
-        if last or bounds.high <= (1 + width) * bounds.value:
+        likely = _likely(found, theta, n, share, spent=spent)
+        bounds = _bounds(found, theta, rounding, likely, frobenius=frobenius, ceiling=ceiling)
+        if last or not found.coupling or bounds.high <= (1 + width) * bounds.value:
             break
     return bounds
 
@@ -173,7 +178,8 @@ def norm_near(
     """
     rounding = linear_map.rounding
     for found in _projected(linear_map, start, steps) if bool(start.any()) else ():
-        done = found.steps == steps or found.used_up(linear_map.columns, rounding)
+        whole = found.steps == linear_map.columns
+        done = whole or found.steps == steps or found.uncoupled(rounding)
         if not done and found.steps != steps // 2:
             continue
         value = math.sqrt(found.top()[0])
@@ -186,7 +192,7 @@ def norm_near(
 
 
 def _projected(linear_map: LinearMap, start: Tensor, limit: int) -> Iterator[_Projection]:
-    """The projection, one step further each time; to be left once it is used up.
+    """The projection, one step further each time; to be left at the latest at zero coupling.
 
     The same object every time. Its vectors stay here.
     """
@@ -228,26 +234,26 @@ def _orthogonal(vector: Tensor, basis: Tensor) -> Tensor:
     return vector
 
 
-def _used_up(found: _Projection, rounding: float) -> NormBounds:
-    """The basis spans an invariant subspace, which holds the top vector with probability one."""
-    theta, _ = found.top()
-    return NormBounds.exact(math.sqrt(theta), 4 * rounding, found.steps)
+def _likely(found: _Projection, theta: float, n: int, delta: float, *, spent: bool) -> float:
+    """An upper bound with probability ``1 - delta``, as :func:`spectral_norm` says."""
+    if spent:
+        ritz = torch.linalg.eigvalsh(found.gram()).tolist()
+        return math.sqrt(max(likely_ceiling(ritz, found.betas, n, delta), 0.0))
+    eps = (math.log(1.648 * math.sqrt(n) / delta) / (2 * found.steps - 1)) ** 2
+    return math.sqrt(theta / (1 - eps)) if eps < 1 else math.inf
 
 
 def _bounds(
     found: _Projection,
     theta: float,
-    n: int,
     rounding: float,
+    likely: float,
     *,
-    delta: float,
     frobenius: float | None,
     ceiling: float,
 ) -> NormBounds:
     """The bounds after ``found.steps`` steps, at the top Ritz value ``theta`` of ``A^T A``."""
-    value, k = math.sqrt(theta), found.steps
-    eps = (math.log(1.648 * math.sqrt(n) / delta) / (2 * k - 1)) ** 2
-    likely = value / math.sqrt(1 - eps) if eps < 1 else math.inf
+    value = math.sqrt(theta)
     certain = ceiling
     if frobenius is not None:
         certain = min(ceiling, frobenius, _bordered(found, frobenius, rounding))
@@ -255,7 +261,7 @@ def _bounds(
         value,
         value * (1 - rounding),
         max(min(likely, certain), value) * (1 + rounding),
-        k,
+        found.steps,
         certain <= likely,
     )
 

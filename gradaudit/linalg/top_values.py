@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from gradaudit.linalg.ceilings import likely_ceiling
 from gradaudit.linalg.golub_kahan import LinearMap, NormBounds
 
 # A Krylov space that is coupled to the rest by less (of the largest eigenvalue) counts as used up.
@@ -45,9 +46,12 @@ class _Run:
 
     def ceiling(self, delta: float) -> float:
         """What no singular value in the run's dimensions exceeds, with probability 1 - delta."""
-        top = self.values()[0]
+        values = self.values()
+        top = values[0]
         if self.used_up:
-            return top
+            ritz = [value * value for value in values]
+            couplings = [a * b for a, b in zip(self.alphas, self.betas, strict=True)]
+            return math.sqrt(likely_ceiling(ritz, couplings, self.dimension, delta))
         root = math.log(1.648 * math.sqrt(self.dimension) / delta) / (2 * len(self.alphas) - 1)
         return top / math.sqrt(1 - root**2) if root < 1 else math.inf
 
@@ -66,8 +70,9 @@ def top_singular_values(
     the random start gives ``sigma_1 <= ritz / sqrt(1 - eps)``, ``eps = (ln(1.648 sqrt(n) / delta) /
     (2k - 1))^2``, with probability ``1 - delta`` (Kuczynski and Wozniakowski, SIAM J. Matrix Anal.
     13(4), 1992). A smaller value may hide behind one equal to it, so until a Krylov space is used
-    up its only honest bound from above is that of the largest. Where all dimensions are used up,
-    or the space of the start and those begun after it, the values are exact (to ``UNCOUPLED``).
+    up its only honest bound from above is that of the largest. Where the space of the start and
+    those begun after it are used up, :func:`gradaudit.linalg.ceilings.likely_ceiling` bounds
+    what they may have missed; where all dimensions are, the values are exact (to ``UNCOUPLED``).
     ``high`` is infinite where no bound holds yet.
 
     Fewer than ``count`` come back where the map has fewer dimensions or ``steps`` is less. Raises
@@ -187,7 +192,7 @@ class _Search:
                 value * (1 - self.rounding),
                 math.hypot(max(value, exact[j], rest), root) * (1 + self.rounding),
                 self.taken,
-                whole or last.used_up,
+                whole,
             )
             for j, value in enumerate(found[:count])
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -70,7 +71,7 @@ class Curve:
         slope = float((x * y).sum()) / spread
         if dof < 1:
             return slope, float("inf")
-        error = float(np.sqrt(((y - slope * x) ** 2).sum() / dof / spread))
+        error = math.hypot(*(y - slope * x)) / math.sqrt(dof * spread)
         return slope, student_quantile(dof) * error
 
     def _within(self, first: int) -> tuple[Array, Array, int]:
@@ -94,7 +95,7 @@ class Curve:
         dof = len(x) - levels - 1
         if dof < 1:
             return float("inf")
-        return student_quantile(dof) * float(np.sqrt(((y - slope * x) ** 2).sum() / dof))
+        return student_quantile(dof) * math.hypot(*(y - slope * x)) / math.sqrt(dof)
 
     @property
     def falls(self) -> bool:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from gradaudit.probes._training import choose_optimizer, needs_closure
+from gradaudit.probes._training import choose_optimizer, step_hindrance
 from gradaudit.probes.half_formats import FORMATS, HalfFormat
 from gradaudit.records import Estimate, NotMeasured
 from gradaudit.subject.opened import Opened
@@ -80,7 +80,7 @@ def _hindrance(opened: Opened) -> str:
     recipe = opened.recipe
     if opened.make_optimizer is None and (recipe.optimizer is None or recipe.lr is None):
         return "no optimizer and rate were given"
-    return needs_closure(opened)
+    return step_hindrance(opened)
 
 
 def _pick(named: Sequence[Tensor], look_at: int, seed: int) -> list[Tensor | None]:

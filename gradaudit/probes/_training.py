@@ -31,6 +31,7 @@ _OPTIONS = {
     "rmsprop": ("momentum", "eps", "weight_decay"),
 }
 DEFAULT_OPTIMIZER = "adamw"
+_SPARSE = ("sgd", "adagrad", "sparseadam")  # those of torch that take sparse gradients
 DEFAULT_RATES = {"sgd": 1e-2, "adam": 1e-3, "adamw": 1e-3, "rmsprop": 1e-3}
 
 
@@ -45,29 +46,47 @@ class Choice:
     replaced: bool = False  # the recipe names an optimizer that is not known here
 
 
-def needs_closure(opened: Opened) -> str:
-    """Why the user's optimizer cannot take single steps; empty where it can."""
-    if opened.model is None or opened.make_optimizer is None:
+def step_hindrance(opened: Opened) -> str:
+    """Why the optimizer cannot take single steps on the model; empty where it can."""
+    sparse = _has_sparse_gradients(opened.model)
+    if opened.model is None or (opened.make_optimizer is None and not sparse):
         return ""
     optimizer = choose_optimizer(opened).build(opened.model)
-    closure = inspect.signature(type(optimizer).step).parameters.get("closure")
+    kind = type(optimizer)
+    closure = inspect.signature(kind.step).parameters.get("closure")
     if closure is not None and closure.default is inspect.Parameter.empty:
-        return f"{type(optimizer).__name__} evaluates the loss several times a step"
+        return f"{kind.__name__} evaluates the loss several times a step"
+    why = "takes no sparse gradients, as the model's embeddings have"
+    if sparse and opened.recipe.clip_norm is not None:
+        return f"clip_grad_norm_ {why}"
+    if sparse and kind.__module__.startswith("torch.optim"):
+        if kind.__name__.lower() not in _SPARSE:
+            return f"{kind.__name__} {why}"
+        if any(group.get("weight_decay") for group in optimizer.param_groups):
+            return f"{kind.__name__} with weight decay {why}"
     return ""
+
+
+def _has_sparse_gradients(model: nn.Module | None) -> bool:
+    modules = () if model is None else model.modules()
+    tables = [m for m in modules if isinstance(m, nn.Embedding | nn.EmbeddingBag)]
+    return any(table.sparse and table.weight.requires_grad for table in tables)
 
 
 def choose_optimizer(opened: Opened, rate: float | None = None) -> Choice:
     """The optimizer of ``opened``, at ``rate`` where it is given instead of its own.
 
     The user's own factory comes first, then the recipe, then a class of ``torch.optim`` by its
-    name. What the recipe leaves open is prescribed: AdamW, and ``rate`` or the default rate.
+    name. What the recipe leaves open is prescribed: AdamW, or SGD where gradients are sparse, and
+    ``rate`` or the default rate.
     """
     recipe = opened.recipe
     if opened.make_optimizer is not None:
         return _users(opened, rate)
     name = _known_name(recipe.optimizer)
     if name is None:
-        name, prescribed = DEFAULT_OPTIMIZER, True
+        name = "sgd" if _has_sparse_gradients(opened.model) else DEFAULT_OPTIMIZER
+        prescribed = True
     else:
         prescribed = recipe.lr is None
     chosen = rate or recipe.lr or DEFAULT_RATES.get(name, 1e-3)

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from gradaudit.probes.graph import leaf_variable, nodes_of, reachable
-from gradaudit.probes.trace import Trace, joint_norm, record, tensors_in
+from gradaudit.probes.trace import Trace, joint_norm, record, tensors_in, unit_shift
 from gradaudit.probes.trunk import Stage
 from gradaudit.subject import Batch, Opened
 
@@ -145,12 +145,11 @@ class Ladder:
             if not self.rescale or norm == 0 or not math.isfinite(norm):
                 return None
             rms = norm / math.sqrt(max(sum(c.numel() for c in present), 1))
-            shift = -math.frexp(rms)[1]
+            shift = min((unit_shift(rms, c.dtype) for c in present), key=abs)
             if shift == 0:
                 return None
             self.exponent -= shift
-            factor = 2.0**shift if abs(shift) < 120 else math.copysign(2.0**120, shift)
-            return tuple(None if c is None else c * factor for c in cotangents)
+            return tuple(None if c is None else c * 2.0**shift for c in cotangents)
 
         return hook
 

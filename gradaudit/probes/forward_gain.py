@@ -21,7 +21,7 @@ from gradaudit.linalg.intervals import log_ratio_interval
 from gradaudit.probes.cotangents import map_inputs
 from gradaudit.probes.growth import GAIN, Growth, exp_estimate
 from gradaudit.probes.kernels import math_kernels
-from gradaudit.probes.trace import Op, l2_norm, record
+from gradaudit.probes.trace import Op, l2_norm, record, unit_shift
 from gradaudit.probes.trunk import Trunk
 from gradaudit.records import Estimate, NotMeasured, StageRow
 from gradaudit.settings import Settings
@@ -70,7 +70,7 @@ class _Tangents:
             self.logs[ordinal] = -math.inf if norm == 0 else math.nan
             return None
         self.logs[ordinal] = 2 * (math.log(norm) + self.exponent * math.log(2.0))
-        shift = -math.frexp(norm / math.sqrt(tangent.numel()))[1]
+        shift = unit_shift(norm / math.sqrt(tangent.numel()), tangent.dtype)
         far = abs(shift) < 20  # from float32's edges
         if far or not replaceable or ordinal not in self.trunk:
             return None

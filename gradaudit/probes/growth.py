@@ -92,6 +92,13 @@ def _gain(logs: Tensor, i: int) -> Estimate | None:
     return Estimate.exact(0.0, GAIN) if nothing_arrives and logs[0, i + 1] > -math.inf else None
 
 
+def _gsc(gain: tuple[float, float, float], rms_in: float, rms_out: float) -> Estimate:
+    """From the interval of the log of the gain, as neither need be in float64's range itself."""
+    offset = (math.log(rms_in) if rms_in > 0 else -math.inf) - math.log(rms_out)
+    value, low, high = (x / 2 + offset for x in gain)
+    return exp_estimate((value, low, high), "GSC")
+
+
 def _norm_log10(column: Tensor) -> Estimate | None:
     if not bool(torch.isfinite(column).all()):
         return None
@@ -134,11 +141,8 @@ def _stage_rows(
         rms_out = rms_end if math.isfinite(rms_end) else None
         gsc = None
         if gain is not None and rms_out and math.isfinite(rms_in):
-            scale = rms_in / rms_out
-            value, low, high = (
-                math.sqrt(x or 0.0) * scale for x in (gain.value, gain.low, gain.high)
-            )
-            gsc = Estimate(value, low, high, "GSC")
+            passes_nothing = (-math.inf,) * 3
+            gsc = _gsc(_ratio(logs, i, i + 1) or passes_nothing, rms_in, rms_out)
         rows.append(
             StageRow(
                 index=i,
@@ -175,9 +179,7 @@ def _trunk_row(plan: Trunk, rows: Sequence[StageRow], logs: Tensor, rms_in: floa
         total = _log10_estimate(whole)
         rms_out = rows[-1].output_rms
         if rms_out and math.isfinite(rms_in) and rms_in > 0:
-            offset = math.log(rms_in / rms_out)
-            value, low, high = (x / 2 + offset for x in whole)
-            gsc = exp_estimate((value, low, high), "GSC")
+            gsc = _gsc(whole, rms_in, rms_out)
     return TrunkRow(
         found=True,
         growth_per_stage=per_stage,

@@ -73,7 +73,7 @@ def _structured(row: WeightRow, tensor: Tensor) -> str:
     if min(rows, columns) < 2 or tensor.numel() < _MIN_ENTRIES:
         return ""
     # All singular values are equal if and only if ||W||_F^2 = min(m, n) sigma_1^2.
-    equal = row.rms**2 * tensor.numel() / (min(rows, columns) * norm**2)
+    equal = (row.rms / norm) ** 2 * tensor.numel() / min(rows, columns)
     if equal < 1 - 1e-4:
         return ""
     gates = rows // columns if row.kind == "recurrent" and rows % columns == 0 else 1
@@ -92,7 +92,7 @@ def _random(row: WeightRow, tensor: Tensor, largest: float) -> str:
         matrix = matrix[matrix.any(dim=1)]
     if matrix.numel() < _MIN_ENTRIES:
         return UNKNOWN
-    sample = _statistics(matrix)
+    sample = _statistics(matrix, largest)
     laws = [law for law in (_UNIFORM, _TRUNCATED, _NORMAL) if _fits(law, sample, largest)]
     law = min(laws, key=lambda law: abs(sample.kurtosis - law.kurtosis), default=None)
     if law is None or not _even(law, sample) or _outlier(row):
@@ -109,22 +109,27 @@ class _Statistics:
     std: float
     kurtosis: float
     means: tuple[Tensor, Tensor]
-    variances: tuple[Tensor, Tensor]  # mean squares about the mean of all entries
+    variances: tuple[Tensor, Tensor]  # mean squares about the mean of all, over their own mean
 
     @property
     def count(self) -> int:
         return self.shape[0] * self.shape[1]
 
 
-def _statistics(matrix: Tensor) -> _Statistics:
-    """One pass over float64 pieces, so that a large matrix needs little memory."""
+def _statistics(matrix: Tensor, largest: float) -> _Statistics:
+    """One pass over float64 pieces, so that a large matrix needs little memory.
+
+    Entries are taken in units of a power of two near the ``largest``, so that fourth powers stay
+    in float64's range.
+    """
     rows, columns = matrix.shape
-    centre = float(matrix.mean())
+    unit = math.ldexp(1.0, math.frexp(largest)[1] - 1)
+    centre = float(matrix.mean(dtype=torch.float64)) / unit
     row_sums, row_squares, fourth = [], [], 0.0
     column_sums = matrix.new_zeros(columns, dtype=torch.float64)
     column_squares = torch.zeros_like(column_sums)
-    for piece in pieces(matrix):
-        piece -= centre  # noqa: PLW2901 - in place: the piece is ours
+    for raw in pieces(matrix):
+        piece = (raw / unit).sub_(centre)
         row_sums.append(piece.sum(1))
         column_sums += piece.sum(0)
         piece.square_()
@@ -135,11 +140,11 @@ def _statistics(matrix: Tensor) -> _Statistics:
     variance = float(column_squares.sum()) / matrix.numel()
     return _Statistics(
         (rows, columns),
-        centre + float(column_sums.sum()) / matrix.numel(),
-        math.sqrt(variance),
+        unit * (centre + float(column_sums.sum()) / matrix.numel()),
+        unit * math.sqrt(variance),
         fourth / matrix.numel() / variance**2 if variance > 0 else math.inf,
-        (centre + torch.cat(row_sums) / columns, centre + column_sums / rows),
-        (torch.cat(row_squares) / columns, column_squares / rows),
+        (unit * (centre + torch.cat(row_sums) / columns), unit * (centre + column_sums / rows)),
+        (torch.cat(row_squares) / columns / variance, column_squares / rows / variance),
     )
 
 
@@ -176,7 +181,7 @@ def _even(law: _Law, sample: _Statistics) -> bool:
             continue
         means = (line_means - sample.mean) / sample.std * math.sqrt(length)
         spread = math.sqrt((law.kurtosis - 1) / length)
-        variances = (line_variances / sample.std**2 - 1) / spread
+        variances = (line_variances - 1) / spread
         for scores, excess in ((means, 0.0), (variances, 12.0 / length)):
             off = float(scores.square().sum()) - lines
             if abs(off) > _SUMMED_SIGMAS * math.sqrt((2 + excess) * lines) + 2:
@@ -197,7 +202,7 @@ def _outlier(row: WeightRow) -> bool:
     m, n = (math.sqrt(side) for side in _sides(row))
     spread = (m + n) * (1 / m + 1 / n) ** (1 / 3)
     limit = (m + n) ** 2 + _TRACY_WIDOM * spread
-    return row.reshaped_norm**2 > row.rms**2 * limit
+    return row.reshaped_norm > row.rms * math.sqrt(limit)
 
 
 def _scale_name(row: WeightRow, law: _Law, sample: _Statistics, largest: float) -> str:

@@ -16,8 +16,8 @@ from gradaudit.probes._curve import smoothed
 from gradaudit.probes._training import (
     Choice,
     choose_optimizer,
-    needs_closure,
     optimizer_name,
+    step_hindrance,
     take_step,
 )
 from gradaudit.records import NotMeasured, RateRange
@@ -87,7 +87,7 @@ def _hindrance(opened: Opened, steps: int) -> str:
         return "there is no data or no loss"
     if not any(p.requires_grad for p in opened.model.parameters()):
         return "no parameter is trainable"
-    return needs_closure(opened)
+    return step_hindrance(opened)
 
 
 def _sweep(opened: Opened, choice: Choice, rates: Sequence[float]) -> tuple[str, list[float], bool]:

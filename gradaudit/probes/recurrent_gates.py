@@ -84,6 +84,9 @@ def measure_parts(
     if square and side > _MAX_RADIUS_SIDE:
         why = f"all eigenvalues of {side} x {side} cost too much (up to {_MAX_RADIUS_SIDE})"
         missing, square = (NotMeasured("spectral radius", parameter, why),), False
+    elif recurrent and not square:
+        why = "its blocks are not square: the state comes back to it through a projection"
+        missing = (NotMeasured("spectral radius", parameter, why),)
     parts = []
     for name, block in zip(names, matrix.chunk(len(names)), strict=True):
         frobenius = frobenius_norm(block)

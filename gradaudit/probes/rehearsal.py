@@ -15,7 +15,7 @@ from itertools import pairwise
 
 from gradaudit.probes._estimates import median_estimate, wilson
 from gradaudit.probes._run import Run, updates_watched
-from gradaudit.probes._training import Choice, choose_optimizer, needs_closure, optimizer_name
+from gradaudit.probes._training import Choice, choose_optimizer, optimizer_name, step_hindrance
 from gradaudit.records import Estimate, NotMeasured, Recipe, Rehearsal
 from gradaudit.settings import Settings
 from gradaudit.subject.borrow import borrowed
@@ -81,7 +81,7 @@ def _hindrance(opened: Opened, steps: int) -> str:
         return "there is no data or no loss"
     if not any(p.requires_grad for p in opened.model.parameters()):
         return "no parameter is trainable"
-    return needs_closure(opened) if steps > 0 else "no steps were asked for"
+    return step_hindrance(opened) if steps > 0 else "no steps were asked for"
 
 
 def _attempt(

@@ -93,12 +93,12 @@ def batch_norms_behind(model: nn.Module, trace: Trace) -> dict[str, str]:
     by_node = trace.by_node()
     consumers = _consumers(by_node)
     found: dict[str, set[str]] = {}
-    for op in trace.ops:
-        if op.call is None or op.node is None:
-            continue
-        module = model.get_submodule(op.call.module)
+    # A call's last tensor is what it returns; padding, say, is made before.
+    last = {op.call: op for op in trace.ops if op.call is not None and op.node is not None}
+    for call, op in last.items():
+        module = model.get_submodule(call.module)
         if isinstance(module, nn.Linear | _ConvNd) and _channels_second(module, op):
-            found.setdefault(op.call.module, set()).add(_batch_norm(model, op, consumers, by_node))
+            found.setdefault(call.module, set()).add(_batch_norm(model, op, consumers, by_node))
     alike = {name: norms.pop() for name, norms in found.items() if len(norms) == 1}
     return {name: norm for name, norm in alike.items() if norm}
 

@@ -89,7 +89,7 @@ class Trace:
 
 
 def l2_norm(tensor: Tensor) -> Tensor:
-    """L2 norm as a 0-dim float64 tensor, exact to rounding also where float32 squares overflow."""
+    """L2 norm as a 0-dim float64 tensor, exact to rounding also where squares leave the range."""
     flat = tensor.detach()
     if flat.is_complex():
         flat = torch.view_as_real(flat)
@@ -97,14 +97,25 @@ def l2_norm(tensor: Tensor) -> Tensor:
     tiny_or_huge = ~((norm > 1e-15) & (norm < 1e18))
     if bool(tiny_or_huge) and flat.numel():
         peak = flat.abs().max()
-        if bool(torch.isfinite(peak)):
-            return torch.linalg.vector_norm(flat, dtype=torch.float64)
+        if bool(torch.isfinite(peak)) and bool(peak > 0):
+            peak = peak.double()
+            return torch.linalg.vector_norm(flat.double() / peak) * peak
     return norm.double()
 
 
 def joint_norm(tensors: Iterable[Tensor]) -> float:
     """L2 norm of all the tensors' entries together."""
-    return math.sqrt(sum(float(l2_norm(tensor)) ** 2 for tensor in tensors))
+    return math.hypot(*(float(l2_norm(tensor)) for tensor in tensors))
+
+
+def unit_shift(rms: float, dtype: torch.dtype) -> int:
+    """Exponent of the power of two that brings entries of a positive ``rms`` near one.
+
+    Or as near as a factor can that is a normal number of ``dtype`` (products of 16-bit types are
+    taken in float32).
+    """
+    limit = 1000 if dtype in (torch.float64, torch.complex128) else 120
+    return max(-limit, min(limit, -math.frexp(rms)[1]))
 
 
 def tensors_in(value: Any) -> Iterator[Tensor]:
@@ -131,7 +142,7 @@ class _Recorder(TorchFunctionMode):
 
     The numbering depends on the model's code alone, not on gradients being recorded, so that the
     same tensor has the same ordinal in a later pass. ``watch`` may return a replacement for what a
-    single operation returned.
+    single operation returned; that of an operation in place is written into its argument.
     """
 
     def __init__(self, trace: Trace, watch: Watcher | None, keep_norms: bool) -> None:
@@ -144,7 +155,11 @@ class _Recorder(TorchFunctionMode):
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = func(*args, **(kwargs or {}))
         if isinstance(result, Tensor):
-            return self.note(result, getattr(func, "__name__", str(func)), replaceable=True)
+            noted = self.note(result, getattr(func, "__name__", str(func)), replaceable=True)
+            if noted is not result and any(result is a for a in (*args, *(kwargs or {}).values())):
+                # The model holds an in-place operation's result already, and may drop this one.
+                return result.copy_(noted)
+            return noted
         if isinstance(result, (tuple, list)) and any(isinstance(r, Tensor) for r in result):
             name = getattr(func, "__name__", str(func))
             for item in result:
@@ -206,7 +221,8 @@ def _attach(model: nn.Module, recorder: _Recorder) -> list[Any]:
     handles: list[Any] = []
     for name, module in model.named_modules():
         handles.append(module.register_forward_pre_hook(enter(name, module), with_kwargs=True))
-        handles.append(module.register_forward_hook(leave))
+        # The model may catch what a module raises, and go on.
+        handles.append(module.register_forward_hook(leave, always_call=True))
     return handles
 
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from gradaudit.linalg.convolution import convolution_norm, every_geometry_norm, reshaped_norm
 from gradaudit.linalg.convolution_map import Convolution, operator_frobenius
-from gradaudit.linalg.dense import dense_norm, largest_row_norm
+from gradaudit.linalg.dense import dense_norm, frobenius_norm, largest_row_norm
 from gradaudit.linalg.golub_kahan import NormBounds
 from gradaudit.probes.recurrent_gates import UNIT, measure_parts
 from gradaudit.probes.weight_sites import Geometry, Site
@@ -54,7 +54,7 @@ def measure_norms(
     steps = settings.budget.lanczos_steps
     generator = torch.Generator().manual_seed(settings.seed)
     if site.kind == "embedding":
-        return _embedding(tensor.flatten(0, -2), frobenius)
+        return _embedding(tensor.flatten(0, -2), frobenius, site.row_limit)
     if site.kind == "convolution":
         if site.geometry is None:
             return _unknown_convolution(tensor, steps, generator)
@@ -90,16 +90,25 @@ def _matrix(
     )
 
 
-def _embedding(table: Tensor, frobenius: float) -> Norms:
-    """One-hot inputs: the operator's norm is the largest row's.
+def _embedding(table: Tensor, frobenius: float, limit: tuple[float, float] | None) -> Norms:
+    """One-hot inputs: the operator's norm is the largest row's, after its module's ``max_norm``.
 
     The edge: a row of ``d`` iid entries of unit variance has norm ``sqrt(d)`` with variance 1/2,
     and the largest of ``V`` such exceeds that by about ``sqrt(ln V)``.
     """
     rows, columns = table.shape
+    if limit is not None:
+        table = _limited(table, *limit)
+        frobenius = frobenius_norm(table)
     bounds = NormBounds.exact(largest_row_norm(table))
     edge = math.sqrt(columns) + math.sqrt(math.log(rows))
     return Norms(bounds, frobenius, edge, 1)
+
+
+def _limited(table: Tensor, max_norm: float, norm_type: float) -> Tensor:
+    """``table`` as its forward pass reads it: rows that are too long brought back to the limit."""
+    norms = torch.linalg.vector_norm(table, norm_type, dim=1, keepdim=True)
+    return torch.where(norms > max_norm, table * (max_norm / (norms + 1e-7)), table)
 
 
 def _convolution(

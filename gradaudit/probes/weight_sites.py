@@ -21,7 +21,7 @@ from gradaudit.records import NotMeasured
 Weights = nn.Module | Mapping[str, Tensor]
 
 _RECURRENT = re.compile(r"(^|[._])weight_(ih|hh|hr)")
-_EMBEDDING = re.compile(r"(^|[._])(\w*emb(ed\w*)?|wte|wpe)([._]|$)", re.IGNORECASE)
+_EMBEDDING = re.compile(r"(^|_)(\w*emb(ed\w*)?|wte|wpe)(_|$)", re.IGNORECASE)
 _REPARAMETRIZED = re.compile(r"(^|\.)(parametrizations\..*|weight_(orig|g|v))$")
 _RUNNING = re.compile(r"(^|\.)(_u|_v|weight_u|weight_v|running_mean|running_var)$")
 _MAX_TAPS = 64  # more entries than this along a "kernel" dimension are no convolution kernel
@@ -53,6 +53,8 @@ class Site:
     geometry: Geometry | None = None
     elementwise: bool = False  # a scale per entry, as of a normalisation layer
     parts: tuple[str, ...] = ()  # names of its stacked blocks of rows: gates, or query, key, value
+    row_limit: tuple[float, float] | None = None  # an embedding's max_norm, and the norm it is of
+    chain: nn.Module | None = None  # the parametrizations it was computed by
 
 
 def find_weights(source: Weights) -> tuple[list[Site], list[NotMeasured]]:
@@ -60,7 +62,7 @@ def find_weights(source: Weights) -> tuple[list[Site], list[NotMeasured]]:
 
     A weight is a floating tensor of two or more dimensions. From a model it is taken as the forward
     pass would see it, so through its parametrizations, evaluated on a copy. Tied weights (the same
-    storage) appear under the first name only.
+    storage, or the same parametrizations) appear under the first name only.
     """
     live = isinstance(source, nn.Module)
     found = _from_model(source) if isinstance(source, nn.Module) else _from_names(source)
@@ -76,7 +78,7 @@ def find_weights(source: Weights) -> tuple[list[Site], list[NotMeasured]]:
             skipped.append(NotMeasured("spectral norm", item.parameter, why))
         if why or item.tensor.ndim < 2:
             continue
-        key = _identity(item.tensor)
+        key = _identity(item)
         if key not in seen:
             seen.add(key)
             sites.append(item)
@@ -105,7 +107,10 @@ def _unusable(tensor: Tensor) -> str:
     return "" if tensor.numel() else "it has no entries"
 
 
-def _identity(tensor: Tensor) -> tuple[object, ...]:
+def _identity(site: Site) -> tuple[object, ...]:
+    if site.chain is not None:  # each evaluation gives a tensor of its own
+        return (site.chain,)
+    tensor = site.tensor
     return tensor.device, tensor.data_ptr(), tensor.numel(), tensor.dtype
 
 
@@ -120,7 +125,8 @@ def _from_names(tensors: Mapping[str, Tensor]) -> Iterator[Site | NotMeasured]:
             continue
         module, _, leaf = name.rpartition(".")
         bias = tensors.get(f"{module}.bias" if module else "bias")
-        kind = _kind_by_name(name, leaf, tensor)
+        biased = leaf == "weight" and bias is not None
+        kind = _kind_by_name(module, leaf, tensor, biased=biased)
         inputs_first = _stored_inputs_first(tensor, bias)
         parts = _parts_by_name(module, leaf, tensors) if tensor.ndim == 2 else ()
         yield Site(name, module, kind, "", tensor.detach(), inputs_first, parts=parts)
@@ -142,15 +148,22 @@ def _stored_inputs_first(tensor: Tensor, bias: object) -> bool:
     return bias.shape[0] == columns != rows
 
 
-def _kind_by_name(name: str, leaf: str, tensor: Tensor) -> str:
-    if _RECURRENT.search(name):
+def _kind_by_name(module: str, leaf: str, tensor: Tensor, *, biased: bool) -> str:
+    if _RECURRENT.search(leaf):
         return "recurrent"
-    if _EMBEDDING.search(name):
+    # A table is named by its owner (or its list's owner) or itself; a projection may lie deeper.
+    owner = next((part for part in reversed(module.split(".")) if not part.isdigit()), "")
+    if not biased and _is_table(tensor) and (_EMBEDDING.search(owner) or _EMBEDDING.search(leaf)):
         return "embedding"
     if tensor.ndim == 2:
         return "dense"
     kernel = tensor.ndim <= 5 and leaf in ("weight", "kernel") and max(tensor.shape[2:]) < _MAX_TAPS
     return "convolution" if kernel else "other"
+
+
+def _is_table(tensor: Tensor) -> bool:
+    """Rows of numbers, possibly with a leading axis to broadcast over the batch."""
+    return tensor.ndim == 2 or (tensor.ndim == 3 and tensor.shape[0] == 1)
 
 
 def _from_model(model: nn.Module) -> Iterator[Site | NotMeasured]:
@@ -159,17 +172,24 @@ def _from_model(model: nn.Module) -> Iterator[Site | NotMeasured]:
             continue
         used = list(as_used(module))
         siblings = {leaf: t for leaf, t in used if isinstance(t, Tensor)}
+        chains = _chains(module)
         for leaf, tensor in used:
             name = f"{path}.{leaf}" if path else leaf
             if isinstance(tensor, Exception):
                 why = f"its parametrization raised {type(tensor).__name__}: {tensor}"
                 yield NotMeasured("spectral norm", name, why)
             elif isinstance(tensor, UninitializedParameter):
-                yield Site(name, path, "other", type(module).__name__, tensor)
+                yield Site(name, path, "other", class_name(module), tensor)
             elif tensor.ndim >= 2:
                 site = _site(name, path, leaf, module, tensor.detach())
                 parts = part_names(leaf, siblings, module) if tensor.ndim == 2 else ()
-                yield replace(site, parts=parts)
+                yield replace(site, parts=parts, chain=chains.get(leaf))
+
+
+def class_name(module: nn.Module) -> str:
+    """The name of the module's class as its author wrote it, not of what torch made of it."""
+    written = parametrize.type_before_parametrizations(module).__name__
+    return str(getattr(module, "original_name", written))
 
 
 def as_used(module: nn.Module) -> Iterator[tuple[str, Tensor | Exception]]:
@@ -185,9 +205,15 @@ def as_used(module: nn.Module) -> Iterator[tuple[str, Tensor | Exception]]:
             yield leaf, parameter
     for leaf, hook in hooked.items():
         yield leaf, _by_hook(hook, leaf, module)
-    if parametrize.is_parametrized(module):
-        for leaf, chain in module.parametrizations.items():  # type: ignore[union-attr, operator]
-            yield leaf, _evaluated(chain)
+    for leaf, chain in _chains(module).items():
+        yield leaf, _evaluated(chain)
+
+
+def _chains(module: nn.Module) -> dict[str, nn.Module]:
+    """The module's parametrizations by the attribute each one computes."""
+    if not parametrize.is_parametrized(module):
+        return {}
+    return dict(module.parametrizations.items())  # type: ignore[union-attr, operator]
 
 
 def hook_target(hook: object) -> str:
@@ -226,10 +252,12 @@ def _evaluated(chain: nn.Module) -> Tensor | Exception:
 
 
 def _site(name: str, path: str, leaf: str, module: nn.Module, tensor: Tensor) -> Site:
-    type_name = str(getattr(module, "original_name", type(module).__name__))
-    kind, geometry, inputs_first, elementwise = "other", None, False, False
+    type_name = class_name(module)
+    kind, geometry, inputs_first, elementwise, limit = "other", None, False, False, None
     if isinstance(module, nn.Embedding | nn.EmbeddingBag):
         kind = "embedding"
+        if module.max_norm is not None:
+            limit = (module.max_norm, module.norm_type)
     elif isinstance(module, nn.RNNBase | nn.RNNCellBase):
         kind = "recurrent"
     elif isinstance(module, nn.modules.conv._ConvNd):
@@ -239,9 +267,15 @@ def _site(name: str, path: str, leaf: str, module: nn.Module, tensor: Tensor) ->
     elif isinstance(module, nn.Linear) and leaf == "weight":
         kind = "dense"
     elif not isinstance(module, nn.Bilinear):
-        kind = _kind_by_name(name if "mbed" not in type_name else "embedding", leaf, tensor)
+        owner = path if "mbed" not in type_name else "embedding"
+        biased = leaf == "weight" and getattr(module, "bias", None) is not None
+        kind = _kind_by_name(owner, leaf, tensor, biased=biased)
+        if kind == "convolution":  # the module is none, whatever the shape looks like
+            kind = "other"
         inputs_first = kind == "dense" and type_name == "Conv1D"  # transformers' dense layer
-    return Site(name, path, kind, type_name, tensor, inputs_first, geometry, elementwise)
+    return Site(
+        name, path, kind, type_name, tensor, inputs_first, geometry, elementwise, row_limit=limit
+    )
 
 
 def _geometry(module: nn.modules.conv._ConvNd) -> Geometry:

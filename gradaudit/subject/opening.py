@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import nn
-from torch.nn.parameter import is_lazy
+from torch.nn.parameter import UninitializedBuffer, is_lazy
 
 from gradaudit.errors import ModelError, UsageError
 from gradaudit.records import Recipe, SubjectRow
@@ -185,7 +185,10 @@ def _materialized(model: nn.Module, sampled: Sampled) -> nn.Module:
             "the model has lazy layers that have not seen data yet",
             next_step="give --data or --input, or run the model once before saving it",
         )
-    model = copy.deepcopy(model)
+    # Lazy buffers refuse to be copied. They hold no values, so new ones do.
+    lazy = [b for b in model.buffers() if isinstance(b, UninitializedBuffer)]
+    memo = {id(b): UninitializedBuffer(device=b.device, dtype=b.dtype) for b in lazy}  # type: ignore[call-arg]
+    model = copy.deepcopy(model, memo)
     modes = [(module, module.training) for module in model.modules()]
     model.eval()  # running statistics stay as they are
     with torch.no_grad():

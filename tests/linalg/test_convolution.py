@@ -99,11 +99,11 @@ class TestAgainstTheBruteForceOperator:
     def test_map_adjoint_and_frobenius(self, case: tuple) -> None:
         shape, *geometry = case
         convolution, matrix = build(torch.randn(shape, generator=seeded(5)), *geometry)
-        linear_map, scale = convolution_map(convolution)
+        linear_map = convolution_map(convolution)
         x = torch.randn(linear_map.columns, generator=seeded(6), dtype=torch.float64)
         y = torch.randn(linear_map.rows, generator=seeded(7), dtype=torch.float64)
-        np.testing.assert_allclose(linear_map.matvec(x) * scale, matrix @ x.numpy(), atol=1e-10)
-        np.testing.assert_allclose(linear_map.rmatvec(y) * scale, matrix.T @ y.numpy(), atol=1e-10)
+        np.testing.assert_allclose(linear_map.matvec(x), matrix @ x.numpy(), atol=1e-10)
+        np.testing.assert_allclose(linear_map.rmatvec(y), matrix.T @ y.numpy(), atol=1e-10)
         assert operator_frobenius(convolution) == pytest.approx(np.linalg.norm(matrix), rel=1e-12)
 
     @pytest.mark.parametrize("mode", ["zeros", "reflect"])
@@ -180,6 +180,22 @@ class TestOracles:
     def test_a_kernel_of_zeros(self) -> None:
         zeros = Convolution(torch.zeros(2, 2, 3, 3), (8, 8), (1, 1), ((1, 1),) * 2, (1, 1))
         assert convolution_norm(zeros, 40, seeded()).high == 0.0
+
+    @pytest.mark.parametrize("scale", [2.0**-700, 2.0**700])
+    @pytest.mark.parametrize(
+        ("shape", "groups"), [((4, 3, 3, 3), 1), ((64, 64, 3, 3), 1), ((4, 1, 3, 3), 4)]
+    )
+    def test_scaled_by_a_power_of_two_it_has_the_same_bounds_scaled(
+        self, shape: tuple[int, ...], groups: int, scale: float
+    ) -> None:
+        kernel = torch.randn(shape, generator=seeded(13), dtype=torch.float64)
+        plain, scaled = (
+            Convolution(k, (8, 8), (1, 1), ((1, 1),) * 2, (1, 1), groups)
+            for k in (kernel, kernel * scale)
+        )
+        expected = convolution_norm(plain, 40, seeded()).scaled(scale)
+        assert convolution_norm(scaled, 40, seeded()) == expected
+        assert operator_frobenius(scaled) == operator_frobenius(plain) * scale
 
     def test_a_kernel_that_does_not_fit(self) -> None:
         big = Convolution(torch.ones(1, 1, 5, 5), (3, 3), (1, 1), ((0, 0),) * 2, (1, 1))
@@ -261,7 +277,7 @@ class TestStandingWave:
         assert peak is not None
         assert peak.frequency == (0.0, 0.0)
         wave = standing_wave(ones, peak)
-        linear_map, _ = convolution_map(ones)
+        linear_map = convolution_map(ones)
         gain = float(linear_map.matvec(wave).norm() / wave.norm())
         cosines = [1 + 2 * math.cos(math.pi / (n + 1)) for n in (12, 9)]
         assert gain == pytest.approx(math.prod(cosines), rel=1e-12)

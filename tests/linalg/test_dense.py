@@ -27,6 +27,14 @@ def test_frobenius_norm_of_more_entries_than_one_piece() -> None:
     assert len(list(pieces(tensor.flatten(1)))) > 1
 
 
+@pytest.mark.parametrize("scale", [1e-310, 1e-200, 1e200, 1e305])
+def test_norms_beyond_the_range_of_float64_squares(scale: float) -> None:
+    matrix = torch.randn(30, 8, generator=seeded(5), dtype=torch.float64)
+    rows = [math.hypot(*row) for row in (matrix * scale).tolist()]
+    assert frobenius_norm(matrix * scale) == pytest.approx(math.hypot(*rows), rel=1e-12)
+    assert largest_row_norm(matrix * scale) == pytest.approx(max(rows), rel=1e-12)
+
+
 def test_largest_row_norm_is_exact_among_near_ties() -> None:
     table = torch.nn.functional.normalize(torch.randn(5000, 64, generator=seeded(1)), dim=1)
     truth = np.linalg.norm(table.double().numpy(), axis=1).max()

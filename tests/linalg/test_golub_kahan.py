@@ -11,6 +11,7 @@ from torch import Tensor
 
 from gradaudit.linalg.dense import dense_norm, matrix_map
 from gradaudit.linalg.golub_kahan import LinearMap, NormBounds, spectral_norm
+from gradaudit.linalg.top_values import top_singular_values
 from tests.reference import top_singular_value
 
 
@@ -136,10 +137,43 @@ class TestCost:
 
     def test_rank_three_is_used_up_after_four_steps(self) -> None:
         matrix = with_spectrum(900, 800, torch.tensor([3.0, 2.0, 1.0]).double(), seeded(10))
-        bounds = spectral_norm(matrix_map(matrix), 60, seeded(11))
-        assert bounds.steps <= 4
-        assert bounds.certain
-        assert bounds.value == pytest.approx(3.0, rel=1e-10)
+        frobenius = float(matrix.norm())
+        for given, certain in ((None, False), (frobenius, True)):
+            bounds = spectral_norm(matrix_map(matrix), 60, seeded(11), frobenius=given)
+            assert bounds.steps <= 4
+            assert bounds.certain == certain
+            assert bounds.value == pytest.approx(3.0, rel=1e-10)
+            assert bounds.high == pytest.approx(3.0, rel=1e-8)
+
+    @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+    def test_an_orthogonal_matrix_is_used_up_at_once(self, dtype: torch.dtype) -> None:
+        matrix = torch.linalg.qr(torch.randn(900, 900, generator=seeded(21), dtype=dtype)).Q
+        bounds = dense_norm(matrix, 60, seeded(22))
+        assert bounds.steps <= 2
+        assert bounds.value == pytest.approx(1.0, rel=1e-5)
+        assert 1.0 <= bounds.high <= (1.001 if dtype == torch.float32 else 1 + 1e-9)
+
+
+class TestNearlyUsedUp:
+    """One direction a little above a plateau hides behind rounding after the first step."""
+
+    @pytest.mark.parametrize("excess", [1e-6, 8e-5, 1.5e-4, 1e-3])
+    @pytest.mark.parametrize("start", range(8))
+    def test_the_interval_holds_it(self, excess: float, start: int) -> None:
+        n = 700
+        basis = torch.linalg.qr(torch.randn(n, n, generator=seeded(23), dtype=torch.float64)).Q
+        peak = torch.nn.functional.normalize(
+            torch.randn(n, generator=seeded(24), dtype=torch.float64), dim=0
+        )
+        matrix = (basis + excess * torch.outer(basis @ peak, peak)).float()
+        truth = top_singular_value(matrix.numpy())
+        assert truth == pytest.approx(1 + excess, abs=1e-6)
+        dense = dense_norm(matrix, 60, seeded(start))
+        assert dense.low <= truth <= dense.high <= 1.04
+        assert dense.steps <= 5
+        plain = matrix_map(matrix)
+        (first,) = top_singular_values(plain, 20, seeded(start), count=1, delta=1e-3)
+        assert first.low <= truth <= first.high
 
 
 class TestEdges:

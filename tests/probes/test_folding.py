@@ -24,7 +24,8 @@ def measure(
     model: nn.Module, x: Tensor
 ) -> tuple[dict[str, WeightRow], tuple[NotMeasured, ...], dict[str, str]]:
     twin = copy.deepcopy(model)  # the forward pass in training mode moves running statistics
-    trace = record(twin, lambda: twin(x))
+    leaf = x.clone().requires_grad_()  # as the audit has it, so that padding leaves a node too
+    trace = record(twin, lambda: twin(leaf))
     behind = batch_norms_behind(twin, trace)
     folds = folds_behind(twin, trace, batch_norm_folds(model))
     rows, missing = measure_weights(model, input_sizes(twin, trace), {}, Settings(), folds)
@@ -52,6 +53,10 @@ PAIRS = [
     (nn.Conv1d(2, 3, 5, padding=2), nn.BatchNorm1d(3, affine=False), (2, 2, 9)),
     (nn.Conv3d(2, 3, 2), nn.BatchNorm3d(3, eps=0.1), (2, 2, 3, 3, 4)),
     (nn.Linear(5, 4), nn.BatchNorm1d(4), (3, 5)),
+    *(
+        (nn.Conv2d(3, 4, 3, padding=1, padding_mode=mode), nn.BatchNorm2d(4), (2, 3, 6, 5))
+        for mode in ("circular", "reflect", "replicate")
+    ),
 ]
 
 

@@ -110,6 +110,24 @@ class TestNames:
             module.reset_parameters()  # type: ignore[operator]
         assert name_of(layer, parameter) == "torch default"
 
+    @pytest.mark.parametrize("scale", [2.0**-700, 2.0**-250, 2.0**250, 2.0**700])
+    def test_a_law_is_told_at_any_scale(self, scale: float) -> None:
+        torch.manual_seed(5)
+        layer = nn.Linear(60, 40).double()
+        with torch.no_grad():
+            for fill, law in ((layer.weight.normal_, "normal"), (layer.weight.uniform_, "uniform")):
+                fill()
+                layer.weight.sub_(layer.weight.mean()).mul_(scale)
+                assert name_of(layer).startswith(law)
+            nn.init.orthogonal_(layer.weight, gain=scale)
+            assert name_of(layer) == f"orthogonal gain {scale:.3g}"
+
+    def test_the_weight_is_only_read(self) -> None:
+        layer = nn.Linear(60, 40).double()
+        before = layer.weight.detach().clone()
+        assert name_of(layer) == "torch default"
+        assert torch.equal(layer.weight, before)
+
     def test_a_padding_row_is_overlooked(self) -> None:
         torch.manual_seed(2)
         assert name_of(nn.Embedding(64, 300, padding_idx=0)) == "N(0,1)"

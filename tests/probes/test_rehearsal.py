@@ -134,6 +134,57 @@ def test_the_users_own_optimizer_takes_the_steps() -> None:
     assert half.rates[0] == pytest.approx(0.1)
 
 
+class Bag(nn.Module):
+    """The mean of the embeddings of some tokens, through one layer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table, self.head = nn.Embedding(20, 8, sparse=True), nn.Linear(8, 1)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        out: Tensor = self.head(self.table(tokens).mean(1))
+        return out
+
+
+@pytest.mark.parametrize(
+    ("make", "name"),
+    [
+        (None, "sgd"),
+        (lambda p: torch.optim.SGD(p, lr=0.1, momentum=0.9), "sgd"),
+        (lambda p: torch.optim.Adagrad(p, lr=0.1), "adagrad"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:Sparse invariant checks")  # torch's own, of its Adagrad
+def test_sparse_gradients_are_rehearsed_with_an_optimizer_that_takes_them(
+    make: Any, name: str
+) -> None:
+    torch.manual_seed(0)
+    subject = opened(Bag(), [(torch.randint(0, 20, (6, 5)), torch.randn(6, 1))])
+    if make is not None:
+        recipe = replace(subject.recipe, optimizer=name)
+        subject = replace(subject, make_optimizer=make, recipe=recipe)
+    rehearsal = record(subject)
+    assert rehearsal.optimizer == name
+    assert rehearsal.outcome == "falls"
+
+
+@pytest.mark.parametrize(
+    ("recipe", "why"),
+    [
+        (Recipe("adam", 1e-3), "Adam takes no sparse gradients"),
+        (Recipe("sgd", 0.1, weight_decay=0.1), "SGD with weight decay takes no sparse gradients"),
+        (Recipe("sgd", 0.1, clip_norm=1.0), "clip_grad_norm_ takes no sparse gradients"),
+    ],
+)
+def test_an_optimizer_that_takes_no_sparse_gradients_is_a_reason(recipe: Recipe, why: str) -> None:
+    batches = [(torch.randint(0, 20, (6, 5)), torch.randn(6, 1))]
+    found = rehearsed(opened(Bag(), batches, recipe=recipe))
+    assert found.rehearsal is None
+    assert [gap.why for gap in found.not_measured] == [
+        f"{why}, as the model's embeddings have",
+    ]
+
+
 def test_weights_buffers_and_random_state_come_back() -> None:
     torch.manual_seed(2)
     model = with_dropout().train()
@@ -431,6 +482,14 @@ def curve(losses: list[float], batches: int = 1) -> Curve:
 )
 def test_curves(losses: list[float], falls: bool, blows_up: bool) -> None:
     assert (curve(losses).falls, curve(losses).blows_up) == (falls, blows_up)
+
+
+@pytest.mark.parametrize("scale", [1e-200, 1e200])
+def test_a_curve_is_judged_alike_at_any_scale(scale: float) -> None:
+    losses = [2.3, 2.31, 2.29, 2.0, 1.9, 1.95, 1.8]
+    plain, scaled = curve(losses), curve([scale * loss for loss in losses])
+    assert scaled.slope() == pytest.approx([scale * x for x in plain.slope()], rel=1e-9)
+    assert scaled.noise() == pytest.approx(scale * plain.noise(), rel=1e-9)
 
 
 def test_batches_that_differ_do_not_pass_for_a_fall() -> None:

@@ -125,10 +125,50 @@ class TestEmbedding:
         assert row.random_edge == pytest.approx(truth, rel=0.1)
         assert row.critical_edge == pytest.approx(row.random_edge, rel=0.02)  # N(0,1), one-hot
 
-    @pytest.mark.parametrize("name", ["wte.weight", "tok_emb.weight", "bert.embeddings.w.weight"])
+    @pytest.mark.parametrize("name", ["wte.weight", "tok_emb.weight", "embeddings.0.weight"])
     def test_by_name_in_a_bag(self, name: str) -> None:
         assert measure({name: torch.randn(50, 8)})[0][name].kind == "embedding"
         assert measure({"member.weight": torch.randn(50, 8)})[0]["member.weight"].kind == "dense"
+
+    @pytest.mark.parametrize(
+        ("name", "shape", "kind"),
+        [
+            ("embeddings.patch_embeddings.projection.weight", (16, 3, 4, 4), "convolution"),
+            ("patch_embed.proj.weight", (16, 3, 8, 8), "convolution"),
+            ("patch_embedding.weight", (16, 3, 4, 4), "convolution"),
+            ("time_embedding.linear_1.weight", (24, 24), "dense"),
+            ("time_embed.0.weight", (24, 24), "dense"),
+            ("embedding.weight", (24, 24), "dense"),
+        ],
+    )
+    def test_a_layer_inside_an_embedding_is_no_table(
+        self, name: str, shape: tuple[int, ...], kind: str
+    ) -> None:
+        weight = torch.randn(shape, generator=torch.Generator().manual_seed(16))
+        owner = name.removesuffix(".weight")
+        row = measure({name: weight, f"{owner}.bias": torch.zeros(shape[0])})[0][name]
+        assert row.kind == kind
+        # A kernel's stride is not known; where it is the kernel's size it is this matrix.
+        truth = top_singular_value(weight.flatten(1).numpy())
+        assert row.spectral_norm is not None
+        assert row.spectral_norm.low <= truth * (1 + 1e-6)  # type: ignore[operator]
+        assert truth <= row.spectral_norm.high * (1 + 1e-6)  # type: ignore[operator]
+
+    @pytest.mark.parametrize("norm_type", [1.0, 2.0, math.inf])
+    @pytest.mark.parametrize("kind", [nn.Embedding, nn.EmbeddingBag])
+    def test_rows_are_no_longer_than_the_forward_pass_makes_them(
+        self, kind: type[nn.Embedding], norm_type: float
+    ) -> None:
+        torch.manual_seed(17)
+        model = kind(50, 16, max_norm=1.5, norm_type=norm_type)
+        with torch.no_grad():
+            model.weight[:10] *= 0.01
+        row, before = measure(model)[0]["weight"], model.weight.detach().clone()
+        one_each = torch.arange(50) if kind is nn.Embedding else torch.arange(50)[:, None]
+        lengths = np.linalg.norm(model(one_each).detach().double().numpy(), axis=1)
+        assert value(row) == pytest.approx(lengths.max(), rel=1e-6)
+        assert row.stable_rank == pytest.approx((lengths**2).sum() / lengths.max() ** 2, rel=1e-5)
+        assert row.rms == pytest.approx(float(before.double().square().mean().sqrt()))
 
     def test_a_learned_position_table_of_three_dimensions(self) -> None:
         table = torch.randn(1, 20, 8)
@@ -158,9 +198,12 @@ class TestRecurrent:
         assert bag["weight_hh"].spectral_radius == live["weight_hh"].spectral_radius
 
     def test_a_projection_is_not_square(self) -> None:
-        rows, _ = measure(nn.LSTM(4, 6, proj_size=3))
+        rows, missing = measure(nn.LSTM(4, 6, proj_size=3))
         assert rows["weight_hh_l0"].spectral_radius is None
         assert rows["weight_hr_l0"].spectral_norm is not None
+        (gap,) = missing
+        assert (gap.what, gap.where) == ("spectral radius", "weight_hh_l0")
+        assert "through a projection" in gap.why
 
 
 CONVOLUTIONS = [
@@ -365,6 +408,25 @@ class TestAsUsed:
         assert set(measure(model)[0]) == {"inside.weight"}
         assert set(measure(dict(model.state_dict()))[0]) == {"inside.weight"}
 
+    def test_weights_under_one_parametrization_once(self) -> None:
+        first, second = (parametrizations.weight_norm(nn.Linear(8, 8)) for _ in range(2))
+        assert set(measure(nn.Sequential(first, second))[0]) == {"0.weight", "1.weight"}
+        second.parametrizations = first.parametrizations
+        assert torch.equal(first.weight, second.weight)
+        assert set(measure(nn.Sequential(first, second))[0]) == {"0.weight"}
+
+    def test_a_parametrized_conv1d_is_still_stored_inputs_first(self) -> None:
+        class Doubled(nn.Module):
+            def forward(self, weight: Tensor) -> Tensor:
+                return 2 * weight
+
+        transformers = pytest.importorskip("transformers")
+        layer = transformers.pytorch_utils.Conv1D(24, 8)
+        nn.utils.parametrize.register_parametrization(layer, "weight", Doubled())
+        row = measure(layer)[0]["weight"]
+        assert (row.kind, row.type, row.fan_in) == ("dense", "Conv1D", 8)
+        assert held(row, top_singular_value(layer.weight.detach().numpy()))
+
     def test_a_raising_parametrization_is_not_measured(self) -> None:
         class Raises(nn.Module):
             broken = False
@@ -432,6 +494,18 @@ class TestWhatCannotBeMeasured:
         assert rows["weight"].kind == "other"
         assert rows["weight"].spectral_norm is None
         assert "Bilinear" in missing[0].why
+
+    @pytest.mark.parametrize("shape", [(4, 16, 16), (4, 3, 3, 3), (2, 2, 3, 3, 3)])
+    def test_a_stack_of_a_live_module_s_own_is_no_kernel(self, shape: tuple[int, ...]) -> None:
+        class Experts(nn.Module):
+            def __init__(self) -> None:
+                super().__init__()
+                self.weight = nn.Parameter(torch.randn(shape))
+
+        rows, missing = measure(Experts())
+        assert rows["weight"].kind == "other"
+        assert rows["weight"].spectral_norm is None
+        assert "Experts" in missing[0].why
 
     def test_reparametrized_tensors_in_a_bag(self) -> None:
         layer = parametrizations.weight_norm(nn.Linear(4, 6))

@@ -7,6 +7,7 @@ import sys
 import pytest
 import torch
 from torch import nn
+from torch.nn.parameter import is_lazy
 
 from gradaudit.errors import ModelError, UnreadableFile, UsageError
 from gradaudit.settings import Settings
@@ -209,6 +210,20 @@ def test_lazy_models_in_memory_are_copied() -> None:
     found = from_python(model, (torch.randn(5, 7), torch.randn(5)), None, None, Settings())
     assert type(model[0]) is nn.LazyLinear
     assert found.model[0].weight.shape == (3, 7)
+
+
+def test_lazy_buffers_are_copied_too() -> None:
+    model = nn.Sequential(nn.Linear(7, 3), nn.LazyBatchNorm1d(dtype=torch.float64)).double()
+    model.append(nn.Linear(3, 1).double())
+    sample = (torch.randn(5, 7).double(), torch.randn(5).double())
+    found = from_python(model, sample, None, None, Settings())
+    assert type(model[1]) is nn.LazyBatchNorm1d
+    assert is_lazy(model[1].running_mean)
+    copied = found.model[1]
+    assert type(copied) is nn.BatchNorm1d
+    assert torch.equal(copied.running_mean, torch.zeros(3, dtype=torch.float64))
+    assert torch.equal(copied.running_var, torch.ones(3, dtype=torch.float64))
+    assert copied.training
 
 
 def test_subject_is_public() -> None:
