@@ -14,6 +14,7 @@ from gradaudit.settings import Settings
 ORDER = 60
 
 _ANSWERS = ("GA601", "GA602", "GA604")
+_REHEARSED = "the loss fell under it in a rehearsal"
 _RANGE = "where the loss fell fastest in a range test"
 _CURVATURE = "half of what the curvature at the start bears"
 _MARGIN = 0.5  # the ceiling is where a quadratic neither grows nor shrinks
@@ -65,15 +66,21 @@ def choose(measurements: Measurements) -> tuple[float, str] | None:
     """A rate and what it rests on: a rehearsal first, then the range test, then the curvature."""
     rehearsal = measurements.rehearsal
     if rehearsal is not None and rehearsal.outcome == "diverges" and rehearsal.rescued_by_rate:
-        return rehearsal.rescued_by_rate, "the loss fell under it in a rehearsal"
+        return rehearsal.rescued_by_rate, _REHEARSED
+    fell = None
+    if rehearsal is not None and rehearsal.outcome == "falls" and rehearsal.rates:
+        fell = rehearsal.rates[-1]
     best = steepest_rate(measurements)
     if best is not None:
         found = measurements.rate_range
         if found is not None and found.ceiling is not None:
             best = min(best, found.ceiling / 2)
-        return best, _RANGE
-    if rehearsal is not None and rehearsal.outcome == "falls" and rehearsal.rates:
-        return rehearsal.rates[-1], "the loss fell under it in a rehearsal"
+        # without a given rate the rehearsal is lowered until its loss falls
+        lowered = measurements.recipe.lr is None and fell is not None and fell < best
+        if not lowered:
+            return best, _RANGE
+    if fell is not None:
+        return fell, _REHEARSED
     curvature, given = measurements.curvature, measurements.recipe.lr
     bears = None if curvature is None else curvature.rate_ceiling
     if bears is None:
