@@ -15,7 +15,7 @@ from gradaudit.records import (
     Rehearsal,
     Verdict,
 )
-from gradaudit.rules._judge import made_up, number, plural, power, too_slow
+from gradaudit.rules._judge import broken_by_our_rate, made_up, number, plural, power, too_slow
 from gradaudit.settings import Settings
 
 FailOn = Literal["fail", "warn", "never"]
@@ -94,6 +94,8 @@ def forecast(findings: Sequence[Finding], measurements: Measurements) -> Forecas
         return Forecast("unknown", 0.0)
     failing = tuple(finding.code for finding in findings if finding.severity == "fail")
     rehearsal = measurements.rehearsal
+    if broken_by_our_rate(measurements):
+        rehearsal = None
     if rehearsal is not None and rehearsal.outcome == "diverges":
         return Forecast("diverges", _REHEARSED, _because(failing, _DIVERGES))
     if rehearsal is None:

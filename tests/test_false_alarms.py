@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 
 import pytest
@@ -65,6 +66,60 @@ def test_a_net_that_trains_does_not_fail(name: str) -> None:
         loss.backward()
         optimizer.step()
     assert float(loss.detach()) < 0.25  # a constant guess costs 1.04
+
+
+class LastStep(nn.Module):
+    """What a recurrent layer says at the last step."""
+
+    def __init__(self, layer: nn.RNN) -> None:
+        super().__init__()
+        self.layer, self.head = layer, nn.Linear(layer.hidden_size, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.head(self.layer(x)[0][-1])
+
+
+def small_mlp(depth: int) -> nn.Module:
+    layers = [m for _ in range(depth) for m in (nn.Linear(16, 16), nn.ReLU())]
+    return nn.Sequential(*layers, nn.Linear(16, 1))
+
+
+WITHOUT_RECIPE = [
+    *(("rnn", seed) for seed in (1, 3, 10)),
+    *(("mlp", seed) for seed in (2, 6, 22, 26)),
+    ("long rnn", 2),
+]
+
+
+@pytest.mark.parametrize(("kind", "seed"), WITHOUT_RECIPE)
+def test_the_tools_own_rate_fails_no_sound_model(kind: str, seed: int) -> None:
+    torch.manual_seed(seed)
+    if kind == "mlp":
+        net = small_mlp([2, 4, 8, 3][seed % 4])
+        x = torch.randn([4, 16, 64][seed % 3], 16)
+        y = x[:, :1] + 0.1 * torch.randn(len(x), 1)
+    elif kind == "rnn":
+        net = LastStep(nn.RNN(3, 12, nonlinearity="relu"))
+        x, _, y = torch.randn(20, 4, 3), torch.randn(4, 1), torch.randn(4, 1)
+    else:
+        net, x, y = LastStep(nn.RNN(3, 6)), torch.randn(60, 3, 3), torch.randn(3, 1)
+    report = gradaudit.audit(net, (x, y), loss="mse", settings=gradaudit.Settings(threads=1))
+    assert report.verdict in ("pass", "warn"), report.cause
+    assert report.forecast.outcome == "trains"
+    assert report.prescription is not None
+    rate = report.prescription.recipe["lr"]
+    assert isinstance(rate, float)
+    for lr in (1e-3, rate):  # what anybody would start with, and what is prescribed
+        trained = copy.deepcopy(net)
+        optimizer = torch.optim.AdamW(trained.parameters(), lr=lr)
+        losses = []
+        for _ in range(300):
+            optimizer.zero_grad()
+            loss = F.mse_loss(trained(x), y)
+            loss.backward()
+            optimizer.step()
+            losses.append(float(loss.detach()))
+        assert min(losses[-10:]) < 0.5 * float(y.var(unbiased=False)), lr
 
 
 def test_an_optimizer_that_takes_no_single_steps_is_not_rehearsed() -> None:

@@ -139,6 +139,14 @@ def test_a_rehearsal_that_diverges_diverges() -> None:
     assert foreseen(replace(SOUND, rehearsal=nan)).because == ("GA001",)
 
 
+def test_a_rate_of_ours_that_diverges_foresees_nothing_by_itself() -> None:
+    ours = replace(DIVERGES, prescribed=True)
+    assert foreseen(replace(SOUND, recipe=Recipe(), rehearsal=ours)) == Forecast("unknown", 0.0)
+    assert judged(replace(SOUND, recipe=Recipe(), rehearsal=ours)) == "pass"
+    exploding = replace(EXPLODING, recipe=Recipe(), rehearsal=ours)
+    assert foreseen(exploding) == Forecast("diverges", 0.6, ("GA101",))
+
+
 def test_a_rehearsal_that_stays_stalls() -> None:
     assert foreseen(replace(SOUND, rehearsal=FLAT)) == Forecast("stalls", 0.6)
     vanishing = replace(SOUND, **chain(0.1), rehearsal=FLAT)

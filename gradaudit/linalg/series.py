@@ -32,9 +32,11 @@ def mean_over_time(
     ``low`` and ``high`` are ``None`` for a single sequence too short to be cut into eight blocks.
     The half width is never below the difference between the earlier and the later half: what is
     left of a transient after two of its time constants is covered by that (an even series seldom
-    feels it). Not ``stationary``: the interval is for the mean over just so many steps, which only
-    the spread over sequences can tell. Raises ``ValueError`` where the series is empty or not
-    finite.
+    feels it). Nor is it below the range of the running sum of what the sequences have in common,
+    over the steps: a series that turns with a phase (a complex pair of eigenvalues) has no noise,
+    and its mean is off by up to that. Not ``stationary``: the interval is for the mean over just so
+    many steps, which only the spread over sequences can tell. Raises ``ValueError`` where the
+    series is empty or not finite.
     """
     if series.numel() == 0 or not bool(torch.isfinite(series).all()):
         raise ValueError("a mean over time needs a finite, non-empty series")
@@ -45,7 +47,8 @@ def mean_over_time(
         return mean, None, None
     if stationary and steps > 1:
         drift = series[: steps // 2].mean() - series[-(steps // 2) :].mean()
-        half = max(half, abs(float(drift)))
+        turning = (series.mean(dim=1) - mean).cumsum(dim=0)
+        half = max(half, abs(float(drift)), float(turning.max() - turning.min()) / steps)
     return mean, mean - half, mean + half
 
 

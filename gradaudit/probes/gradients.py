@@ -26,7 +26,6 @@ from gradaudit.probes.noise_scale import (
     NEEDED,
     BatchGradients,
     measure_noise_scale,
-    samples_in,
 )
 from gradaudit.probes.nonfinite import find_producer, nonfinite_weights
 from gradaudit.probes.norm_distribution import describe_norms
@@ -42,6 +41,7 @@ from gradaudit.records import (
     ParameterRow,
 )
 from gradaudit.settings import Settings
+from gradaudit.subject.batches import sample_count
 from gradaudit.subject.borrow import borrowed
 from gradaudit.subject.opened import Batch, Objective, Opened
 from gradaudit.subject.process_state import save_process_state
@@ -110,7 +110,7 @@ class _Passes:
             self.totals.append(total)
         sound = math.isfinite(loss_value) and math.isfinite(total)
         if sound and norms and self.gradients is not None:
-            self.gradients.add(samples_in(batch))
+            self.gradients.add(sample_count(batch))
         return sound
 
     def _name_producer(self, batch: Batch, where: str, sound: bool) -> None:

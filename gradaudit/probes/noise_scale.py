@@ -20,7 +20,7 @@ from gradaudit.probes._sketch import GradientSketches
 from gradaudit.probes._sub_batch import rows
 from gradaudit.records import Estimate, NotMeasured
 from gradaudit.settings import Settings
-from gradaudit.subject.batches import batch_tensors, map_tensors
+from gradaudit.subject.batches import map_tensors, sample_count
 from gradaudit.subject.borrow import borrowed
 from gradaudit.subject.opened import Batch, Objective, Opened
 
@@ -56,11 +56,6 @@ class BatchGradients:
         return size, [i for i, each in enumerate(self.sizes) if each == size]
 
 
-def samples_in(batch: Batch) -> int | None:
-    """How many samples a batch holds: the first axis of its first tensor that has one."""
-    return next((int(t.shape[0]) for _, t in batch_tensors(batch) if t.dim()), None)
-
-
 def measure_noise_scale(
     opened: Opened, settings: Settings, seen: BatchGradients | None
 ) -> tuple[Estimate | None, tuple[NotMeasured, ...]]:
@@ -78,6 +73,8 @@ def measure_noise_scale(
     """
     model = opened.model
     assert model is not None
+    if opened.batches and sample_count(opened.batches[0]) is None:
+        return None, (_missing("which axis counts the samples cannot be told"),)
     if seen is None or len(seen.commonest[1]) < NEEDED:
         if settings.budget.gradient_batches < NEEDED:
             return None, (_missing(f"{_TOO_FEW}, and this effort looks at fewer"),)
@@ -206,7 +203,7 @@ def _pass(model: nn.Module, objective: Objective, batch: Batch, seen: BatchGradi
     backward(loss)
     gradients = [p.grad for p in model.parameters() if p.grad is not None]
     if bool(loss.isfinite()) and all(bool(g.isfinite().all()) for g in map(_values, gradients)):
-        seen.add(samples_in(batch))
+        seen.add(sample_count(batch))
 
 
 def _values(gradient: Tensor) -> Tensor:

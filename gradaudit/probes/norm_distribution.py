@@ -34,7 +34,7 @@ def describe_norms(norms: Sequence[float], tail_ratio: float) -> GradientNorm | 
     median, peak = float(np.median(ordered)), ordered[-1]
     index = hill(ordered)
     tail, why = _tail(ordered, median, tail_ratio, index)
-    threshold, basis, rate = clip_point(ordered)
+    threshold, basis, rate = clip_point(ordered, tail_ratio)
     p90, p95 = (float(q) for q in np.quantile(ordered, [0.9, 0.95]))
     return GradientNorm(
         batches=len(ordered),
@@ -93,31 +93,44 @@ def _tail(
     return ("light" if sure else "unresolved"), why
 
 
-def clip_point(ordered: Sequence[float]) -> tuple[float | None, str, Estimate | None]:
+def clip_point(
+    ordered: Sequence[float], tail_ratio: float
+) -> tuple[float | None, str, Estimate | None]:
     """A clip threshold, what it rests on, and the share of batches it is expected to clip.
 
     With 59 batches the norm that one in 20 exceeds, with 29 the one that one in 10 exceeds: an
     order statistic, of which the share beyond is Beta distributed whatever the norms are. With
-    fewer, twice the median: a heuristic, and the share is Wilson's of the batches beyond. ``None``
-    where the median is zero.
+    fewer, or where that norm is itself ``tail_ratio`` times the median, so that clipping there
+    would let the tail pass, twice the median: a heuristic, and the share is Wilson's of the batches
+    beyond. ``None`` where the median is zero.
     """
     count, median = len(ordered), float(np.median(ordered))
     if median <= 0:
         return None, "", None
+    batches = "1 batch" if count == 1 else f"{count} batches"
+    basis = f"heuristic: {TIMES_MEDIAN:g} x the median of {batches}"
     for needed, percent in ((ENOUGH_FOR_P95, 95), (ENOUGH_FOR_P90, 90)):
         if count >= needed:
             rank = -(-(count + 1) * percent // 100)
             threshold = ordered[rank - 1]
-            basis = f"{percent}% quantile of {count} batches"
-            return threshold, basis, _share_beyond(ordered, threshold)
+            if threshold <= tail_ratio * median:
+                basis = f"{percent}% quantile of {batches}"
+                return threshold, basis, _share_beyond(ordered, threshold)
+            basis += f", whose {percent}% quantile lies in the tail"
+            break
     threshold = TIMES_MEDIAN * median
-    batches = "1 batch" if count == 1 else f"{count} batches"
-    basis = f"heuristic: {TIMES_MEDIAN:g} x the median of {batches}"
     return threshold, basis, wilson(sum(x > threshold for x in ordered), count, RATE_UNIT)
 
 
 def _share_beyond(ordered: Sequence[float], threshold: float) -> Estimate:
-    """Share of all batches beyond one of the norms: Beta(c + 1, n - c) with c of n beyond it."""
+    """Share of all batches beyond one of the norms: Beta(c + 1, n - c) with c of n beyond it.
+
+    That holds for norms that all differ. Others at the threshold are a value that comes up again
+    and again: what lies beyond it is counted like any share (Clopper and Pearson 1934).
+    """
     count, beyond = len(ordered), sum(x > threshold for x in ordered)
     low, high = (beta_quantile(p, beyond + 1, count - beyond) for p in (0.025, 0.975))
-    return Estimate((beyond + 1) / (count + 1), low, high, RATE_UNIT)
+    if sum(x == threshold for x in ordered) == 1:
+        return Estimate((beyond + 1) / (count + 1), low, high, RATE_UNIT)
+    low = beta_quantile(0.025, beyond, count - beyond + 1) if beyond else 0.0
+    return Estimate(beyond / count, low, high, RATE_UNIT)

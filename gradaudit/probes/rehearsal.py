@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from itertools import pairwise
@@ -24,6 +24,7 @@ from gradaudit.subject.opened import Batch, Opened
 MEASURED = 6  # steps of a rehearsal whose updates are looked at: each costs a copy of the weights
 VISITS = 3  # each batch is seen about this often, so that its own losses can be compared
 RATIO_UNIT = "||step|| / ||weight||, at the full rate, median over steps"
+LOWER = (0.1, 0.01, 0.001)  # of a rate that broke: what is tried instead
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,12 @@ class RehearsalResult:
     not_measured: tuple[NotMeasured, ...]
 
 
+@dataclass(frozen=True)
+class _Tried:
+    run: Run
+    outcome: str
+
+
 def rehearse(
     opened: Opened, settings: Settings, *, lr: float | None = None, steps: int | None = None
 ) -> RehearsalResult:
@@ -45,16 +52,18 @@ def rehearse(
 
     Call it inside ``borrowed(model, training=True)``; the weights come back as they were. With
     an optimizer or a rate missing the steps are *prescribed*: AdamW, at ``lr`` (the range test's)
-    or 1e-3. Batches are cycled, no more of them than can be seen three times. The warm-up is taken
-    as it is if it fits into half of the steps, else it is shortened to that, which is harsher, and
-    said in ``not_measured``. Everything runs in float32, whatever the recipe's precision.
+    or 1e-3. Where such a rate breaks, that says little about the model: a tenth, a hundredth and a
+    thousandth of it are rehearsed too, and the first under which the loss falls is reported.
+    Batches are cycled, no more of them than can be seen three times. The warm-up is taken as it is
+    if it fits into half of the steps, else it is shortened to that, which is harsher, and said in
+    ``not_measured``. Everything runs in float32, whatever the recipe's precision.
 
     ``outcome``: *diverges* where a loss or gradient is not finite or the loss leaves for good,
     *falls* where it falls beyond its noise and fast enough that the recipe's steps would take off
     at least the limit ``rate_floor_fall``, else *flat*. Cost: one training step a step, and one
     more for a model that draws random numbers (three forward passes, see
-    :meth:`Run.take_first_again`); where it diverges, a few more to find a tenth, hundredth or
-    thousandth of the rate under which it falls.
+    :meth:`Run.take_first_again`); where a given rate diverges, a few more to find a lower one under
+    which it falls, and where a prescribed one breaks up to as many again.
 
     Raises :class:`ModelError` where the user's code raises.
     """
@@ -63,10 +72,16 @@ def rehearse(
     if why:
         return RehearsalResult(None, {}, (NotMeasured("rehearsal", "the model", why),))
     choice = choose_optimizer(opened, lr)
-    run = _attempt(opened, choice, count)
     floor = settings.limit("rate_floor_fall").value
-    outcome = _outcome(run, opened.recipe.steps, floor)
-    rescued = _rescue(opened, choice, run, count, floor) if outcome == "diverges" else None
+    first = _try(opened, choice, count, floor)
+    run, outcome, rescued = first.run, first.outcome, None
+    if choice.prescribed and opened.recipe.lr is None:
+        # the default rate is low already: flat under it is not too high
+        if outcome == "diverges" or (outcome == "flat" and lr is not None):
+            best = _best([first, *_lowered(opened, choice, run, count, floor)])
+            run, outcome = best.run, best.outcome
+    elif outcome == "diverges":
+        rescued = _rescue(opened, choice, run, count, floor)
     used = opened.batches[: max(1, count // VISITS)]
     rehearsal = _record(run, choice, outcome, rescued, used)
     missing = [*run.missing, *_caveats(opened.recipe, choice, count), *_still(run)]
@@ -82,6 +97,34 @@ def _hindrance(opened: Opened, steps: int) -> str:
     if not any(p.requires_grad for p in opened.model.parameters()):
         return "no parameter is trainable"
     return step_hindrance(opened) if steps > 0 else "no steps were asked for"
+
+
+def _try(opened: Opened, choice: Choice, steps: int, floor: float, fraction: float = 1.0) -> _Tried:
+    run = _attempt(opened, choice, steps, fraction=fraction)
+    return _Tried(run, _outcome(run, opened.recipe.steps, floor))
+
+
+def _lowered(
+    opened: Opened, choice: Choice, broken: Run, steps: int, floor: float
+) -> Iterator[_Tried]:
+    """Rehearsals at lower and lower rates until the loss falls, twice ``steps`` steps in all.
+
+    None where not even the first step could be taken: no rate had a part in that.
+    """
+    left = 2 * steps - len(broken.losses)
+    for fraction in LOWER if broken.losses else ():
+        if left < 3:  # no curve
+            return
+        tried = _try(opened, choice, min(steps, left), floor, fraction)
+        yield tried
+        if tried.outcome == "falls":
+            return
+        left -= len(tried.run.losses)
+
+
+def _best(tried: Sequence[_Tried]) -> _Tried:
+    """The one whose loss falls, else the first that does not diverge, else the first."""
+    return min(tried, key=lambda t: ("falls", "flat", "diverges").index(t.outcome))
 
 
 def _attempt(
@@ -164,7 +207,7 @@ def _rescue(opened: Opened, choice: Choice, run: Run, steps: int, floor: float) 
     be held against: falling at every step counts too.
     """
     left, each = steps - len(run.losses) + 3, max(3, steps // 4)
-    for fraction in (0.1, 0.01, 0.001):
+    for fraction in LOWER:
         if left < 3:
             why = "the steps for it were used up"
             run.missing.append(NotMeasured("a rate that trains", f"{fraction:g} of the rate", why))
@@ -222,12 +265,13 @@ def _caveats(recipe: Recipe, choice: Choice, steps: int) -> list[NotMeasured]:
 
 def _still(run: Run) -> list[NotMeasured]:
     names = [n for n, p in run.model.named_parameters() if p.requires_grad and n not in run.ratios]
-    if not names or not run.losses:
-        return []
     zero = [name for name in names if name in run.from_zero]
+    otherwise = "it was not finite at any step looked at"
+    if not run.losses:
+        otherwise = "loss or gradient is not finite at the first step, which was not taken"
     whys = {
         "it starts at zero: its size is only what the steps have made of it": zero,
-        "it was not finite at any step looked at": [n for n in names if n not in zero],
+        otherwise: [n for n in names if n not in zero],
     }
     return [NotMeasured("update ratio", _named(each), why) for why, each in whys.items() if each]
 

@@ -18,6 +18,7 @@ from torch.nn.utils.rnn import PackedSequence
 
 from gradaudit.probes.lyapunov import SEQUENCES, Dynamics, gate_mean, layer_dynamics
 from gradaudit.probes.lyapunov import WHAT as EXPONENTS
+from gradaudit.probes.time_gates import is_gated
 from gradaudit.probes.time_loops import find_loops, may_loop
 from gradaudit.probes.time_loss import loss_reach
 from gradaudit.probes.time_packed import Call, given_sequences
@@ -168,8 +169,11 @@ def _loops(
     exponents = loop_exponents(model, batch, reached, settings.effort, generator)
     answers = []
     for name, loop in loops.items():
-        gate = None if loop.gate is None else gate_mean(loop.gate)
-        row, missing = row_of(model.get_submodule(name), name, loop.reach)
+        gate, cell = None if loop.gate is None else gate_mean(loop.gate), model.get_submodule(name)
+        row, missing = row_of(cell, name, loop.reach)
+        if row is not None and gate is None and is_gated(cell):
+            why = "how open its gates stand cannot be read off its calls"
+            missing = (*missing, NotMeasured("forget gate", place(name), why))
         answers.append(_with(row, missing, name, Dynamics(*exponents[name], gate)))
     return answers
 

@@ -179,20 +179,39 @@ _KINDS: dict[type[nn.Module], type[_RNN | _LSTM | _GRU]] = {
 }
 
 
+_GATED: dict[type[nn.Module], int] = {nn.LSTMCell: 4, nn.GRUCell: 3, nn.LSTM: 4, nn.GRU: 3}
+
+
+def is_gated(module: nn.Module) -> bool:
+    """Whether it is, or holds, a layer or cell with a gate that keeps the state."""
+    return any(isinstance(m, tuple(_GATED)) for m in module.modules())
+
+
 def cell_gate(module: nn.Module, given: tuple[Any, ...]) -> Tensor | None:
     """Mean over units of an LSTM cell's forget or a GRU cell's update gate, float64 ``[n]``.
 
-    ``None`` for any other module. ``given`` is what it was called with: input, then state.
+    The same of a layer called with one step, if it is one layer in one direction; ``None`` for any
+    other module. ``given`` is what it was called with: input, then state.
     """
-    if type(module) not in (nn.LSTMCell, nn.GRUCell):
+    x, state = (*given, None, None)[:2]
+    if type(module) not in _GATED or not isinstance(x, Tensor):
         return None
-    x, state = (*given, None)[:2]
+    suffix = ""
+    if isinstance(module, nn.RNNBase):
+        if module.num_layers > 1 or module.bidirectional:
+            return None
+        suffix = "_l0"
     h = state[0] if isinstance(state, (tuple, list)) else state
     ih, hh, bias_ih, bias_hh = (
-        getattr(module, name) for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+        getattr(module, name + suffix, None)
+        for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
     )
-    pre: Tensor = x @ ih.T + (0 if h is None else h @ hh.T)
+    assert ih is not None
+    assert hh is not None
+    pre: Tensor = x.reshape(-1, x.shape[-1]) @ ih.T
+    if h is not None:
+        pre = pre + h.reshape(-1, h.shape[-1]) @ hh.T
     if bias_ih is not None:
         pre = pre + bias_ih + bias_hh
-    gate = pre.chunk(4 if isinstance(module, nn.LSTMCell) else 3, dim=-1)[1].sigmoid()
-    return gate.mean(dim=-1).reshape(-1).double().cpu()
+    gate = pre.chunk(_GATED[type(module)], dim=-1)[1].sigmoid()
+    return gate.mean(dim=-1).double().cpu()

@@ -7,7 +7,7 @@ module with parameters that is called again on what became of its earlier output
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import Any, Protocol, TypeVar
 
@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from gradaudit.probes.cell_outputs import UnknownContainer, replaced
 from gradaudit.probes.time_gates import cell_gate
 from gradaudit.probes.time_sequences import Reach, log_squares
 from gradaudit.probes.trace import tensors_in
@@ -47,7 +48,7 @@ class Loop:
     """One cell called on its own earlier output: its reach, and the mean of its keep gate."""
 
     reach: Reach
-    gate: Tensor | None  # float64 [steps, sequences]: mean over the units of an LSTM or GRU cell
+    gate: Tensor | None  # float64 [steps, sequences]: mean over the units of LSTM or GRU cells
 
 
 def find_loops(
@@ -67,16 +68,23 @@ def find_loops(
             reach = _chain(seen.calls.get(name, []), probes, generator)
             if reach is not None:
                 reach = replace(reach, floor=-600.0 if double else -70.0)
-                found[name] = Loop(reach, _gate(seen.gates.get(name, []), reach))
+                found[name] = Loop(reach, _gate(seen, name, reach))
     return found
 
 
-def _gate(openings: list[Tensor], reach: Reach) -> Tensor | None:
-    kept = [openings[i] for i in reach.steps if i < len(openings)]
-    if len(kept) < len(reach.steps) or len({gate.shape for gate in kept}) != 1:
+def _gate(seen: _Outputs, name: str, reach: Reach) -> Tensor | None:
+    """Of the cell itself, or of those in it that are called as often: the mean over them."""
+    calls = len(seen.calls[name])
+    openings = [
+        torch.stack([gates[i] for i in reach.steps])
+        for cell, gates in seen.gates.items()
+        if (cell == name or _inside(cell, name)) and len(gates) == calls
+        if len({gate.shape for gate in gates}) == 1
+    ]
+    if not openings or len({series.shape for series in openings}) != 1:
         return None
-    series = torch.stack(kept)
-    return series if bool(torch.isfinite(series).all()) else None
+    mean = torch.stack(openings).mean(dim=0)
+    return mean if bool(torch.isfinite(mean).all()) else None
 
 
 def _inside(name: str, outer: str) -> bool:
@@ -136,7 +144,11 @@ def _run_watched(
 
 
 class _Outputs:
-    """Keeps the differentiable tensors each module returned, and how open its gates stood."""
+    """Keeps the differentiable tensors each module returned, and how open its gates stood.
+
+    What is handed on are copies of them. The tensors themselves may depend on each other (an LSTM's
+    h on its c), and a gradient with respect to c would hold its way through h a second time.
+    """
 
     def __init__(self) -> None:
         self.calls: dict[str, list[tuple[Tensor, ...]]] = {}
@@ -144,6 +156,9 @@ class _Outputs:
 
     def see(self, name: str, module: nn.Module, given: tuple[Any, ...], output: Any) -> Any:
         """Keep, and hand on what was returned."""
+        if sum(t.requires_grad for t in tensors_in(output)) > 1:
+            with suppress(UnknownContainer):
+                output = replaced(output, Tensor.clone)
         tensors = tuple(t for t in tensors_in(output) if t.requires_grad)
         if tensors:
             self.calls.setdefault(name, []).append(tensors)

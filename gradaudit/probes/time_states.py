@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from gradaudit.linalg.lyapunov import aligned, burn_in, random_frame, stretches
+from gradaudit.probes.cell_outputs import UnknownContainer, replaced
 from gradaudit.probes.lyapunov import SEQUENCES, TOO_COSTLY, Span, Told, told
 from gradaudit.probes.time_loops import run_watched
 from gradaudit.subject.opened import Batch
@@ -47,7 +48,17 @@ class _Cutter:
         """Keep what was returned, hand on the leaves."""
         returned: list[Tensor] = []
         leaves: list[Tensor] = []
-        handed = _cut(output, returned, leaves)
+
+        def cut(tensor: Tensor) -> Tensor:
+            leaf = tensor.detach().requires_grad_()
+            returned.append(tensor)
+            leaves.append(leaf)
+            return leaf.clone()  # not a leaf: it may be changed in place
+
+        try:
+            handed = replaced(output, cut)
+        except UnknownContainer as kind:
+            raise _NoState(f"its cell returns a {kind}, whose tensors cannot be followed") from None
         if returned:
             self.steps.append(_Step(name, tuple(returned), tuple(leaves)))
         return handed
@@ -96,23 +107,6 @@ def _kept(steps: list[_Step], reached: Mapping[str, tuple[int, ...]]) -> list[_S
     return kept
 
 
-def _cut(value: Any, returned: list[Tensor], leaves: list[Tensor]) -> Any:
-    if isinstance(value, Tensor):
-        if not value.requires_grad:
-            return value
-        leaf = value.detach().requires_grad_()
-        returned.append(value)
-        leaves.append(leaf)
-        return leaf.clone()  # not a leaf: it may be changed in place
-    if type(value) in (tuple, list):
-        return type(value)(_cut(item, returned, leaves) for item in value)
-    if type(value) is dict:
-        return {key: _cut(item, returned, leaves) for key, item in value.items()}
-    if value is None or isinstance(value, (bool, int, float, str)):
-        return value
-    raise _NoState(f"its cell returns a {type(value).__name__}, whose tensors cannot be followed")
-
-
 def _depends(on: tuple[Tensor, ...], returned: tuple[Tensor, ...]) -> bool:
     ones = [torch.ones_like(tensor) for tensor in returned]
     gradients = torch.autograd.grad(returned, on, ones, retain_graph=True, allow_unused=True)
@@ -133,6 +127,8 @@ def _groups(steps: list[_Step], names: list[str]) -> list[list[str]]:
     for _ in names:  # the transitive closure
         for near in reaches.values():
             near.update(*(reaches[name] for name in tuple(near)))
+    if any(name not in reaches[name] for name in names):
+        raise _NoState("its cell keeps its state to itself instead of returning it")
     groups: list[list[str]] = []
     for name in names:
         group = next((g for g in groups if g[0] in reaches[name] and name in reaches[g[0]]), None)

@@ -22,6 +22,7 @@ _ANSWERS = ("GA601", "GA602", "GA604")
 # A loss that leaves in the rehearsal is what too high a rate does, and no fault beside it. (Numbers
 # that are not finite before the first step leave no rate to choose.)
 _SYMPTOMS = ("GA001", "GA603")
+_REHEARSED = "the loss fell under it in a rehearsal"
 _RANGE = "where the loss fell fastest in a range test"
 _OPEN_RANGE = "a tenth of where the loss fell fastest in a range test that met no ceiling"
 _CURVATURE = "half of what the curvature at the start bears"
@@ -75,12 +76,17 @@ def choose(measurements: Measurements) -> tuple[float, str] | None:
     """A rate and what it rests on: a rehearsal first, then the range test, then the curvature."""
     rehearsal = measurements.rehearsal
     if rehearsal is not None and rehearsal.outcome == "diverges" and rehearsal.rescued_by_rate:
-        return rehearsal.rescued_by_rate, "the loss fell under it in a rehearsal"
-    ranged = _from_range(measurements)
+        return rehearsal.rescued_by_rate, _REHEARSED
+    ranged, fell = _from_range(measurements), None
+    if rehearsal is not None and rehearsal.outcome == "falls" and rehearsal.rates:
+        fell = rehearsal.rates[-1]
+    # Without a given rate the rehearsal is lowered until its loss falls.
+    if fell is not None and ranged is not None and measurements.recipe.lr is None:
+        return min((fell, _REHEARSED), ranged, key=lambda choice: choice[0])
     if ranged is not None:
         return ranged
-    if rehearsal is not None and rehearsal.outcome == "falls" and rehearsal.rates:
-        return rehearsal.rates[-1], "the loss fell under it in a rehearsal"
+    if fell is not None:
+        return fell, _REHEARSED
     curvature, given = measurements.curvature, measurements.recipe.lr
     bears = None if curvature is None else curvature.rate_ceiling
     if bears is None:

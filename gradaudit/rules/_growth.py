@@ -142,9 +142,12 @@ def growth_severity(growth: Growth, measurements: Measurements, settings: Settin
 def _within_reach(growth: Growth, measurements: Measurements, settings: Settings) -> bool:
     """Whether gradients vanish by no more than Adam's normalisation makes up for."""
     reach = log10_limit(settings.limit("growth_min_adaptive")).value
-    adaptive = is_adaptive(measurements.recipe.optimizer or "")
+    rehearsal = measurements.rehearsal
+    optimizer = measurements.recipe.optimizer or (rehearsal.optimizer if rehearsal else "")
     total = growth.measured
-    return adaptive and total.low is not None and reach < total.low and total.value < 0
+    return (
+        is_adaptive(optimizer) and total.low is not None and reach < total.low and total.value < 0
+    )
 
 
 def log10_limit(limit: Limit) -> Limit:

@@ -67,6 +67,16 @@ def contradicted(measurements: Measurements) -> bool:
     )
 
 
+def broken_by_our_rate(measurements: Measurements) -> bool:
+    """Whether the rehearsal diverged under a prescribed rate: that shows no fault of the model's.
+
+    Lower rates did not let the loss fall either, so what training would do is not known. A loss
+    that is at its lowest from the start ends here too.
+    """
+    rehearsal = measurements.rehearsal
+    return rehearsal is not None and rehearsal.prescribed and rehearsal.outcome == "diverges"
+
+
 def learned(measurements: Measurements) -> bool:
     """Whether the weights already work: trained, and not shown worse than a constant guess.
 

@@ -7,7 +7,14 @@ from collections.abc import Iterable, Iterator, Mapping
 
 from gradaudit.records import Estimate, Finding, Limit, Measurements, RecurrentRow, Severity
 from gradaudit.rules._growth import log10_limit
-from gradaudit.rules._judge import Standing, contradicted, learned, made_up, standing
+from gradaudit.rules._judge import (
+    Standing,
+    broken_by_our_rate,
+    contradicted,
+    learned,
+    made_up,
+    standing,
+)
 from gradaudit.rules._scale import data_to_blame
 from gradaudit.settings import Settings
 
@@ -56,10 +63,12 @@ def past_in_time(
 def no_usable_rehearsal(measurements: Measurements, settings: Settings) -> bool:
     """Whether nothing tells if the task needs the memory.
 
-    No rehearsal, one on made-up data, or one that data far from unit scale keeps from learning.
+    No rehearsal, one on made-up data, one that data far from unit scale keeps from learning, or one
+    broken by a rate that nobody gave.
     """
     return (
         measurements.rehearsal is None
+        or broken_by_our_rate(measurements)
         or made_up(measurements)
         or data_to_blame(measurements, settings)
     )

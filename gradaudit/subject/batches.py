@@ -184,6 +184,24 @@ def batch_tensors(batch: Batch) -> list[tuple[str, torch.Tensor]]:
     return [found for name, value in named for found in tensors_in(value, name)]
 
 
+def sample_count(batch: Batch) -> int | None:
+    """How many samples a batch holds, or ``None`` where that cannot be told.
+
+    The first axis, if it is the same for all tensors. Else the target's first axis, where the first
+    input has it too: inputs may be time first. Without a target, the one size in all the shapes.
+    """
+    inputs = [t for name, v in batch.named_inputs() for _, t in tensors_in(v, name) if t.dim()]
+    targets = [t for _, t in tensors_in(batch.target, "target") if t.dim()]
+    firsts = {int(t.shape[0]) for t in (*inputs, *targets)}
+    if len(firsts) < 2:
+        return next(iter(firsts), None)
+    if inputs and targets:
+        count = int(targets[0].shape[0])
+        return count if count in inputs[0].shape else None
+    shared = set.intersection(*({int(size) for size in t.shape} for t in (*inputs, *targets)))
+    return shared.pop() if len(shared) == 1 else None
+
+
 def map_tensors(value: Any, change: Callable[[torch.Tensor], torch.Tensor]) -> Any:
     """``value`` with ``change`` applied to every tensor in nested containers."""
     if isinstance(value, torch.Tensor):

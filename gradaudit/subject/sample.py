@@ -14,7 +14,13 @@ from torch import nn
 from gradaudit.errors import BadData, GradauditError
 from gradaudit.records import NotMeasured, SampleRow
 from gradaudit.settings import Settings
-from gradaudit.subject.batches import DEFAULT_BATCH_SIZE, batch_tensors, map_tensors, read_batches
+from gradaudit.subject.batches import (
+    DEFAULT_BATCH_SIZE,
+    batch_tensors,
+    map_tensors,
+    read_batches,
+    sample_count,
+)
 from gradaudit.subject.code import UserCode, call, is_code
 from gradaudit.subject.data_files import read_data_file
 from gradaudit.subject.known_loss import recognised
@@ -211,7 +217,7 @@ def _with_loss(
         source=found.source,
         target=_target_word(objective, made, batches[0]),
         batches=len(batches),
-        batch_size=_batch_size(batches[0]),
+        batch_size=sample_count(batches[0]),
         description=found.description,
     )
     notes = (*_notes(row, objective, made), *reshaped(objective, output, batches[0].target))
@@ -264,11 +270,6 @@ def _target_word(objective: Objective, made: Plan | None, batch: Batch) -> str:
     if isinstance(objective, OwnObjective):
         return "in the model"
     return "none" if batch.target is None else "given"
-
-
-def _batch_size(batch: Batch) -> int | None:
-    sizes = [t.shape[0] for _, t in batch_tensors(batch) if t.dim()]
-    return int(sizes[0]) if sizes else None
 
 
 def _notes(row: SampleRow, objective: Objective, made: Plan | None) -> tuple[str, ...]:

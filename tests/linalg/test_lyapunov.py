@@ -49,6 +49,24 @@ def test_complex_eigenvalues_turn_and_the_mean_stays() -> None:
     assert values(measured(constant(matrix))) == pytest.approx(expected, abs=2e-3)
 
 
+def test_intervals_of_exponents_that_turn_hold_the_eigenvalues() -> None:
+    """All sequences share the map: their spread does not show what a turning pair leaves."""
+    held, halves = [], []
+    for seed in range(40):
+        torch.manual_seed(seed)
+        matrix = torch.randn(12, 12, dtype=torch.float64) / 12**0.5
+        expected = sorted(torch.linalg.eigvals(matrix).abs().log().tolist(), reverse=True)[:4]
+        jacobians = matrix[None, None].expand(600, 8, -1, -1)
+        found = measured(jacobians, 4, seed)
+        for truth, (_, low, high) in zip(expected, found.values, strict=True):
+            assert low is not None
+            assert high is not None
+            held.append(low - 1e-9 <= truth <= high + 1e-9)
+            halves.append((high - low) / 2)
+    assert sum(held) >= 0.95 * len(held)
+    assert np.median(halves) < 1e-3
+
+
 def test_orthogonal_maps_give_zero() -> None:
     torch.manual_seed(2)
     matrices = torch.linalg.qr(torch.randn(300, 2, 6, 6, dtype=torch.float64)).Q

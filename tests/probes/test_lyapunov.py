@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -360,9 +361,35 @@ class Keeper(nn.Module):
         return state["h"][0]
 
 
+class SelfKept(nn.Module):
+    """The cell reads its state off itself; what it returns is not what it goes on with."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gru = nn.GRUCell(3, 3)
+        self.h = torch.zeros(1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.h = self.gru(x, self.h)
+        return self.h
+
+
+class SelfKeeper(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.cell = SelfKept()
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.cell.h = x.new_zeros(len(x), 3)
+        for t in range(x.shape[1]):
+            y = self.cell(x[:, t])
+        return y
+
+
 @pytest.mark.parametrize(
     ("model", "why"),
     [
+        (SelfKeeper(), "keeps its state to itself"),
         (Residual(), "more than what its cell returns"),
         (Mixing(), "cannot be told apart"),
         (Keeper(), "returns a set"),
@@ -455,6 +482,61 @@ def test_the_mean_gate_by_hand(kind: type[nn.RNNBase]) -> None:
     assert gate.value == pytest.approx(total / 9, rel=1e-5)
     assert gate.low is not None
     assert 0 <= gate.low < gate.value
+
+
+class State(NamedTuple):
+    h: Tensor
+    c: Tensor
+
+
+class NamedCell(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.lstm = nn.LSTMCell(3, 6)
+
+    def forward(self, x: Tensor, state: State | None) -> State:
+        return State(*self.lstm(x, None if state is None else tuple(state)))
+
+
+class LayerSteps(nn.Module):
+    """A layer of torch's as a decoder calls it, one step at a time."""
+
+    def __init__(self, layer: nn.RNNBase) -> None:
+        super().__init__()
+        self.cell = layer
+
+    def forward(self, x: Tensor) -> Tensor:
+        state = None
+        for t in range(x.shape[1]):
+            y, state = self.cell(x[:, t : t + 1], state)
+        return y
+
+
+@pytest.mark.parametrize("how", ["wrapped", "lstm", "gru"])
+def test_the_gate_of_what_is_stepped_or_wrapped_is_the_layers(how: str) -> None:
+    torch.manual_seed(16)
+    layer: nn.RNNBase
+    layer = nn.GRU(3, 6, batch_first=True) if how == "gru" else nn.LSTM(3, 6, batch_first=True)
+    model: nn.Module = LayerSteps(layer)
+    if how == "wrapped":
+        model = HandWritten(NamedCell(), 20)
+        inner = {name.removesuffix("_l0"): w for name, w in layer.state_dict().items()}
+        model.cell.lstm.load_state_dict(inner)
+    x = torch.randn(4, 20, 3)
+    gate, expected = only_row(model, x).forget_gate, only_row(layer, x).forget_gate
+    assert gate is not None
+    assert expected is not None
+    assert gate.value == pytest.approx(expected.value, rel=1e-9)
+    assert gate.low == pytest.approx(expected.low)
+
+
+def test_gates_that_cannot_be_read_are_said() -> None:
+    torch.manual_seed(17)
+    rows, missing = measure(
+        LayerSteps(nn.LSTM(3, 4, num_layers=2, batch_first=True)), torch.randn(4, 20, 3)
+    )
+    assert [row.forget_gate for row in rows] == [None]
+    assert [(gap.what, gap.where) for gap in missing] == [("forget gate", "cell")]
 
 
 class Packed(nn.Module):

@@ -143,6 +143,33 @@ def test_a_batch_of_another_size_is_left_out() -> None:
     assert found(model, [*batches, short]) == found(model, batches)
 
 
+class LastStep(nn.Module):
+    """A GRU's word at the last step, for sequences that come time first or batch first."""
+
+    def __init__(self, gru: nn.GRU, head: nn.Linear) -> None:
+        super().__init__()
+        self.gru, self.head = gru, head
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.gru(x)[0].select(1 if self.gru.batch_first else 0, -1))
+
+
+def test_time_first_batches_count_the_same_samples() -> None:
+    torch.manual_seed(13)
+    gru, head = nn.GRU(3, 6), nn.Linear(6, 1)
+    turned = nn.GRU(3, 6, batch_first=True)
+    turned.load_state_dict(gru.state_dict())
+    xs = [torch.randn(40, 8, 3) for _ in range(6)]
+    ys = [x[-1, :, :1] + 0.5 * torch.randn(8, 1) for x in xs]
+    time_first = found(LastStep(gru, head), list(zip(xs, ys, strict=True)))
+    batch_first = [(x.transpose(0, 1).contiguous(), y) for x, y in zip(xs, ys, strict=True)]
+    expected = found(LastStep(turned, head), batch_first)
+    assert time_first.value == pytest.approx(expected.value, rel=1e-3)
+    flat = Loss(lambda output, target: F.mse_loss(output, target[:8]))
+    untold = [(x, torch.randn(11, 1)) for x in xs]
+    assert why(LastStep(gru, head), untold, flat).endswith("cannot be told")
+
+
 def test_enough_batches_cost_no_pass_more() -> None:
     calls: list[int] = []
     model = mlp()

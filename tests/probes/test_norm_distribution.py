@@ -7,7 +7,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from scipy import stats
+from torch.nn import functional as F
 
 from gradaudit.probes.norm_distribution import clip_point, describe_norms, hill
 
@@ -22,7 +24,8 @@ def test_the_clip_rate_of_a_quantile_is_exact_whatever_the_norms(
     rng = np.random.default_rng(count)
     held, rates = 0, []
     for _ in range(400):
-        threshold, basis, rate = clip_point(sorted(law.rvs(count, random_state=rng).tolist()))
+        ordered = sorted(law.rvs(count, random_state=rng).tolist())
+        threshold, basis, rate = clip_point(ordered, math.inf)
         assert threshold is not None
         assert rate is not None
         assert basis == f"{percent}% quantile of {count} batches"
@@ -46,7 +49,7 @@ def test_below_29_batches_the_threshold_is_a_heuristic_with_an_honest_rate(count
     law = stats.lognorm(1.0)
     for _ in range(400):
         ordered = sorted(law.rvs(count, random_state=rng).tolist())
-        threshold, basis, rate = clip_point(ordered)
+        threshold, basis, rate = clip_point(ordered, TAIL_RATIO)
         assert threshold == 2 * np.median(ordered)
         assert basis == f"heuristic: 2 x the median of {count} batches"
         assert rate is not None
@@ -57,11 +60,76 @@ def test_below_29_batches_the_threshold_is_a_heuristic_with_an_honest_rate(count
 
 
 def test_a_tie_at_the_threshold_is_not_counted_as_clipped() -> None:
-    threshold, _, rate = clip_point([1.0] * 60)
+    threshold, _, rate = clip_point([1.0] * 60, TAIL_RATIO)
     assert threshold == 1.0
     assert rate is not None
-    assert rate.value == pytest.approx(1 / 61)
+    assert (rate.value, rate.low) == (0.0, 0.0)
     assert rate.high == pytest.approx(stats.beta(1, 60).ppf(0.975))
+
+
+@pytest.mark.parametrize("share", [0.0, 0.01, 0.05])
+def test_norms_that_repeat_have_the_rate_of_those_beyond(share: float) -> None:
+    rng, held, met = np.random.default_rng(5), 0, 0
+    for _ in range(400):
+        ordered = sorted((1.0 + 4.0 * (rng.random(60) < share)).tolist())
+        threshold, _, rate = clip_point(ordered, TAIL_RATIO)
+        assert rate is not None
+        assert rate.low is not None
+        assert rate.high is not None
+        met += threshold == 1.0
+        held += threshold == 1.0 and rate.low <= share <= rate.high
+        if threshold == 1.0:
+            expected = stats.binomtest(ordered.count(5.0), 60).proportion_ci(method="exact")
+            assert (rate.low, rate.high) == pytest.approx((expected.low, expected.high))
+    assert held >= 0.95 * met > 0
+
+
+@pytest.mark.parametrize(("count", "percent"), [(60, 95), (30, 90)])
+def test_a_threshold_inside_the_tail_is_replaced(count: int, percent: int) -> None:
+    """A tenth of the batches with targets x 300: clipping at their size would mend nothing."""
+    rng, held = np.random.default_rng(6), 0
+    for _ in range(200):
+        spiked = np.arange(count) % 10 == 7
+        norms = rng.uniform(1, 3, count) * np.where(spiked, 300, 1)
+        ordered = sorted(norms.tolist())
+        threshold, basis, rate = clip_point(ordered, TAIL_RATIO)
+        assert threshold == 2 * np.median(ordered)
+        assert threshold < 6
+        expected = f"heuristic: 2 x the median of {count} batches, whose {percent}% quantile "
+        assert basis == f"{expected}lies in the tail"
+        assert rate is not None
+        assert rate.low is not None
+        assert rate.high is not None
+        held += rate.low <= 0.1 <= rate.high
+    assert held == 200  # the spikes, and nothing else of norms up to 3
+
+
+def test_the_threshold_keeps_a_heavy_tail_out_of_the_weights() -> None:
+    torch.manual_seed(0)
+    batches = []
+    for i in range(60):
+        x = torch.randn(16, 10)
+        y = x[:, :1] + 0.1 * torch.randn(16, 1)
+        batches.append((x, 300 * y if i % 20 == 7 else y))
+    model = torch.nn.Linear(10, 1)
+    norms = []
+    for x, y in batches:
+        gradients = torch.autograd.grad(F.mse_loss(model(x), y), [*model.parameters()])
+        norms.append(float(torch.nn.utils.get_total_norm(gradients)))
+    found = describe_norms(norms, TAIL_RATIO)
+    assert found is not None
+    assert found.tail == "heavy"
+    assert found.clip_threshold is not None
+    optimizer = torch.optim.SGD(model.parameters(), lr=1e-2)
+    x_test, errors = torch.randn(500, 10), []
+    for step in range(1000):
+        x, y = batches[step % 60]
+        optimizer.zero_grad()
+        F.mse_loss(model(x), y).backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), found.clip_threshold)
+        optimizer.step()
+        errors.append(float(F.mse_loss(model(x_test).detach(), x_test[:, :1])))
+    assert np.mean(errors[400:]) < 0.1  # unclipped 232, clipped at the 95% quantile 216
 
 
 @pytest.mark.parametrize("index", [1.0, 2.5])

@@ -242,6 +242,55 @@ def test_a_divergence_is_rescued_by_the_largest_rate_that_falls() -> None:
     assert result.rehearsal.rescued_by_rate is None
 
 
+@pytest.mark.parametrize(
+    ("lr", "chosen", "calls"),
+    [
+        # quadratic of curvature 2: plain descent is stable below rate 1
+        (0.05, 0.05, 16),
+        (1.0, 0.1, 32),  # the weight swings from side to side: flat
+        (9.0, 0.9, None),
+        (90.0, 0.9, None),
+        (900.0, 0.9, None),
+    ],
+)
+def test_a_prescribed_rate_that_breaks_is_lowered(
+    lr: float, chosen: float, calls: int | None
+) -> None:
+    torch.manual_seed(4)
+    model, seen = nn.Linear(1, 1, bias=False), []
+    x = torch.ones(4, 1)
+    model.register_forward_hook(lambda *_: seen.append(1))
+    found = record(opened(model, [(x, 5 * x)], recipe=Recipe("sgd")), lr=lr)
+    assert (found.outcome, found.prescribed, found.rescued_by_rate) == ("falls", True, None)
+    assert found.rates == pytest.approx([chosen] * found.steps)
+    assert len(seen) == calls if calls else len(seen) <= 32
+    given = record(opened(model, [(x, 5 * x)], recipe=Recipe("sgd", lr)))
+    assert set(given.rates) == {lr}  # a rate that was given is judged as it is
+
+
+def test_the_rate_is_lowered_no_further_than_the_budget_goes() -> None:
+    class Climbs(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx: Any, x: Tensor) -> Tensor:
+            return x.clone()
+
+        @staticmethod
+        def backward(ctx: Any, gradient: Tensor) -> Tensor:
+            return -gradient
+
+    seen = []
+
+    class Model(nn.Linear):
+        def forward(self, x: Tensor) -> Tensor:
+            seen.append(1)
+            return Climbs.apply(super().forward(x))
+
+    x = torch.ones(4, 1)
+    found = record(opened(Model(1, 1), [(x, 5 * x)], recipe=Recipe("sgd")), lr=5e4)
+    assert (found.outcome, set(found.rates)) == ("diverges", {5e4})
+    assert len(seen) <= 2 * STANDARD.budget.rehearsal_steps
+
+
 def test_projected_fall_of_a_loss_that_falls_in_a_straight_line() -> None:
     class Slope(nn.Module):
         def __init__(self) -> None:
@@ -397,6 +446,11 @@ def test_a_loss_that_starts_as_nan() -> None:
     assert (result.rehearsal.losses, result.rehearsal.outcome) == ((), "diverges")
     assert result.rehearsal.first_nonfinite is not None
     assert result.rehearsal.first_nonfinite.op == "log"
+    gap = next(n for n in result.not_measured if n.what == "update ratio")
+    assert (gap.where, gap.why.split(",")[0]) == (
+        "0.weight, 0.bias, 2.weight and 1 more",
+        "loss or gradient is not finite at the first step",
+    )
 
 
 def test_what_was_not_done_as_the_recipe_says_is_said() -> None:

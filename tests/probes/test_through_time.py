@@ -434,6 +434,27 @@ def test_cells_in_a_loop(name: str) -> None:
     assert (row.spectral_radius is not None) == (name == "RNNCell")
 
 
+def test_the_interval_holds_the_jacobian_of_the_joint_state() -> None:
+    """An LSTM's h depends on its c: what flows through it belongs to h alone."""
+    x, held, errors = torch.randn(4, 12, 3), 0, []
+    for seed in range(10):
+        torch.manual_seed(seed)
+        cell = nn.LSTMCell(3, 6)
+        with torch.no_grad():
+            cell.bias_ih[6:12] += 2
+            cell.weight_hh *= 1.5
+        row = only_row(HandWritten(cell), x, effort="thorough", seed=seed)
+        squares = state_jacobians(cell.double(), x.double())
+        truth, found = math.log10(squares[0] / squares[-1]), row.growth_log10
+        assert found is not None
+        assert found.low is not None
+        assert found.high is not None
+        held += found.low <= truth <= found.high
+        errors.append(found.value - truth)
+    assert held >= 9
+    assert abs(sum(errors) / 10) < 0.02
+
+
 def test_long_loop_is_measured_in_float64() -> None:
     """0.3 per step over 100 steps is 1e-52: zero in float32, and it is not."""
     cell = nn.RNNCell(3, 6, nonlinearity="relu")

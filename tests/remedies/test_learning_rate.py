@@ -53,13 +53,22 @@ def test_the_rate_of_steepest_fall_stays_below_the_ceiling(
 def test_where_the_recipe_is_silent_the_optimizer_comes_too(
     name: str, kind: type[torch.optim.Optimizer]
 ) -> None:
-    ours = replace(FALLS, optimizer=name, prescribed=True)
+    ours = replace(FALLS, optimizer=name, prescribed=True, rates=(0.03,))
     seen = measurements(recipe=Recipe(), rehearsal=ours, rate_range=RANGE)
     recipe = prescription(seen).recipe
     assert (recipe["optimizer"], recipe["lr"]) == (name, 0.03)
     made = paste(remedy(seen, "learning-rate").code, model=nn.Linear(2, 2))["optimizer"]
     assert type(made) is kind
     assert made.param_groups[0]["lr"] == 0.03
+
+
+def test_a_rate_that_the_rehearsal_had_to_leave_is_not_given() -> None:
+    lowered = replace(FALLS, prescribed=True, rates=(0.003,))
+    seen = measurements(recipe=Recipe("sgd"), rehearsal=lowered, rate_range=RANGE)
+    assert prescription(seen).recipe["lr"] == 0.003
+    too_low = replace(FALLS, rates=(0.0003,), projected_fall=0.01)
+    slow = measurements(recipe=Recipe("sgd", 0.0003), rehearsal=too_low, rate_range=RANGE)
+    assert prescription(slow).recipe["lr"] == 0.03
 
 
 def test_without_a_range_test_the_rehearsals_own_rate_is_given() -> None:

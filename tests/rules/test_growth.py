@@ -178,6 +178,13 @@ def test_an_adaptive_optimizer_makes_up_for_some_vanishing(
     assert only("GA102", seen).severity == severity
 
 
+def test_the_prescribed_optimizer_counts_where_none_was_given() -> None:
+    for name, severity in (("adamw", "warn"), ("sgd", "fail")):
+        ours = replace(FALLS_ABOVE_CONSTANT, optimizer=name, prescribed=True)
+        seen = measurements(**chain(0.4), recipe=Recipe(), rehearsal=ours)
+        assert only("GA102", seen).severity == severity
+
+
 def test_gsc_alone_does_not_fail_what_learns() -> None:
     bent = replace(chain(1.0)["trunk"], gsc=estimate(1e-3))
     seen = {"stages": chain(1.0)["stages"], "trunk": bent}

@@ -39,6 +39,9 @@ def test_exploding_fails_unless_the_rehearsal_contradicts() -> None:
         (FLAT, {}, "fail"),
         (FALLS, {}, "note"),
         (None, {}, "warn"),
+        (DIVERGES, {}, "fail"),
+        (replace(DIVERGES, prescribed=True), {}, "warn"),  # a rate that nobody gave
+        (replace(FLAT, prescribed=True), {}, "fail"),
         (FLAT, {"sample": MADE_UP}, "warn"),
         (FALLS, {"sample": MADE_UP}, "warn"),
         (FLAT, {"data": (data(std=1e4),)}, "warn"),  # the data may be why the loss stays

@@ -15,7 +15,9 @@ from torch.utils.data import DataLoader, TensorDataset
 from gradaudit.errors import BadData, GradauditError, ModelError, UnreadableFile, UsageError
 from gradaudit.settings import BUDGETS, Settings
 from gradaudit.subject import Opened, from_python
+from gradaudit.subject.batches import sample_count
 from gradaudit.subject.made_up import parse_input_spec
+from gradaudit.subject.opened import Batch
 
 MODEL = "net = nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 1))\n"
 
@@ -122,6 +124,34 @@ class TestForms:
         assert [len(b.target) for b in _open(_net(), (X, Y), batch_size=30).batches] == [30, 30, 10]
         # a last batch of one row is dropped: batch norm cannot be trained on it
         assert [len(b.target) for b in _open(_net(), (X, Y), batch_size=23).batches] == [23] * 3
+
+    @pytest.mark.parametrize(
+        ("inputs", "target", "count"),
+        [
+            (((8, 40, 3),), (8,), 8),
+            (((40, 8, 3),), (8, 1), 8),  # time first
+            (((8, 40), (40, 40)), (8,), 8),  # a mask beside it
+            (((40, 8, 3), (2, 8, 6)), None, 8),  # with a state: the one size they share
+            (((40, 8), (40, 8, 3), (8,)), None, 8),
+            (((40, 8), (2, 40, 8)), None, None),
+            (((40, 8),), (320,), None),  # flattened: either could be it
+            (((8, 3),), (), 8),
+            (((),), None, None),
+        ],
+    )
+    def test_the_axis_that_counts_samples(
+        self, inputs: tuple[tuple[int, ...], ...], target: tuple[int, ...] | None, count: int | None
+    ) -> None:
+        given = None if target is None else torch.zeros(target)
+        assert sample_count(Batch(tuple(torch.zeros(s) for s in inputs), given)) == count
+
+    def test_time_first_sequences_say_their_batch_size(self) -> None:
+        class Last(nn.LSTM):
+            def forward(self, x: torch.Tensor) -> torch.Tensor:
+                return super().forward(x)[0][-1]
+
+        batches = [(torch.randn(40, 8, 3), torch.randn(8, 1)) for _ in range(2)]
+        assert _open(Last(3, 1), batches).sample.batch_size == 8
 
     def test_batches_of_differing_shape(self) -> None:
         model = nn.LSTM(3, 4)
