@@ -14,7 +14,7 @@ import gradaudit
 SETTINGS = gradaudit.Settings(effort="quick", threads=1)
 
 
-def plain(depth: int, phi: Callable[[], nn.Module]) -> nn.Module:
+def plain(depth: int, phi: Callable[[], nn.Module]) -> nn.Sequential:
     """torch's default start, which shrinks the gradient by 6 (in squares) at each ReLU layer."""
     layers: list[nn.Module] = [nn.Linear(32, 64), phi()]
     for _ in range(depth - 1):
@@ -39,7 +39,15 @@ class Residual(nn.Module):
         return self.leave(x)
 
 
+def zero_head(net: nn.Sequential) -> nn.Module:
+    """The customary start of a last layer: the loss begins at chance, the first step opens it."""
+    for parameter in net[-1].parameters():
+        nn.init.zeros_(parameter)
+    return net
+
+
 NETS: dict[str, Callable[[], nn.Module]] = {
+    "a last layer of zeros": lambda: zero_head(plain(3, nn.ReLU)),
     "8 ReLU layers, default start": lambda: plain(8, nn.ReLU),
     "4 sigmoid layers": lambda: plain(4, nn.Sigmoid),
     "10 residual blocks without norm": Residual,
@@ -65,6 +73,21 @@ def test_a_net_that_trains_does_not_fail(name: str) -> None:
         loss.backward()
         optimizer.step()
     assert float(loss.detach()) < 0.25  # a constant guess costs 1.04
+
+
+def test_vanishing_before_a_zero_head_is_found() -> None:
+    torch.manual_seed(0)
+    net = zero_head(plain(20, nn.ReLU))
+    x = torch.randn(512, 32)
+    report = gradaudit.audit(
+        net,
+        (x, (x[:, 0] > 0).long()),
+        loss="cross_entropy",
+        optimizer=lambda p: torch.optim.SGD(p, lr=0.1),
+        settings=SETTINGS,
+    )
+    assert report.verdict == "fail"
+    assert {"GA102", "GA302"} <= {f.code for f in report.findings if f.severity == "fail"}
 
 
 def test_an_optimizer_that_takes_no_single_steps_is_not_rehearsed() -> None:
