@@ -90,7 +90,7 @@ class _Passes:
         with self.recorder.forward():
             output, loss = take_loss(self.model, self.objective, batch)
         if number == 0:
-            self.chance = self.objective.chance(output)
+            self.chance = self.objective.chance(output, batch)
         if loss.requires_grad:
             backward(loss)
         elif number == 0:
