@@ -75,6 +75,50 @@ def test_a_net_that_trains_does_not_fail(name: str) -> None:
     assert float(loss.detach()) < 0.25  # a constant guess costs 1.04
 
 
+def pixels(shape: tuple[int, ...]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Grey values as a file holds them, 0 to 255, and which of four directions they lie in."""
+    x = torch.randn(256, 16)
+    return 255 * x.sigmoid().reshape(256, *shape), (x @ torch.randn(16, 4)).argmax(1)
+
+
+def small_cnn() -> nn.Module:
+    return nn.Sequential(
+        *(nn.Conv2d(1, 16, 3, padding=1), nn.BatchNorm2d(16), nn.ReLU()),
+        *(nn.Flatten(), nn.Linear(256, 32), nn.ReLU(), nn.Linear(32, 4)),
+    )
+
+
+def small_mlp() -> nn.Module:
+    return nn.Sequential(
+        *(nn.Linear(16, 64), nn.ReLU(), nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 4))
+    )
+
+
+@pytest.mark.parametrize(
+    ("make", "shape", "severity"), [(small_cnn, (1, 4, 4), "note"), (small_mlp, (16,), "warn")]
+)
+def test_raw_pixels_that_adam_trains_on_do_not_fail(
+    make: Callable[[], nn.Module], shape: tuple[int, ...], severity: str
+) -> None:
+    torch.manual_seed(0)
+    (x, y), net = pixels(shape), make()
+    optimizer = torch.optim.Adam(net.parameters(), lr=1e-3)
+    batches = list(zip(x.split(32), y.split(32), strict=True))
+    settings = gradaudit.Settings(threads=1)
+    report = gradaudit.audit(
+        net, batches, loss="cross_entropy", optimizer=optimizer, settings=settings
+    )
+    assert [f.severity for f in report.findings if f.code == "GA501"] == [severity]
+    assert report.verdict in ("pass", "warn"), report.cause
+    for step in range(400):
+        rows, target = batches[step % 8]
+        optimizer.zero_grad()
+        F.cross_entropy(net(rows), target).backward()
+        optimizer.step()
+    with torch.no_grad():
+        assert float(F.cross_entropy(net(x), y)) < 0.1
+
+
 def test_vanishing_before_a_zero_head_is_found() -> None:
     torch.manual_seed(0)
     net = zero_head(plain(20, nn.ReLU))

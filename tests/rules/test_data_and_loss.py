@@ -4,10 +4,11 @@ from dataclasses import replace
 
 import pytest
 
-from gradaudit.records import NonFinite, SampleRow
+from gradaudit.records import NonFinite, Recipe, SampleRow
 from tests.rules.literal import (
     DIVERGES,
     FALLS,
+    FALLS_ABOVE_CONSTANT,
     FLAT,
     GIVEN,
     MADE_UP,
@@ -19,6 +20,7 @@ from tests.rules.literal import (
     measurements,
     only,
     parameter,
+    recurrent,
     stage,
 )
 
@@ -120,7 +122,39 @@ class TestScale:
 def test_input_that_the_model_normalises_is_a_note() -> None:
     finding = only("GA501", measurements(data=(data(std=1e4, normalized_by_model=True),)))
     assert finding.severity == "note"
-    assert "normalises it" in finding.why
+    assert "normalise it" in finding.why
+
+
+ADAPTS = {"rehearsal": FALLS_ABOVE_CONSTANT, "recipe": Recipe(optimizer="adam", lr=1e-3)}
+
+
+@pytest.mark.parametrize(
+    ("mean", "std", "changes", "severity"),
+    [
+        (127, 53, {}, "warn"),  # pixels
+        (0, 2e3, {}, "warn"),
+        (0, 2e3, {"recipe": Recipe(optimizer="sgd", lr=1e-3)}, "fail"),
+        (0, 2e3, {"rehearsal": FLAT}, "fail"),
+        (0, 2e3, {"recurrent": (recurrent(0.0),)}, "fail"),  # gates saturate for good
+        (0, 1e4, {}, "fail"),
+        (2e3, 400, {}, "fail"),  # an offset of 5
+    ],
+)
+def test_adam_makes_up_for_some_scale(
+    mean: float, std: float, changes: dict, severity: str
+) -> None:
+    seen = measurements(
+        **{"data": (data("input", mean, std),), "loss": loss(initial=13.0), **ADAPTS, **changes}
+    )
+    for code in ("GA501", "GA503"):  # the loss at the start follows from the inputs
+        assert only(code, seen).severity == severity
+        assert ("divides by the gradient's size" in only(code, seen).why) == (severity == "warn")
+
+
+def test_a_wild_start_on_sound_inputs_is_not_excused() -> None:
+    for row in (data(), data(std=2e3, normalized_by_model=True)):
+        seen = measurements(data=(row,), loss=loss(initial=13.0), **ADAPTS)
+        assert only("GA503", seen).severity == "fail"
 
 
 def test_real_inputs_are_judged_also_where_the_target_is_made_up() -> None:
