@@ -119,6 +119,38 @@ def test_raw_pixels_that_adam_trains_on_do_not_fail(
         assert float(F.cross_entropy(net(x), y)) < 0.1
 
 
+class Reader(nn.Module):
+    """Two LSTM layers, and a head on the last step."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.read, self.tell = nn.LSTM(4, 32, 2, batch_first=True), nn.Linear(32, 2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.tell(self.read(x)[0][:, -1])
+
+
+def test_a_plateau_that_a_high_rate_leaves_does_not_fail() -> None:
+    """Its range test of 12 rates puts the ceiling at 0.23, and the rehearsal stays flat."""
+    x = torch.randn(128, 20, 4, generator=torch.Generator().manual_seed(0))
+    batches = list(zip(x.split(32), (x[:, :, 0].mean(1) > 0).long().split(32), strict=True))
+    torch.manual_seed(0)
+    net = Reader()
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.5, momentum=0.9)
+    settings = gradaudit.Settings(threads=1)
+    report = gradaudit.audit(
+        net, batches, loss="cross_entropy", optimizer=optimizer, settings=settings
+    )
+    assert report.verdict in ("pass", "warn"), report.cause
+    for step in range(400):
+        rows, target = batches[step % 4]
+        optimizer.zero_grad()
+        F.cross_entropy(net(rows), target).backward()
+        optimizer.step()
+    with torch.no_grad():
+        assert float(F.cross_entropy(net(batches[0][0]), batches[0][1])) < 0.05
+
+
 def test_vanishing_before_a_zero_head_is_found() -> None:
     torch.manual_seed(0)
     net = zero_head(plain(20, nn.ReLU))

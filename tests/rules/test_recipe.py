@@ -52,6 +52,25 @@ def test_a_rate_above_the_ceiling_where_the_loss_does_not_fall() -> None:
     assert check("GA601", measurements(recipe=HOT, rehearsal=FALLS, rate_range=RANGE)) == []
 
 
+@pytest.mark.parametrize(
+    ("rate", "losses", "severity"),
+    [
+        (0.5, (2.3, 2.35), "warn"),  # above 0.1, below 1, where the test saw it break
+        (0.5, (2.3, 8.0, 2.4), "fail"),
+        (1.0, (2.3, 2.35), "fail"),
+    ],
+)
+def test_a_plateau_between_two_tested_rates_is_a_warning(
+    rate: float, losses: tuple[float, ...], severity: str
+) -> None:
+    seen = measurements(
+        recipe=Recipe(optimizer="sgd", lr=rate),
+        rehearsal=replace(FLAT, losses=losses),
+        rate_range=RANGE,
+    )
+    assert only("GA601", seen).severity == severity
+
+
 def test_a_rate_is_not_blamed_for_what_no_rate_mends() -> None:
     assert check("GA601", measurements(recipe=HOT, rehearsal=DIVERGES)) == []
 
