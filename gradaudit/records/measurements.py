@@ -160,12 +160,12 @@ class GradientNorm:
 class NonFinite:
     """The first operation that made a NaN or infinity out of finite numbers."""
 
-    phase: str  # "weights" | "forward" | "loss" | "backward"
+    phase: str  # "weights" | "constant" | "forward" | "loss" | "backward"
     op: str
     module: str
     call: int
     step: int | None = None  # rehearsal step; None: at the start
-    parameter: str = ""
+    parameter: str = ""  # or buffer
     file: str = ""  # of the user's code that called the operation, where it can be found
     line: int | None = None
 

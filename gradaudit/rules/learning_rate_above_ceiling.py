@@ -87,7 +87,7 @@ def check(measurements: Measurements, settings: Settings) -> Iterable[Finding]:
     if bears is not None and bears.high is not None and rate > bears.high:
         why += f" The curvature at the start bears a rate of {number(bears.value)}."
     first = rehearsal.first_nonfinite
-    if first is not None:
+    if first is not None and first.op:  # else it is in a weight that a step itself made so
         place = f" in `{first.module}`" if first.module else ""
         at = "" if first.step is None else f" at step {first.step}"
         why += f" The first NaN or infinity comes from `{first.op}`{place}{at}."

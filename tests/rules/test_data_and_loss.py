@@ -45,6 +45,24 @@ def test_non_finite_weights_are_named_by_parameter() -> None:
     assert finding.where.parameter == "body.weight"
 
 
+def test_a_buffer_or_constant_is_named_with_its_first_taker() -> None:
+    bad = NonFinite("constant", "add", "body", 0, parameter="body.held", file="net.py", line=7)
+    finding = only("GA001", measurements(nonfinite=(bad,)))
+    assert finding.where.parameter == "body.held"
+    assert "The buffer `body.held` holds a NaN or an infinity, and `add` in `body`" in finding.why
+    assert "net.py:7" in finding.why
+    unnamed = only("GA001", measurements(nonfinite=(replace(bad, parameter=""),)))
+    assert unnamed.why.startswith("A constant of the model holds")
+
+
+def test_a_weight_that_a_step_spoilt_is_not_called_a_start_value() -> None:
+    spoilt = NonFinite("weights", "", "0", 0, step=1, parameter="0.weight")
+    seen = measurements(rehearsal=replace(DIVERGES, first_nonfinite=spoilt))
+    why = only("GA001", seen).why
+    assert "optimizer's step 1 of the rehearsal made the weight `0.weight` non-finite" in why
+    assert "before anything has run" not in why
+
+
 def test_a_nan_in_the_rehearsal_counts_unless_the_rate_is_to_blame_or_ours() -> None:
     later = replace(DIVERGES, first_nonfinite=replace(LOG, step=7))
     assert "At step 7" in only("GA001", measurements(rehearsal=later)).why

@@ -304,6 +304,13 @@ def test_a_divergence_that_nothing_explains_is_a_finding_of_its_own() -> None:
     assert check("GA603", measurements(**hot, rehearsal=FALLS)) == []
 
 
+def test_a_loss_that_is_not_finite_from_the_start_is_not_said_to_leave() -> None:
+    broken = replace(DIVERGES, steps=0, losses=(), rates=())
+    why = only("GA603", measurements(recipe=HOT, rehearsal=broken)).why
+    assert "not finite before the first step" in why
+    assert "leaves" not in why
+
+
 def test_a_tight_clip_that_leaves_too_little_of_the_fall_fails_under_sgd() -> None:
     tight = {"recipe": Recipe(optimizer="sgd", lr=0.01, clip_norm=0.001)}
     clipped = replace(
