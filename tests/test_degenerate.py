@@ -346,3 +346,33 @@ def test_what_is_wrong_with_it_is_found(name: str, code: str) -> None:
     torch.manual_seed(0)
     found = {f.code for f in audited(CASES[name](), "quick").findings if f.severity != "note"}
     assert code in found
+
+
+def test_a_step_that_spoils_the_weights_is_not_blamed_on_the_start() -> None:
+    """Adam's eps of 1e-8 is zero in fp16, so that a gradient of zero is divided by zero."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(16, 32), nn.ReLU(), nn.Linear(32, 4)).half()
+    sample = (torch.randn(64, 16).half(), torch.randint(0, 4, (64,)))
+    recipe = Recipe(optimizer="adam", lr=1e-3)
+    report = audited(Case(model, sample, "cross_entropy", recipe), "standard")
+    why = next(f.why for f in report.findings if f.code == "GA001")
+    assert "optimizer's step 1 of the rehearsal made the weight `0.weight` non-finite" in why
+    assert report.prescription is not None
+    assert "finite-numbers" not in {remedy.id for remedy in report.prescription.remedies}
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_a_buffer_that_is_not_finite_is_the_one_finding(value: float) -> None:
+    class Shifted(nn.Linear):
+        def __init__(self) -> None:
+            super().__init__(WIDTH, OUT)
+            self.register_buffer("shift", torch.full((OUT,), value))
+
+        def forward(self, x: Tensor) -> Tensor:
+            return super().forward(x) + self.get_buffer("shift")
+
+    torch.manual_seed(0)
+    sample = (torch.randn(BATCH, WIDTH), torch.arange(BATCH) % OUT)
+    report = audited(Case(Shifted(), sample, "cross_entropy"), "quick")
+    failed = [f for f in report.findings if f.severity == "fail"]
+    assert [(f.code, f.where.parameter) for f in failed] == [("GA001", "shift")]

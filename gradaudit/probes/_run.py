@@ -151,7 +151,7 @@ class Run:
             self.missing.append(NotMeasured(what, where, why))
             return
         if self.first_nonfinite is None:
-            why = "it was in the batch or a constant already, or did not come back"
+            why = "it was in the batch already, or did not come back"
             self.missing.append(NotMeasured(what, where, why))
 
 

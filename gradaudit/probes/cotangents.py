@@ -2,7 +2,9 @@
 
 With ``u ~ N(0, I)`` at the output, ``E ||J_l^T u||^2 = ||J_l||_F^2`` for every trunk tensor ``l``
 at once, from one backward pass (Hutchinson 1990). The cotangent is rescaled by a power of two at
-each trunk tensor and the logs are added up in float64, so depth cannot overflow float32.
+each trunk tensor and the logs are added up in float64, so depth cannot overflow float32. Where a
+stage of the trunk lets nothing through, a fresh cotangent starts before it: what lies before a head
+of zeros is measured all the same.
 """
 
 from __future__ import annotations
@@ -127,23 +129,50 @@ def source_nodes(forward: Forward) -> list[Any]:
     return [node for node in forward.nodes if id(leaf_variable(node)) in wanted]
 
 
+@dataclass(frozen=True)
+class Logs:
+    """``[m, stages + 1]`` log squared norms of the cotangents, first input to output.
+
+    ``sent`` is what each boundary sends on, and differs from what has ``arrived`` only where that
+    was zero and a fresh cotangent started.
+    """
+
+    arrived: Tensor
+    sent: Tensor
+
+    def shut(self, i: int, j: int) -> bool:
+        """Whether a stage between boundaries ``i`` and ``j`` lets nothing through."""
+        return bool(torch.isneginf(self.arrived[:, i:j]).any())
+
+
 class Ladder:
     """Reads, and on a trunk rescales, the cotangent at every stage boundary of a backward pass."""
 
-    def __init__(self, stages: Sequence[Stage], *, rescale: bool) -> None:
+    def __init__(self, stages: Sequence[Stage], seed: int, *, rescale: bool) -> None:
         self.nodes = [stage.end.node if stage.end else None for stage in stages]
         self.start = stages[0].start.node if stages[0].start else None
         self.rescale = rescale
         self.exponent = 0
         self.logs: dict[Any, float] = {}
+        self.fresh: dict[Any, float] = {}
+        self.generator = torch.Generator().manual_seed(seed)
+
+    def draw(self, like: Tensor) -> Tensor:
+        """A cotangent ``N(0, I)`` for that tensor."""
+        drawn = torch.randn(like.shape, generator=self.generator)
+        return drawn.to(like.device, like.dtype)
 
     def _read(self, key: Any) -> Any:
         def hook(cotangents: tuple[Tensor | None, ...]) -> tuple[Tensor | None, ...] | None:
             present = [c for c in cotangents if c is not None]
             norm = joint_norm(present)
             self.logs[key] = self.log_square(norm)
-            if not self.rescale or norm == 0 or not math.isfinite(norm):
+            if not self.rescale or not math.isfinite(norm):
                 return None
+            if norm == 0:
+                started = tuple(None if c is None else self.draw(c) for c in cotangents)
+                self.fresh[key] = self.log_square(joint_norm([c for c in started if c is not None]))
+                return started
             rms = norm / math.sqrt(max(sum(c.numel() for c in present), 1))
             shift = min((unit_shift(rms, c.dtype) for c in present), key=abs)
             if shift == 0:
@@ -192,24 +221,23 @@ def _pull_back(
     return [s.grad for s in sources if s.grad is not None]
 
 
-def probe(forward: Forward, sources: list[Tensor], ladder: Ladder, seed: int, m: int) -> Tensor:
-    """``[m, stages + 1]`` log squared norms of the cotangents, first input to output."""
-    generator = torch.Generator().manual_seed(seed)
-    rows = []
+def probe(forward: Forward, sources: list[Tensor], ladder: Ladder, m: int) -> Logs:
+    """Pull ``m`` random cotangents back from the outputs to ``sources``."""
+    arrived, sent = [], []
     with ladder.attached():
         for i in range(m):
-            ladder.exponent, ladder.logs = 0, {}
-            cotangents = [
-                torch.randn(t.shape, generator=generator).to(t.device, t.dtype)
-                for t in forward.outputs
-            ]
-            seeded = joint_norm(cotangents)
-            top = ladder.log_square(seeded)
+            ladder.exponent, ladder.logs, ladder.fresh = 0, {}, {}
+            cotangents = [ladder.draw(t) for t in forward.outputs]
+            top = ladder.log_square(joint_norm(cotangents))
             gradients = _pull_back(forward, cotangents, sources, last=i == m - 1)
             norm = joint_norm(gradients)
             first = ladder.log_square(norm) if ladder.start is None else ladder.logs[ladder.start]
             rest = [
                 top if node is None else ladder.logs.get(node, -math.inf) for node in ladder.nodes
             ]
-            rows.append([first, *rest])
-    return torch.tensor(rows, dtype=torch.float64)
+            arrived.append([first, *rest])
+            nodes = [ladder.start, *ladder.nodes]
+            sent.append(
+                [ladder.fresh.get(n, log) for n, log in zip(nodes, arrived[-1], strict=True)]
+            )
+    return Logs(*(torch.tensor(rows, dtype=torch.float64) for rows in (arrived, sent)))

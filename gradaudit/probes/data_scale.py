@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -16,7 +17,9 @@ from gradaudit.settings import Settings
 from gradaudit.subject.opened import Opened
 
 _NORMS = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
+_BY_FEATURE = nn.modules.batchnorm._NormBase  # batch and instance norm
 _CONVOLUTIONS = (nn.modules.conv._ConvNd,)
+_LINEAR = (nn.Linear, *_CONVOLUTIONS)  # a norm directly behind one undoes what it was given
 # Modules that hand their input on, as a view or thinned out: the next one is the consumer.
 _PASSING = (nn.Flatten, nn.Unflatten, nn.Identity, nn.modules.dropout._DropoutNd)
 
@@ -37,7 +40,9 @@ def measure_data(opened: Opened, settings: Settings) -> tuple[DataRow, ...]:
     smallest non-zero one; features are channels (dimension 1) for images and for what a
     convolution takes, else the last dimension, and a tensor of fewer than two dimensions has none.
     A forward pass on the first batch, broken off once seen, tells which module takes which input
-    first.
+    first. ``normalized_by_model``: that is a normalisation layer, or a linear layer or convolution
+    with one directly behind it. Behind a layer, a norm over the features of one sample keeps an
+    offset, so there it counts only where the offset is no larger than the spread.
 
     To be called inside ``borrowed(model)``: the model is run. What its forward raises passes
     through.
@@ -72,13 +77,13 @@ def _walk(name: str, role: str, value: Any) -> Iterator[Named]:
             yield from _walk(f"{name}[{i}]", role, item)
 
 
-def _first_takers(opened: Opened) -> dict[str, nn.Module]:
+def _first_takers(opened: Opened) -> dict[str, _Taker]:
     """The first leaf module that is given each floating input, or a view of it."""
     batch = opened.batches[0].fresh()
     watch = _Watch({_storage(t): name for name, _, t in _named(batch.named_inputs(), None)})
     if opened.model is None or not watch.names:
         return {}
-    handles = list(_hook(opened.model, watch.take, watch.hand_on))
+    handles = list(_hook(opened.model, watch))
     try:
         with torch.no_grad(), suppress(_AllTaken):
             batch.call(opened.model)
@@ -88,46 +93,70 @@ def _first_takers(opened: Opened) -> dict[str, nn.Module]:
     return watch.takers
 
 
+@dataclass
+class _Taker:
+    """The module that takes an input first, and the norm directly behind it."""
+
+    module: nn.Module
+    norm: nn.Module | None = None
+
+
 class _Watch:
     """Follows the inputs, by the storage they lie in, to the modules that take them."""
 
     def __init__(self, names: dict[Storage, str]) -> None:
         self.names = names
         self.wanted = set(names.values())
-        self.takers: dict[str, nn.Module] = {}
+        self.takers: dict[str, _Taker] = {}
+        self.made: dict[Storage, str] = {}  # by a linear taker; until the next module has run
         self.kept: list[Any] = []  # a freed tensor's storage could be given out again
 
     def take(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Before a leaf module runs."""
         if isinstance(module, _PASSING):
             return
-        for name in self._inputs_in((args, kwargs)):
-            self.takers.setdefault(name, module)
-        if self.takers.keys() == self.wanted:
+        new = [name for name in _names_in((args, kwargs), self.names) if name not in self.takers]
+        self.takers |= {name: _Taker(module) for name in new}
+        if not new:
+            self._follow(module, args)
+        running = bool(new) and isinstance(module, _LINEAR)
+        if self.takers.keys() == self.wanted and not running and not self.made:
             raise _AllTaken
 
-    def hand_on(self, _module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
-        """After a module that only hands its input on."""
-        for name in self._inputs_in(args):
-            self.names |= {_storage(tensor): name for tensor in tensors_in(output)}
-            self.kept.append(output)
+    def _follow(self, module: nn.Module, args: tuple[Any, ...]) -> None:
+        """What is made of a linear taker's output is settled by the next module."""
+        behind = _names_in(args, self.made)
+        if isinstance(module, _NORMS):
+            for name in behind:
+                self.takers[name].norm = module
+        self.made = {k: name for k, name in self.made.items() if behind and name not in behind}
 
-    def _inputs_in(self, value: Any) -> list[str]:
-        places = [_storage(tensor) for tensor in tensors_in(value)]
-        return [self.names[place] for place in places if place in self.names]
+    def leave(self, module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
+        """After a module that hands its input on, or makes a linear map of it."""
+        names = _names_in(args, self.names)
+        linear = isinstance(module, _LINEAR)
+        if linear:
+            first = {name for name, taker in self.takers.items() if taker.module is module}
+            names = [name for name in names if name in first]
+        found = {_storage(tensor): name for name in names for tensor in tensors_in(output)}
+        (self.made if linear else self.names).update(found)
+        self.kept.append(output)
 
 
-def _hook(
-    model: nn.Module, take: Callable[..., None], hand_on: Callable[..., None]
-) -> Iterator[Any]:
+def _names_in(value: Any, names: Mapping[Storage, str]) -> list[str]:
+    places = [_storage(tensor) for tensor in tensors_in(value)]
+    return [names[place] for place in places if place in names]
+
+
+def _hook(model: nn.Module, watch: _Watch) -> Iterator[Any]:
     for module in model.modules():
         if isinstance(module, torch.jit.ScriptModule):
             continue
         leaf = isinstance(module, nn.MultiheadAttention) or not any(True for _ in module.children())
         if leaf:
-            yield module.register_forward_pre_hook(take, with_kwargs=True)
-        if isinstance(module, _PASSING):
-            yield module.register_forward_hook(hand_on)
+            yield module.register_forward_pre_hook(watch.take, with_kwargs=True)
+        if isinstance(module, (*_PASSING, *_LINEAR)):
+            yield module.register_forward_hook(watch.leave)
 
 
 def _storage(tensor: Tensor) -> Storage:
@@ -136,17 +165,19 @@ def _storage(tensor: Tensor) -> Storage:
     return str(tensor.device), tensor.untyped_storage().data_ptr()
 
 
-def _row(name: str, role: str, parts: list[Tensor], taker: nn.Module | None) -> DataRow | None:
+def _row(name: str, role: str, parts: list[Tensor], taker: _Taker | None) -> DataRow | None:
     values = [part.double()[torch.isfinite(part)] for part in parts]
     count = sum(part.numel() for part in values)
     if not count:
         return None
     mean, std = _moments(values, count)
-    axis = _feature_axis(parts[0], taker)
+    axis = _feature_axis(parts[0], taker.module if taker else None)
     means, deviations = _features(parts, axis)
     worst = _worst(means, deviations)
     columns = axis == -1 and 0 < len(means) <= _MOST_FEATURES
     full = [part for part in values if part.numel()]
+    moments = (mean, std) if worst is None else (float(means[worst]), float(deviations[worst]))
+    offset = abs(moments[0]) > moments[1]
     return DataRow(
         tensor=name,
         role=role,
@@ -160,10 +191,16 @@ def _row(name: str, role: str, parts: list[Tensor], taker: nn.Module | None) -> 
         worst_feature=worst,
         worst_feature_mean=None if worst is None else float(means[worst]),
         worst_feature_std=None if worst is None else float(deviations[worst]),
-        normalized_by_model=isinstance(taker, _NORMS),
+        normalized_by_model=taker is not None and _normalizes(taker, offset),
         feature_means=tuple(means.tolist()) if columns else (),
         feature_stds=tuple(deviations.tolist()) if columns else (),
     )
+
+
+def _normalizes(taker: _Taker, offset: bool) -> bool:
+    if isinstance(taker.module, _NORMS) or isinstance(taker.norm, _BY_FEATURE):
+        return True
+    return taker.norm is not None and not offset
 
 
 def _moments(values: list[Tensor], count: int) -> tuple[float, float]:
@@ -176,7 +213,7 @@ def _moments(values: list[Tensor], count: int) -> tuple[float, float]:
 def _feature_axis(tensor: Tensor, taker: nn.Module | None) -> int | None:
     if tensor.dim() < 2:
         return None
-    if isinstance(taker, (*_CONVOLUTIONS, nn.modules.batchnorm._NormBase)) or tensor.dim() >= 4:
+    if isinstance(taker, (*_CONVOLUTIONS, _BY_FEATURE)) or tensor.dim() >= 4:
         return 1
     return -1
 

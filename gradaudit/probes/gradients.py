@@ -90,7 +90,7 @@ class _Passes:
         with self.recorder.forward():
             output, loss = take_loss(self.model, self.objective, batch)
         if number == 0:
-            self.chance = self.objective.chance(output)
+            self.chance = self.objective.chance(output, batch)
         if loss.requires_grad:
             backward(loss)
         elif number == 0:
@@ -124,7 +124,7 @@ class _Passes:
         if found is not None:
             self.nonfinite = (found,)
         elif not sound:  # an output of written infinities with a finite loss is nobody's fault
-            why = "it was in the batch or a constant already, or did not come back"
+            why = "it was in the batch already, or did not come back"
             self.missing.append(NotMeasured(what, where, why))
 
 

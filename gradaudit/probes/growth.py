@@ -17,7 +17,14 @@ import torch
 from torch import Tensor, nn
 
 from gradaudit.linalg.intervals import log_ratio_interval
-from gradaudit.probes.cotangents import Forward, Ladder, probe, run_forward, source_nodes
+from gradaudit.probes.cotangents import (
+    Forward,
+    Ladder,
+    Logs,
+    probe,
+    run_forward,
+    source_nodes,
+)
 from gradaudit.probes.graph import Graph, leaf_variable
 from gradaudit.probes.trace import Op, Trace, joint_norm
 from gradaudit.probes.trunk import Trunk, find_trunk, module_chain
@@ -77,19 +84,22 @@ def _log10_estimate(interval: tuple[float, float, float]) -> Estimate:
     return Estimate(value, low, high, "log10 of the gain (sums of squares)")
 
 
-def _ratio(logs: Tensor, i: int, j: int) -> tuple[float, float, float] | None:
+def _ratio(logs: Logs, i: int, j: int) -> tuple[float, float, float] | None:
     """Interval of log ``mean(N_i) / mean(N_j)``; ``None`` where either is zero or not finite."""
-    if not bool(torch.isfinite(logs[:, [i, j]]).all()):
+    above, below = logs.arrived[:, i], logs.sent[:, j]
+    if logs.shut(i, j) or not bool(torch.isfinite(torch.stack([above, below])).all()):
         return None
-    return log_ratio_interval(logs[:, i], logs[:, j])
+    return log_ratio_interval(above, below)
 
 
-def _gain(logs: Tensor, i: int) -> Estimate | None:
+def _gain(logs: Logs, i: int) -> Estimate | None:
     interval = _ratio(logs, i, i + 1)
     if interval is not None:
         return exp_estimate(interval, GAIN)
-    nothing_arrives = bool(torch.isneginf(logs[:, i]).all())
-    return Estimate.exact(0.0, GAIN) if nothing_arrives and logs[0, i + 1] > -math.inf else None
+    nothing_arrives = bool(torch.isneginf(logs.arrived[:, i]).all())
+    return (
+        Estimate.exact(0.0, GAIN) if nothing_arrives and logs.sent[0, i + 1] > -math.inf else None
+    )
 
 
 def _gsc(gain: tuple[float, float, float], rms_in: float, rms_out: float) -> Estimate:
@@ -99,8 +109,10 @@ def _gsc(gain: tuple[float, float, float], rms_in: float, rms_out: float) -> Est
     return exp_estimate((value, low, high), "GSC")
 
 
-def _norm_log10(column: Tensor) -> Estimate | None:
-    if not bool(torch.isfinite(column).all()):
+def _norm_log10(logs: Logs, i: int) -> Estimate | None:
+    """Of the Jacobian from boundary ``i`` to the output; ``None`` where it is zero."""
+    column = logs.arrived[:, i]
+    if logs.shut(i, logs.arrived.shape[1]) or not bool(torch.isfinite(column).all()):
         return None
     value, low, high = (x / (2 * _LN10) for x in log_ratio_interval(column))
     return Estimate(value, low, high, "log10 of the Frobenius norm")
@@ -132,7 +144,7 @@ def _label(op: Op | None, fallback: str) -> str:
 
 
 def _stage_rows(
-    plan: Trunk, logs: Tensor, sources: list[Tensor], outputs: list[Tensor]
+    plan: Trunk, logs: Logs, sources: list[Tensor], outputs: list[Tensor]
 ) -> tuple[StageRow, ...]:
     rows = []
     for i, stage in enumerate(plan.stages):
@@ -156,14 +168,14 @@ def _stage_rows(
                 backward_gain=gain,
                 forward_gain=None,
                 gsc=gsc,
-                jacobian_norm_log10=_norm_log10(logs[:, i]),
+                jacobian_norm_log10=_norm_log10(logs, i),
                 output_rms=rms_out,
             )
         )
     return tuple(rows)
 
 
-def _trunk_row(plan: Trunk, rows: Sequence[StageRow], logs: Tensor, rms_in: float) -> TrunkRow:
+def _trunk_row(plan: Trunk, rows: Sequence[StageRow], logs: Logs, rms_in: float) -> TrunkRow:
     """Growth of the chain as a whole; fields stay ``None`` where a stage passes nothing on."""
     hidden = 1 if rows[0].role == "inlet" else 0
     last = len(rows)
@@ -204,11 +216,11 @@ def _worst(rows: Sequence[StageRow], total: Estimate | None) -> int | None:
     return (max if growing else min)(gains, key=gains.__getitem__)
 
 
-def _missing(rows: Sequence[StageRow], trunk: TrunkRow, logs: Tensor) -> list[NotMeasured]:
+def _missing(rows: Sequence[StageRow], trunk: TrunkRow, logs: Logs) -> list[NotMeasured]:
     missing = []
     for row in rows:
         if row.backward_gain is None:
-            overflow = bool(torch.isnan(logs[:, row.index]).any())
+            overflow = bool(torch.isnan(logs.arrived[:, row.index]).any())
             why = (
                 "the gradient leaves float32's range inside the stage"
                 if overflow
@@ -259,8 +271,8 @@ def _measure(model: nn.Module, forward: Forward, settings: Settings) -> Growth:
             row = TrunkRow(False, None, None, None, None, why=plan.why)
             gap = NotMeasured("Jacobian growth", "trunk", plan.why)
             return Growth((), row, forward.trace, None, (gap,))
-    ladder = Ladder(plan.stages, rescale=plan.found)
-    logs = probe(forward, sources, ladder, settings.seed, settings.budget.probes)
+    ladder = Ladder(plan.stages, settings.seed, rescale=plan.found)
+    logs = probe(forward, sources, ladder, settings.budget.probes)
     if forward.reentrant:  # its backward passes left gradients behind
         model.zero_grad(set_to_none=True)
     rows = _stage_rows(plan, logs, sources, forward.outputs)

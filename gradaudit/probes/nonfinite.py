@@ -5,7 +5,10 @@ output of an operation is traced to its *birth*: the operation that made NaN wit
 one, or infinity out of finite numbers. An infinity written on purpose (``masked_fill(-inf)``, a
 constant, the log of a mask) is no fault; where it turns into NaN, the operation that could not
 bear it is named (the softmax of a fully masked row), while for an infinity from overflow the
-overflow is named. Only what reaches the loss, or as a fault the model's output, is reported.
+overflow is named. Where the loss itself cannot bear an infinity that the model's forward let
+through, the origin of that infinity is named. A buffer or constant that was not finite to begin
+with is named with the operation that took it first. Only what reaches the loss, or as a fault the
+model's output, is reported.
 
 *Backward*: of the autograd nodes, the first that was given finite gradients and returned others,
 if what it returned reached a parameter, which is named.
@@ -59,15 +62,16 @@ def find_producer(
 ) -> NonFinite | None:
     """The birth of the first non-finite number in one forward and backward pass on ``batch``.
 
-    ``None`` where all is finite, or where the number was in the batch or a constant already. The
-    pass is run again with every operation watched, several times slower than without, so call it
-    only when something is known to be wrong, with the random state put back. Gradients are dropped
+    ``None`` where all is finite, or where the number was in the batch already. The pass is run
+    again with every operation watched, several times slower than without, so call it only when
+    something is known to be wrong, with the random state put back. Gradients are dropped
     afterwards. Raises :class:`ModelError` as the pass itself does.
     """
+    batch = batch.fresh()
     with CallStack(model) as stack:
-        provenance = _Provenance(stack)
+        provenance = _Provenance(stack, model, batch)
         with provenance:
-            output = batch.run(model)
+            output = batch.call(model)
             provenance.phase = "loss"
             loss = take_objective(objective, output, batch)
         stack.forward_ended()
@@ -76,10 +80,10 @@ def find_producer(
             found = provenance.fault_in(output)
             birth = found or _first_in_backward(model, stack, loss, provenance.lines)
     clear_gradients(model)
-    if birth is None or birth.external:
+    if birth is None or (birth.external and not birth.op):
         return None
     return NonFinite(
-        birth.phase,
+        "constant" if birth.external else birth.phase,
         birth.op,
         birth.module,
         birth.call,
@@ -100,9 +104,9 @@ class _Birth:
     module: str
     call: int
     deliberate: bool = False  # an infinity that somebody wrote on purpose
-    external: bool = False  # in the batch, a buffer or a constant
+    external: bool = False  # in a buffer or constant, of which ``op`` is the first taker; or batch
     line: SourceLine | None = None
-    parameter: str = ""  # the first whose gradient it spoilt
+    parameter: str = ""  # the first whose gradient it spoilt, or the buffer that holds it
 
 
 _UNWRITTEN = _Birth(-1, "forward", "empty", "", 0)
@@ -111,8 +115,10 @@ _UNWRITTEN = _Birth(-1, "forward", "empty", "", 0)
 class _Provenance(TorchDispatchMode):
     """Follows non-finite numbers from tensor to tensor, by the storage that holds them."""
 
-    def __init__(self, stack: CallStack) -> None:
+    def __init__(self, stack: CallStack, model: nn.Module, batch: Batch) -> None:
         super().__init__()
+        self._buffers = {_storage(buffer): name for name, buffer in model.named_buffers()}
+        self._batch = {_storage(t) for t in tensors_in((batch.inputs, batch.target))}
         self.phase = "forward"
         self._stack = stack
         self._births: dict[int, _Birth] = {}
@@ -126,6 +132,18 @@ class _Provenance(TorchDispatchMode):
             return None
         found = self._births.get(_storage(tensor))
         return found or _Birth(0, self.phase, "", "", 0, deliberate=True, external=True)
+
+    def _origin_of(self, tensor: Tensor, func: Any) -> _Birth | None:
+        """The origin of what ``func`` is about to take; of a buffer or constant it is noted."""
+        birth, place = self.birth_of(tensor), _storage(tensor)
+        if birth is None or place in self._births or place in self._batch:
+            return birth
+        birth = replace(
+            self._born(_aten_name(func)), deliberate=True, external=True,
+            parameter=self._buffers.get(place, ""), order=0,
+        )  # fmt: skip
+        self._remember(tensor, birth)
+        return birth
 
     def fault_in(self, output: Any) -> _Birth | None:
         """The birth of a NaN or an overflow in the model's output: not of a written infinity."""
@@ -143,7 +161,7 @@ class _Provenance(TorchDispatchMode):
             self.lines[made] = calling_line()
         # before the operation, which may write over them
         states = [_state(t) for t in given]
-        origins = [self.birth_of(t) for t in given]
+        origins = [self._origin_of(t, func) for t in given]
         output = func(*args, **kwargs)
         for tensor in tensors_in(output):
             state = _state(tensor)
@@ -167,6 +185,8 @@ class _Provenance(TorchDispatchMode):
         if state == _NAN:
             blamed = [o for s, o in sources if s == _NAN]
             blamed = blamed or [o for _, o in sources if not o.deliberate]
+            if not blamed and self.phase == "loss":  # a loss can rely on finite predictions
+                blamed = [o for _, o in sources if o.phase == "forward"]
         else:
             blamed = [o for _, o in sources if not o.deliberate] or [o for _, o in sources]
         if blamed:
@@ -175,6 +195,11 @@ class _Provenance(TorchDispatchMode):
         if op.startswith(("empty", "new_empty")):
             return _UNWRITTEN
         self._order += 1
+        deliberate = state == _INFINITE and _on_purpose(op, arguments)
+        return replace(self._born(op), deliberate=deliberate)
+
+    def _born(self, op: str) -> _Birth:
+        """A birth here and now."""
         call = self._stack.current
         return _Birth(
             self._order,
@@ -182,7 +207,6 @@ class _Provenance(TorchDispatchMode):
             op,
             call.name if call is not None else "",
             max(call.index, 0) if call is not None else 0,
-            deliberate=state == _INFINITE and _on_purpose(op, arguments),
             line=calling_line(),
         )
 
@@ -198,6 +222,8 @@ def _on_purpose(op: str, arguments: Any) -> bool:
 def _aten_name(func: Any) -> str:
     """``softmax`` for ``aten::_softmax.default``, ``nll_loss`` for ``aten::nll_loss_forward``."""
     name = str(func.name()).rpartition("::")[2].partition(".")[0]
+    if name == "lift_fresh":  # how ``torch.tensor(...)`` hands over what it has made
+        return "tensor"
     return name.strip("_").removesuffix("_forward")
 
 

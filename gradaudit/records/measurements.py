@@ -160,12 +160,12 @@ class GradientNorm:
 class NonFinite:
     """The first operation that made a NaN or infinity out of finite numbers."""
 
-    phase: str  # "weights" | "forward" | "loss" | "backward"
+    phase: str  # "weights" | "constant" | "forward" | "loss" | "backward"
     op: str
     module: str
     call: int
     step: int | None = None  # rehearsal step; None: at the start
-    parameter: str = ""
+    parameter: str = ""  # or buffer
     file: str = ""  # of the user's code that called the operation, where it can be found
     line: int | None = None
 
@@ -227,7 +227,7 @@ class DataRow:
     worst_feature: int | None = None  # last-dimension index furthest from unit scale
     worst_feature_mean: float | None = None
     worst_feature_std: float | None = None
-    normalized_by_model: bool = False  # a normalisation layer is the first to see it
+    normalized_by_model: bool = False  # by its first layer, or by a norm directly behind that
     feature_means: tuple[float, ...] = ()  # per last-dimension index, where it counts features
     feature_stds: tuple[float, ...] = ()
 

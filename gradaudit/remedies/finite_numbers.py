@@ -6,15 +6,16 @@ from collections.abc import Iterable, Sequence
 
 from gradaudit.records import Finding, Measurements, NonFinite, Remedy
 from gradaudit.remedies._layers import codes
-from gradaudit.rules.nonfinite import first_producer
+from gradaudit.rules.nonfinite import first_producer, spoilt_by_step
 from gradaudit.settings import Settings
 
 ORDER = 65
 
 _WEIGHTS = """\
-# `model` is your torch.nn.Module. Lists every parameter that is not finite: load or draw them anew.
-for name, parameter in model.named_parameters():
-    if not parameter.isfinite().all():
+# `model` is your torch.nn.Module. Lists the parameters and buffers that are not finite: load or
+# draw them anew. A buffer of infinities is sound only where it masks something out.
+for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
+    if not tensor.isfinite().all():
         print(name)
 """
 _RUN = """\
@@ -30,16 +31,20 @@ torch.autograd.set_detect_anomaly(True)
 def prescribe(
     findings: Sequence[Finding], measurements: Measurements, settings: Settings
 ) -> Iterable[Remedy]:
-    """One remedy, shown: where to look and what helps there."""
+    """One remedy, shown: where to look and what helps there.
+
+    None for a weight that the optimizer's step spoilt: its start values are finite.
+    """
     first = first_producer(measurements)
-    if "GA001" not in codes(findings) or first is None:
+    if "GA001" not in codes(findings) or first is None or spoilt_by_step(first):
         return
-    weights = first.phase == "weights"
+    weights = first.phase in ("weights", "constant")
     place = (first.parameter if weights else "") or first.module or "the model"
+    here = "the constant" if first.phase == "constant" and not first.parameter else f"`{place}`"
     yield Remedy(
         "finite-numbers",
         "architecture",
-        f"Load finite values into `{place}`."
+        f"Give {here}{_line(first)} finite values."
         if weights
         else f"Keep the argument of `{first.op}` in `{place}`{_line(first)} inside its domain.",
         {"phase": first.phase, "op": first.op, "module": first.module, "call": first.call},

@@ -92,17 +92,42 @@ def _only_at_the_ends(measurements: Measurements, limit: Limit, above: bool) -> 
 
 
 def _judged_stages(measurements: Measurements) -> tuple[StageRow, ...]:
-    """All but loops over time: those are judged by their profile (GA201, GA202)."""
+    """All but loops over time (GA201 and GA202 judge their profile) and a head that will open."""
     loops = {row.module for row in measurements.recurrent}
-    return tuple(stage for stage in measurements.stages if not loops & {stage.name, *stage.modules})
+    return tuple(
+        stage
+        for stage in measurements.stages
+        if not loops & {stage.name, *stage.modules} and not _will_open(stage, measurements)
+    )
+
+
+def _will_open(stage: StageRow, measurements: Measurements) -> bool:
+    """Whether it is a head of zeros whose weights hear the loss: the first step opens it."""
+    if stage.role != "head" or not _blocks(stage):
+        return False
+    zero = {w.parameter for w in measurements.weights if w.rms == 0} & {*stage.parameters}
+    heard = {
+        row.parameter
+        for row in measurements.parameters
+        if row.trainable and row.gradient_norm is not None and row.gradient_norm.value > 0
+    }
+    return bool(zero) and zero <= heard
 
 
 def _without_loops(measurements: Measurements) -> tuple[Estimate | None, Estimate | None]:
-    """Total growth (log10) and GSC of the trunk with the loops over time taken out."""
+    """Total growth (log10) and GSC of the trunk with the loops over time taken out.
+
+    Behind a head that will open the total is that of the stages before it.
+    """
     total, gsc = measurements.trunk.total_growth_log10, measurements.trunk.gsc
-    kept = {stage.index for stage in _judged_stages(measurements)}
+    left_out = {s.index for s in measurements.stages} - {
+        s.index for s in _judged_stages(measurements)
+    }
+    if measurements.stages and _will_open(measurements.stages[-1], measurements):
+        left_out.discard(measurements.stages[-1].index)
+        total = measurements.trunk.interior_growth_log10
     for stage in measurements.stages:
-        if stage.index in kept or stage.role == "inlet":
+        if stage.index not in left_out or stage.role == "inlet":
             continue
         log = gain_log10(stage)
         if total is not None and log is not None:

@@ -7,8 +7,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from gradaudit.records import DataRow, Estimate, Limit, Measurements
-from gradaudit.rules._judge import Judged, judge, number
+from gradaudit.rules._judge import Judged, is_adaptive, judge, number
 from gradaudit.settings import Settings
+
+UNDER_ADAPTIVE = (
+    " The optimizer divides by the gradient's size and the rehearsal's loss falls, so this does "
+    "not fail the audit."
+)
 
 
 @dataclass(frozen=True)
@@ -41,6 +46,24 @@ def data_to_blame(measurements: Measurements, settings: Settings) -> bool:
         found.judged.severity == "fail" and not found.row.normalized_by_model
         for role in ("input", "target")
         for found in unscaled(measurements, settings, role)
+    )
+
+
+def lived_with(found: Scale, measurements: Measurements, settings: Settings) -> bool:
+    """Whether the rehearsal learns with an input that fails, and its optimizer makes up for it.
+
+    Adam's steps do not grow with the gradient, and so not with the inputs. That has an end: in
+    inputs that are larger still, in an offset that hides what varies, and in the gates and cells
+    of a loop over time, which stay saturated.
+    """
+    rehearsal = measurements.rehearsal
+    if rehearsal is None or rehearsal.outcome != "falls" or measurements.recurrent:
+        return False
+    _, mean, std = worst_feature(found.row)
+    return (
+        is_adaptive(measurements.recipe.optimizer or "")
+        and found.measured.value <= settings.limit("input_scale_adaptive").value
+        and abs(mean) <= settings.limit("input_offset_adaptive").value * std
     )
 
 

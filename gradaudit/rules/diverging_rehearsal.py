@@ -3,7 +3,8 @@
 ## What it measures
 Whether the recipe's own steps on the sample end with a loss that is not finite or far above where
 it started (`rehearsal.outcome`), where the rate is not known to be too high (that is GA601) and no
-operation made the first NaN (that is GA001).
+operation, constant or weight was found to hold the first NaN (that is GA001). A loss that is not
+finite before the first step counts too.
 
 ## Why it hurts
 What leaves within a few steps does not come back: the run is lost, whatever the cause.
@@ -55,10 +56,14 @@ def check(measurements: Measurements, settings: Settings) -> Iterable[Finding]:
         return
     lasted, meant = len(rehearsal.losses), settings.budget.rehearsal_steps
     why = (
-        f"In the rehearsal the loss leaves for good after {plural(lasted, 'step')}, and no lower "
-        "rate that mends it was found in the few steps this effort has for trying."
+        "The loss or its gradient is not finite before the first step, and what made it so was not "
+        "found: no rate is to blame."
     )
     if rehearsal.losses:
+        why = (
+            f"In the rehearsal the loss leaves for good after {plural(lasted, 'step')}, and no "
+            "lower rate that mends it was found in the few steps this effort has for trying."
+        )
         why += f" It went from {number(rehearsal.losses[0])} to {number(rehearsal.losses[-1])}."
     limit = Limit(float(meant), _UNIT, "the length of the rehearsal at this effort")
     yield Finding(CODE, NAME, "fail", Where(), Estimate.exact(float(lasted), _UNIT), limit, why)

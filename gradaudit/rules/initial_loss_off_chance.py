@@ -2,7 +2,8 @@
 
 ## What it measures
 The loss before training over that of the uniform guess (ln C). Silent for regression, and on
-learned weights where the targets are made up.
+learned weights where the targets are made up. Where the scale of the input is behind it and is no
+more than a warning (GA501), so is this.
 
 ## Why it hurts
 The start weights make confident random predictions. The first steps go into taking them back, with
@@ -37,6 +38,7 @@ from collections.abc import Iterable
 
 from gradaudit.records import Estimate, Finding, Measurements, Where
 from gradaudit.rules._judge import all_the_same, judge, learned, lower, made_up, number, softened
+from gradaudit.rules._scale import UNDER_ADAPTIVE, lived_with, unscaled
 from gradaudit.settings import Settings
 
 CODE = "GA503"
@@ -65,6 +67,9 @@ def check(measurements: Measurements, settings: Settings) -> Iterable[Finding]:
     severity = softened(judged.severity, measurements)
     if made_up(measurements):
         severity = lower(severity)
+    excused = severity == "fail" and _follows_from_input(measurements, settings)
+    if excused:
+        severity = lower(severity)
     head = next((stage for stage in measurements.stages if stage.role == "head"), None)
     among = f" among {loss.classes} classes" if loss.classes else ""
     yield Finding(
@@ -76,5 +81,16 @@ def check(measurements: Measurements, settings: Settings) -> Iterable[Finding]:
         judged.limit,
         f"The loss starts at {number(start.value)} where a uniform guess{among} costs "
         f"{number(chance)}. The first steps go into taking back confident random predictions."
-        + all_the_same(measurements),
+        + all_the_same(measurements)
+        + (UNDER_ADAPTIVE if excused else ""),
     )
+
+
+def _follows_from_input(measurements: Measurements, settings: Settings) -> bool:
+    """Whether inputs far too large are behind it, of which GA501 only warns."""
+    large = [
+        found
+        for found in unscaled(measurements, settings, "input")
+        if found.judged.severity == "fail" and not found.row.normalized_by_model
+    ]
+    return bool(large) and all(lived_with(found, measurements, settings) for found in large)

@@ -4,7 +4,9 @@
 The first operation, in order of execution, whose result holds a NaN or an infinity while all that
 went in was finite: in the weights, forward, in the loss, backward, or at a step of the rehearsal
 under the recipe as given. Only this producer is named, not those that passed it on, with the line
-of your code that called it where there is one.
+of your code that called it where there is one. A buffer or constant that is not finite is named
+with the operation that first used it, if what it made of it reached the loss. A weight that an
+optimizer's step made non-finite is named with that step.
 
 ## Why it hurts
 A NaN spreads to everything it meets. After one such step every weight it reached is lost.
@@ -54,7 +56,7 @@ def check(measurements: Measurements, settings: Settings) -> Iterable[Finding]:
         "fail",
         Where(
             module=first.module,
-            parameter=first.parameter if first.phase == "weights" else "",
+            parameter=first.parameter if first.phase in ("weights", "constant") else "",
             call=first.call,
             file=first.file,
             line=first.line,
@@ -79,12 +81,29 @@ def first_producer(measurements: Measurements) -> NonFinite | None:
     return rehearsal.first_nonfinite
 
 
+def spoilt_by_step(first: NonFinite) -> bool:
+    """Whether it is a weight that was finite until the optimizer stepped."""
+    return first.phase == "weights" and first.step is not None
+
+
 def _why(first: NonFinite) -> str:
     place = f"`{first.module}`" if first.module else "the model itself"
     if first.phase == "loss":
         place = "the loss"
     if first.file:
         place += f", called at {first.file}:{first.line},"
+    if first.phase == "constant":
+        held = f"The buffer `{first.parameter}`" if first.parameter else "A constant of the model"
+        return (
+            f"{held} holds a NaN or an infinity, and `{first.op}` in {place} is the first to take "
+            "it. From there it reaches the loss."
+        )
+    if spoilt_by_step(first):
+        return (
+            f"The optimizer's step {first.step} of the rehearsal made the weight "
+            f"`{first.parameter or first.module}` non-finite, from a finite loss and gradient. "
+            "From there on nothing is learned."
+        )
     if first.phase == "weights":
         return (
             f"The weight `{first.parameter or first.module}` holds a NaN or an infinity before "

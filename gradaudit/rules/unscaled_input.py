@@ -2,7 +2,10 @@
 
 ## What it measures
 The root mean square of the worst feature of each floating input, and its offset |mean| / std. Where
-a normalisation layer is the first to see the input this is a note. Made-up data is not judged.
+a normalisation layer is the first to see the input, or stands directly behind the layer that is,
+this is a note. Where the rehearsal trains all the same it is a warning; under an adaptive optimizer
+a loss that falls is enough for that, unless the net loops over time, up to an rms of 3,000 and an
+offset of 3. Made-up data is not judged.
 
 ## Why it hurts
 Gradients of the first layer, and the curvature of the loss, grow with the inputs (the latter with
@@ -36,7 +39,7 @@ from collections.abc import Iterable
 
 from gradaudit.records import Finding, Measurements, Where
 from gradaudit.rules._judge import all_the_same, softened
-from gradaudit.rules._scale import unscaled
+from gradaudit.rules._scale import UNDER_ADAPTIVE, lived_with, unscaled
 from gradaudit.settings import Settings
 
 CODE = "GA501"
@@ -52,8 +55,10 @@ def check(measurements: Measurements, settings: Settings) -> Iterable[Finding]:
         severity = softened(found.judged.severity, measurements)
         closing = " The first layer's gradients grow or shrink with it."
         closing += all_the_same(measurements)
+        if severity == "fail" and lived_with(found, measurements, settings):
+            severity, closing = "warn", closing + UNDER_ADAPTIVE
         if found.row.normalized_by_model:
-            severity, closing = "note", " The model's first layer normalises it."
+            severity, closing = "note", " The model's first layers normalise it."
         yield Finding(
             CODE, NAME, severity, Where(), found.measured, found.judged.limit, found.why + closing
         )

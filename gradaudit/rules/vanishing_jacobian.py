@@ -6,7 +6,8 @@ The squared gain of the end-to-end Jacobian from the first hidden tensor of the 
 finding; it fails only where the near end of the 95% interval is below, and where the rehearsal does
 not train all the same. A rehearsal whose loss falls, if not yet below a constant guess, is enough
 to make it a warning where GSC alone is past, and under an adaptive optimizer down to a gain of
-1e-11: Adam scales such gradients up.
+1e-11: Adam scales such gradients up. A last layer of zeros passes nothing back either, but its own
+weights hear the loss and the first step opens it: there the stages before it are judged.
 
 ## Why it hurts
 The first layers hear nothing of the loss and stay random; what they destroyed, the last layers

@@ -51,16 +51,12 @@ class NamedObjective:
         rows = _target_rows(targets, self.loss)
         return None if rows is None else self.loss.constant(rows)
 
-    def chance(self, output: Any) -> tuple[float, int] | None:
-        """Ln C and C for C classes; ln 2 and 2 for binary losses."""
-        if self.kind in ("bce", "bce_with_logits"):
-            return uniform_loss(2), 2
-        tensor = main_tensor(output)
-        if not self.loss.classes or tensor is None or tensor.dim() < 1:
-            return None
-        axis = 1 if tensor.dim() > 3 else -1
-        classes = int(tensor.shape[axis])
-        return (uniform_loss(classes), classes) if classes > 1 else None
+    def chance(self, output: Any, batch: Batch) -> tuple[float, int] | None:
+        """Ln C and C for C classes, counted on the axis the loss reads; ln 2 and 2 if binary."""
+        if not self.loss.classes:
+            return _uniform(self.loss, 0)
+        rows, _ = self.loss.align(*_both(output, batch, self.kind))
+        return _uniform(self.loss, rows.shape[1])
 
 
 @dataclass(frozen=True)
@@ -85,7 +81,7 @@ class OwnObjective:
         rows = _target_rows(labels, LOSSES["cross_entropy"])
         return None if rows is None else LOSSES["cross_entropy"].constant(rows)
 
-    def chance(self, output: Any) -> tuple[float, int] | None:
+    def chance(self, output: Any, batch: Batch) -> tuple[float, int] | None:
         """Ln C from the ``logits``' last axis beside a loss; unknown for a scalar output."""
         tensor = main_tensor(output)
         if own_loss(output) is None or tensor is None or tensor.dim() < 2 or tensor.shape[-1] < 2:
@@ -118,9 +114,18 @@ class CustomObjective:
         """As for the named loss it equals, else unknown."""
         return None if self.like is None else NamedObjective(self.like, "").constant(batches)
 
-    def chance(self, output: Any) -> tuple[float, int] | None:
-        """As for the named loss it equals, else unknown."""
-        return None if self.like is None else NamedObjective(self.like, "").chance(output)
+    def chance(self, output: Any, batch: Batch) -> tuple[float, int] | None:
+        """As for the named loss it equals, which torch reads along axis 1; else unknown."""
+        if self.like is None or not isinstance(output, torch.Tensor):
+            return None
+        return _uniform(self.like, output.shape[1] if output.dim() > 1 else output.numel())
+
+
+def _uniform(loss: Named, classes: int) -> tuple[float, int] | None:
+    """Loss of the uniform guess and the number of classes; ``None`` for other than classifiers."""
+    if loss.name in ("bce", "bce_with_logits"):
+        return uniform_loss(2), 2
+    return (uniform_loss(classes), classes) if loss.classes and classes > 1 else None
 
 
 def named_objective(name: str, why: str) -> NamedObjective:

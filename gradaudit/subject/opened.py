@@ -88,8 +88,11 @@ class Objective(Protocol):
         """Loss of the best constant prediction on these targets; ``None`` where unknown."""
         ...
 
-    def chance(self, output: Any) -> tuple[float, int] | None:
-        """Loss of the uniform guess and the number of classes, for classification."""
+    def chance(self, output: Any, batch: Batch) -> tuple[float, int] | None:
+        """Loss of the uniform guess and the number of classes, for classification.
+
+        To be asked after the loss itself was taken: it raises where that does.
+        """
         ...
 
 

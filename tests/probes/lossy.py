@@ -29,7 +29,7 @@ class Loss:
     def constant(self, batches: tuple[Batch, ...]) -> float | None:
         return self.best_constant
 
-    def chance(self, output: Any) -> tuple[float, int] | None:
+    def chance(self, output: Any, batch: Batch) -> tuple[float, int] | None:
         return None
 
 

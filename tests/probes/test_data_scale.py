@@ -127,7 +127,11 @@ class Two(nn.Module):
     ("model", "normalized"),
     [
         (nn.Sequential(nn.BatchNorm2d(3), nn.Conv2d(3, 2, 1)), True),
-        (nn.Sequential(nn.Conv2d(3, 3, 1), nn.BatchNorm2d(3)), False),
+        (nn.Sequential(nn.Conv2d(3, 3, 1), nn.BatchNorm2d(3), nn.ReLU()), True),
+        (nn.Sequential(nn.Flatten(), nn.Linear(12, 3, bias=False), nn.LayerNorm(3)), True),
+        (nn.Sequential(nn.Conv2d(3, 3, 1), nn.ReLU(), nn.BatchNorm2d(3)), False),
+        (nn.Sequential(nn.Conv2d(3, 3, 1), nn.Conv2d(3, 3, 1), nn.BatchNorm2d(3)), False),
+        (nn.Conv2d(3, 3, 1), False),
         (nn.Sequential(nn.Flatten(), nn.Dropout(0.5), nn.Sequential(nn.LayerNorm(12))), True),
         (nn.Sequential(nn.GroupNorm(1, 3)), True),
         (nn.Sequential(nn.InstanceNorm2d(3)), True),
@@ -137,6 +141,39 @@ class Two(nn.Module):
 def test_normalization_by_the_model_is_seen(model: nn.Module, normalized: bool) -> None:
     (row,) = measure(model, Batch((torch.randn(4, 3, 2, 2),)))
     assert row.normalized_by_model == normalized
+
+
+@pytest.mark.parametrize(
+    ("norm", "normalized"), [(nn.BatchNorm1d(8), True), (nn.LayerNorm(8), False)]
+)
+def test_behind_a_layer_a_norm_over_one_sample_keeps_the_offset(
+    norm: nn.Module, normalized: bool
+) -> None:
+    model = nn.Sequential(nn.Linear(6, 8), norm, nn.ReLU(), nn.Linear(8, 1))
+    x = 1e3 + torch.randn(64, 6)
+    with torch.no_grad():
+        spread = model[1](model[0](x)).var(0).mean()
+    assert (float(spread) > 0.5) == normalized  # what is left of the samples' differences
+    (row,) = measure(model, Batch((x,)))
+    assert row.normalized_by_model == normalized
+
+
+class Functional(nn.Module):
+    """What a function makes of the layer's output is not seen, so the norm is not behind it."""
+
+    def __init__(self, bend: bool) -> None:
+        super().__init__()
+        self.bend, self.enter, self.norm = bend, nn.Linear(6, 6), nn.BatchNorm1d(6)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.enter(x)
+        return self.norm(h.tanh() if self.bend else h)
+
+
+@pytest.mark.parametrize("bend", [True, False])
+def test_a_function_between_layer_and_norm_counts(bend: bool) -> None:
+    (row,) = measure(Functional(bend), Batch((torch.randn(4, 6),)))
+    assert row.normalized_by_model is not bend
 
 
 def test_each_input_has_its_own_taker() -> None:

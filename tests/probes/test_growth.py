@@ -181,6 +181,23 @@ def test_a_stage_that_passes_nothing_has_a_gain_of_exactly_zero() -> None:
     assert any(gap.what == "growth per stage" for gap in growth.not_measured)
 
 
+def test_what_lies_before_a_head_of_zeros_is_measured() -> None:
+    torch.manual_seed(0)
+    layers = [nn.Linear(16, 16, bias=False) for _ in range(6)]
+    for layer in layers[:-1]:
+        nn.init.orthogonal_(layer.weight, gain=0.5)
+    nn.init.zeros_(layers[-1].weight)
+    growth = measure_growth(opened(nn.Sequential(*layers), torch.randn(4, 16)), Settings())
+    gains = [row.backward_gain.value for row in growth.stages if row.backward_gain is not None]
+    assert gains == pytest.approx([0.25] * 5 + [0.0], rel=1e-5)
+    inner = growth.trunk.interior_growth_log10
+    assert inner is not None
+    assert inner.value == pytest.approx(4 * math.log10(0.25), abs=1e-5)
+    # From end to end the Jacobian is zero, and has no logarithm.
+    assert growth.trunk.total_growth_log10 is None
+    assert all(row.jacobian_norm_log10 is None for row in growth.stages)
+
+
 def test_an_output_cut_off_from_the_input_is_not_measured() -> None:
     class Cut(nn.Module):
         def __init__(self) -> None:

@@ -91,6 +91,58 @@ def test_minus_infinity_as_a_mask_is_no_fault() -> None:
     assert found(Between(lambda s: (s + (~mask).float().log()).softmax(-1)), x()) is None
 
 
+class Held(nn.Module):
+    """A buffer that ``use`` joins to what passes."""
+
+    def __init__(self, buffer: Tensor, use: Callable[[Tensor, Tensor], Tensor]) -> None:
+        super().__init__()
+        self.register_buffer("held", buffer)
+        self.use = use
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.use(x, self.get_buffer("held"))
+
+
+def added(x: Tensor, held: Tensor) -> Tensor:
+    return x + held
+
+
+def attended(x: Tensor, held: Tensor) -> Tensor:
+    return (x + held).softmax(-1)
+
+
+def test_a_buffer_that_is_not_finite_is_named_with_its_first_taker() -> None:
+    for value in (torch.nan, torch.inf):
+        model = nn.Sequential(nn.Linear(4, 4), Held(torch.full((4,), value), added))
+        target = torch.tensor([0, 1, 2])
+        producer = found(model, Batch(x().inputs, target), CROSS_ENTROPY)
+        assert producer is not None
+        assert (producer.phase, producer.op, producer.module) == ("constant", "add", "1")
+        assert producer.parameter == "1.held"
+        assert producer.file.endswith("test_nonfinite.py")
+        assert producer.line == added.__code__.co_firstlineno + 1
+
+
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+def test_a_constant_that_is_not_finite_is_named_where_it_is_made(value: float) -> None:
+    model = nn.Sequential(nn.Linear(4, 4), Middle(lambda s: s + torch.tensor(value)))
+    producer = found(model, Batch(x().inputs, torch.tensor([0, 1, 1])), CROSS_ENTROPY)
+    assert producer is not None
+    assert (producer.phase, producer.op, producer.module) == ("constant", "tensor", "1")
+    assert producer.line is not None
+
+
+def test_a_buffer_that_masks_is_no_fault_and_one_that_masks_all_is_the_softmaxs() -> None:
+    mask = torch.tensor([0.0, -torch.inf, 0.0, 0.0])
+    assert found(nn.Sequential(nn.Linear(4, 4), Held(mask, attended)), x()) is None
+    everything = nn.Sequential(nn.Linear(4, 4), Held(torch.full((4,), -torch.inf), attended))
+    assert named(everything, x()) == ("forward", "softmax", "1")
+
+
+def test_what_was_in_the_batch_already_has_no_producer() -> None:
+    assert found(nn.Linear(4, 2), Batch((torch.full((3, 4), torch.nan),))) is None
+
+
 def test_masked_logits_at_the_output_are_no_fault_while_the_loss_is_finite() -> None:
     class Policy(nn.Linear):
         def forward(self, x: Tensor) -> Tensor:

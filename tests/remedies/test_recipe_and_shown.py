@@ -208,6 +208,25 @@ def test_non_finite_weights_are_listed() -> None:
     assert printed.getvalue() == "1.weight\n"
 
 
+def test_start_values_are_not_blamed_for_what_a_step_spoilt() -> None:
+    spoilt = NonFinite("weights", "", "0", 0, step=1, parameter="0.weight")
+    seen = measurements(rehearsal=replace(DIVERGES, first_nonfinite=spoilt))
+    assert [finding.code for finding in run_rules(seen, Settings())] == ["GA001"]
+    assert ids(seen) == []
+
+
+@pytest.mark.parametrize(
+    ("buffer", "title"),
+    [
+        ("body.held", "Give `body.held` (net.py:7) finite values."),
+        ("", "Give the constant (net.py:7) finite values."),
+    ],
+)
+def test_a_buffer_or_constant_is_to_be_made_finite(buffer: str, title: str) -> None:
+    bad = NonFinite("constant", "add", "body", 0, parameter=buffer, file="net.py", line=7)
+    assert remedy(measurements(nonfinite=(bad,)), "finite-numbers").title == title
+
+
 def test_an_operation_that_overflows_is_named() -> None:
     seen = measurements(nonfinite=(NonFinite("forward", "log", "head", 0),))
     made = remedy(seen, "finite-numbers")

@@ -133,6 +133,31 @@ def test_the_line_that_made_a_number_not_finite_is_named() -> None:
     assert "<code>train.py, line 12</code>" in page
 
 
+@pytest.mark.parametrize(
+    ("item", "words"),
+    [
+        (
+            NonFinite("weights", "", "body", 0, parameter="body.weight"),
+            "weights: first made by the start values in body, parameter body.weight",
+        ),
+        (
+            NonFinite("weights", "", "body", 0, step=1, parameter="body.weight"),
+            "weights: first made by the optimizer in body, parameter body.weight, step 1",
+        ),
+        (
+            NonFinite("constant", "add", "body", 0, parameter="body.held"),
+            "constant: first made by a tensor that is held, and first taken by add in body, "
+            "buffer body.held",
+        ),
+    ],
+)
+def test_what_held_a_number_not_finite_is_named(item: NonFinite, words: str) -> None:
+    base = shared_report.recurrent()
+    m = dataclasses.replace(base.measurements, nonfinite=(item,))
+    page = html.render(dataclasses.replace(base, measurements=m))
+    assert f"<li>{words}</li>" in re.sub(r"</?code>", "", page)
+
+
 def test_precision_says_format_scale_and_place() -> None:
     assert M.precision
     facts = {fact.label: (fact.value, fact.aside) for fact in sections.precision(M.precision)}

@@ -4,10 +4,11 @@ from dataclasses import replace
 
 import pytest
 
-from gradaudit.records import NonFinite, SampleRow
+from gradaudit.records import NonFinite, Recipe, SampleRow
 from tests.rules.literal import (
     DIVERGES,
     FALLS,
+    FALLS_ABOVE_CONSTANT,
     FLAT,
     GIVEN,
     MADE_UP,
@@ -19,6 +20,7 @@ from tests.rules.literal import (
     measurements,
     only,
     parameter,
+    recurrent,
     stage,
 )
 
@@ -41,6 +43,24 @@ def test_non_finite_weights_are_named_by_parameter() -> None:
     finding = only("GA001", measurements(nonfinite=(bad,)))
     assert "`body.weight`" in finding.why
     assert finding.where.parameter == "body.weight"
+
+
+def test_a_buffer_or_constant_is_named_with_its_first_taker() -> None:
+    bad = NonFinite("constant", "add", "body", 0, parameter="body.held", file="net.py", line=7)
+    finding = only("GA001", measurements(nonfinite=(bad,)))
+    assert finding.where.parameter == "body.held"
+    assert "The buffer `body.held` holds a NaN or an infinity, and `add` in `body`" in finding.why
+    assert "net.py:7" in finding.why
+    unnamed = only("GA001", measurements(nonfinite=(replace(bad, parameter=""),)))
+    assert unnamed.why.startswith("A constant of the model holds")
+
+
+def test_a_weight_that_a_step_spoilt_is_not_called_a_start_value() -> None:
+    spoilt = NonFinite("weights", "", "0", 0, step=1, parameter="0.weight")
+    seen = measurements(rehearsal=replace(DIVERGES, first_nonfinite=spoilt))
+    why = only("GA001", seen).why
+    assert "optimizer's step 1 of the rehearsal made the weight `0.weight` non-finite" in why
+    assert "before anything has run" not in why
 
 
 def test_a_nan_in_the_rehearsal_counts_unless_the_rate_is_to_blame_or_ours() -> None:
@@ -120,7 +140,39 @@ class TestScale:
 def test_input_that_the_model_normalises_is_a_note() -> None:
     finding = only("GA501", measurements(data=(data(std=1e4, normalized_by_model=True),)))
     assert finding.severity == "note"
-    assert "normalises it" in finding.why
+    assert "normalise it" in finding.why
+
+
+ADAPTS = {"rehearsal": FALLS_ABOVE_CONSTANT, "recipe": Recipe(optimizer="adam", lr=1e-3)}
+
+
+@pytest.mark.parametrize(
+    ("mean", "std", "changes", "severity"),
+    [
+        (127, 53, {}, "warn"),  # pixels
+        (0, 2e3, {}, "warn"),
+        (0, 2e3, {"recipe": Recipe(optimizer="sgd", lr=1e-3)}, "fail"),
+        (0, 2e3, {"rehearsal": FLAT}, "fail"),
+        (0, 2e3, {"recurrent": (recurrent(0.0),)}, "fail"),  # gates saturate for good
+        (0, 1e4, {}, "fail"),
+        (2e3, 400, {}, "fail"),  # an offset of 5
+    ],
+)
+def test_adam_makes_up_for_some_scale(
+    mean: float, std: float, changes: dict, severity: str
+) -> None:
+    seen = measurements(
+        **{"data": (data("input", mean, std),), "loss": loss(initial=13.0), **ADAPTS, **changes}
+    )
+    for code in ("GA501", "GA503"):  # the loss at the start follows from the inputs
+        assert only(code, seen).severity == severity
+        assert ("divides by the gradient's size" in only(code, seen).why) == (severity == "warn")
+
+
+def test_a_wild_start_on_sound_inputs_is_not_excused() -> None:
+    for row in (data(), data(std=2e3, normalized_by_model=True)):
+        seen = measurements(data=(row,), loss=loss(initial=13.0), **ADAPTS)
+        assert only("GA503", seen).severity == "fail"
 
 
 def test_real_inputs_are_judged_also_where_the_target_is_made_up() -> None:

@@ -17,9 +17,11 @@ from tests.rules.literal import (
     loss,
     measurements,
     only,
+    parameter,
     recurrent,
     stage,
     trunk,
+    weight,
 )
 
 EXPLODES, VANISHES = chain(10.0), chain(0.1)
@@ -151,6 +153,39 @@ def test_a_stage_that_passes_nothing_is_vanishing_without_a_logarithm() -> None:
     assert finding.limit.value == 1e-6
     assert "`layers.2` passes no gradient back at all" in finding.why
     assert finding.where.module == "layers.2"
+
+
+def behind_zero_head(gain: float, heard: float | None) -> dict:
+    """Interior stages of one gain before a head of zeros, whose weight has this gradient norm."""
+    before = chain(gain, 6)
+    head = stage(7, 0.0, role="head")
+    inner = before["trunk"].total_growth_log10
+    name = head.parameters[0]
+    norm = None if heard is None else estimate(heard)
+    return {
+        "stages": (*before["stages"], head),
+        "trunk": TrunkRow(True, None, None, 1, None, 8, 6, inner),
+        "weights": (weight(1, 1.0), weight(7, 0.0)),
+        "parameters": (parameter(name, gradient_norm=norm),),
+    }
+
+
+def test_a_zero_head_that_its_first_step_opens_blocks_nothing() -> None:
+    assert check("GA102", measurements(**behind_zero_head(1.0, heard=0.3))) == []
+
+
+@pytest.mark.parametrize("heard", [0.0, None])
+def test_a_zero_head_that_hears_nothing_blocks(heard: float | None) -> None:
+    finding = only("GA102", measurements(**behind_zero_head(1.0, heard)))
+    assert "`layers.7` passes no gradient back at all" in finding.why
+
+
+@pytest.mark.parametrize(("gain", "code"), [(0.01, "GA102"), (100.0, "GA101")])
+def test_growth_before_a_zero_head_is_judged(gain: float, code: str) -> None:
+    finding = only(code, measurements(**behind_zero_head(gain, heard=0.3)))
+    assert finding.severity == "fail"
+    assert finding.measured.value == pytest.approx(12 if code == "GA101" else -12)
+    assert "from `layers.6` to `layers.1`" in finding.why
 
 
 def test_a_head_that_rescales_once_is_not_growth_with_depth() -> None:

@@ -52,6 +52,25 @@ def test_a_rate_above_the_ceiling_where_the_loss_does_not_fall() -> None:
     assert check("GA601", measurements(recipe=HOT, rehearsal=FALLS, rate_range=RANGE)) == []
 
 
+@pytest.mark.parametrize(
+    ("rate", "losses", "severity"),
+    [
+        (0.5, (2.3, 2.35), "warn"),  # above 0.1, below 1, where the test saw it break
+        (0.5, (2.3, 8.0, 2.4), "fail"),
+        (1.0, (2.3, 2.35), "fail"),
+    ],
+)
+def test_a_plateau_between_two_tested_rates_is_a_warning(
+    rate: float, losses: tuple[float, ...], severity: str
+) -> None:
+    seen = measurements(
+        recipe=Recipe(optimizer="sgd", lr=rate),
+        rehearsal=replace(FLAT, losses=losses),
+        rate_range=RANGE,
+    )
+    assert only("GA601", seen).severity == severity
+
+
 def test_a_rate_is_not_blamed_for_what_no_rate_mends() -> None:
     assert check("GA601", measurements(recipe=HOT, rehearsal=DIVERGES)) == []
 
@@ -292,6 +311,13 @@ def test_a_divergence_above_the_ceiling_of_the_range_test_is_the_rates() -> None
     sustained = replace(seen, recipe=Recipe(optimizer="sgd", lr=0.05))
     assert check("GA601", sustained) == []
     assert only("GA603", sustained).severity == "fail"
+
+
+def test_a_loss_that_is_not_finite_from_the_start_is_not_said_to_leave() -> None:
+    broken = replace(DIVERGES, steps=0, losses=(), rates=())
+    why = only("GA603", measurements(recipe=HOT, rehearsal=broken)).why
+    assert "not finite before the first step" in why
+    assert "leaves" not in why
 
 
 def test_a_tight_clip_that_leaves_too_little_of_the_fall_fails_under_sgd() -> None:

@@ -13,8 +13,9 @@ from torch import nn
 from gradaudit.errors import BadData, GradauditError, ModelError, UsageError
 from gradaudit.settings import Settings
 from gradaudit.subject import Batch, from_python, main_tensor
+from gradaudit.subject.code import UserCode
 from gradaudit.subject.losses import LOSSES
-from gradaudit.subject.objective import auto_objective, named_objective
+from gradaudit.subject.objective import auto_objective, given_objective, named_objective
 
 O5 = torch.randn(6, 5)
 LABELS = torch.tensor([0, 1, 2, 3, 4, 0])
@@ -125,9 +126,43 @@ class TestConstants:
         expected = float(-(p * p.log()).sum())
         found = named_objective("cross_entropy", "")
         assert found.constant((Batch((), y[:3]), Batch((), y[3:]))) == pytest.approx(expected)
-        assert found.chance(O5) == (pytest.approx(math.log(5)), 5)
-        assert named_objective("bce", "").chance(O5) == (pytest.approx(math.log(2)), 2)
-        assert named_objective("mse", "").chance(O5) is None
+        labelled = Batch((), LABELS)
+        assert found.chance(O5, labelled) == (pytest.approx(math.log(5)), 5)
+        assert named_objective("bce", "").chance(O5, labelled) == (pytest.approx(math.log(2)), 2)
+        assert named_objective("mse", "").chance(O5, labelled) is None
+
+    @pytest.mark.parametrize(
+        ("output", "target", "classes"),
+        [
+            ((6, 50, 4), (6, 4), 50),  # F.cross_entropy's own layout
+            ((6, 4, 50), (6, 4), 50),
+            ((6, 4, 50), (24,), 50),
+            ((6, 4), (6, 1), 4),
+            ((2, 3, 5, 5), (2, 5, 5), 3),
+            ((2, 5, 5, 3), (2, 5, 5), 3),
+            ((7,), (), 7),
+        ],
+    )
+    def test_classes_are_counted_on_the_axis_the_loss_reads(
+        self, output: tuple[int, ...], target: tuple[int, ...], classes: int
+    ) -> None:
+        scores, batch = torch.zeros(output), Batch((), torch.zeros(target, dtype=torch.long))
+        objective = named_objective("cross_entropy", "")
+        found = objective.chance(scores, batch)
+        assert found == (pytest.approx(math.log(classes)), classes)
+        # Equal scores are the uniform guess.
+        assert float(objective(scores, batch)) == pytest.approx(found[0])
+
+    @pytest.mark.parametrize("shape", [(6, 50, 4), (6, 50), (50,)])
+    def test_torchs_own_loss_has_the_classes_on_its_own_axis(self, shape: tuple[int, ...]) -> None:
+        """Also against probabilities, where the target's shape says nothing about the axis."""
+        axis = min(1, len(shape) - 1)
+        batch = Batch((), torch.full(shape, 1 / shape[axis]))
+        objective = given_objective(nn.CrossEntropyLoss(), UserCode())
+        assert objective is not None
+        found = objective.chance(torch.zeros(shape), batch)
+        assert found == (pytest.approx(math.log(50)), 50)
+        assert float(objective(torch.zeros(shape), batch)) == pytest.approx(found[0])
 
     def test_unknown(self) -> None:
         assert named_objective("mse", "").constant((Batch((), None),)) is None
@@ -215,7 +250,8 @@ def test_custom_losses_from_code_and_modules(write, opened) -> None:
                     "def only_x():\n    return torch.ones(5, 4)\n")  # fmt: skip
     found = opened("net.py:net", data="net.py:data", loss="net.py:loss")
     assert found.objective.kind == "custom (net.py:loss)"
-    assert (found.objective.constant(found.batches), found.objective.chance(None)) == (None, None)
+    assert found.objective.constant(found.batches) is None
+    assert found.objective.chance(torch.ones(5, 1), found.batches[0]) is None
     found = opened("net.py:net", data="net.py:only_x", loss="net.py:alone")
     assert found.sample.target == "none"
     model = nn.Linear(4, 2)

@@ -116,7 +116,7 @@ class TestForms:
         assert found.sample.target == "in the model"
         output = found.batches[0].run(found.model)
         assert found.objective(output, found.batches[0]) == output.loss
-        assert found.objective.chance(output)[1] == 50
+        assert found.objective.chance(output, found.batches[0])[1] == 50
         assert 0 < found.objective.constant(found.batches) <= np.log(50)
         assert _open(transformers.GPT2LMHeadModel(config), None).sample.source == "carried"
 
