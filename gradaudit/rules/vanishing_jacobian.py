@@ -38,7 +38,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from gradaudit.records import Finding, Measurements
-from gradaudit.rules._growth import growth_findings
+from gradaudit.rules._growth_findings import growth_findings
 from gradaudit.settings import Settings
 
 CODE = "GA102"

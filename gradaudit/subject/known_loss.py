@@ -33,7 +33,7 @@ def recognised(
         why = f"the loss {objective.kind} equals none that is known by name"
         return objective, (NotMeasured("loss at chance", "the model", why),)
     why = f"{objective.why} On the first batch it equals {named.name}."
-    return replace(objective, like=named, kind=named.name, why=why), ()
+    return replace(objective, like=named, kind=named.name, why=why, by_value=True), ()
 
 
 def _equal_to(value: torch.Tensor, output: torch.Tensor | None, batch: Batch) -> Named | None:

@@ -97,6 +97,7 @@ class CustomObjective:
     why: str
     like: Named | None = None  # the named loss it equals, for its constants
     kind: str = "custom"
+    by_value: bool = False  # known by its value, as the named loss reads output and target
 
     def __call__(self, output: Any, batch: Batch) -> torch.Tensor:
         """Scalar loss. Raises ``ModelError`` with what the function raised or returned."""
@@ -115,7 +116,9 @@ class CustomObjective:
         return None if self.like is None else NamedObjective(self.like, "").constant(batches)
 
     def chance(self, output: Any, batch: Batch) -> tuple[float, int] | None:
-        """As for the named loss it equals, which torch reads along axis 1; else unknown."""
+        """As for the named loss it equals; torch's own reads classes along axis 1. Else unknown."""
+        if self.like is not None and self.by_value:
+            return NamedObjective(self.like, "").chance(output, batch)
         if self.like is None or not isinstance(output, torch.Tensor):
             return None
         return _uniform(self.like, output.shape[1] if output.dim() > 1 else output.numel())

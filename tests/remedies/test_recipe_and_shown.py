@@ -15,6 +15,7 @@ from gradaudit.rules import run_rules
 from gradaudit.settings import Settings
 from tests.remedies.pasted import ids, paste, prescription, remedy
 from tests.rules.literal import (
+    DIVERGES,
     FALLS,
     FLAT,
     chain,

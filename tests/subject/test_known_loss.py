@@ -39,7 +39,8 @@ def test_a_custom_loss_that_equals_a_named_one_is_known(
     assert found.objective.kind == kind
     assert f"On the first batch it equals {kind}." in found.objective.why
     assert found.objective.constant(found.batches) == named.objective.constant(named.batches)
-    assert found.objective.chance(LOGITS) == named.objective.chance(LOGITS)
+    (batch,) = named.batches
+    assert found.objective.chance(LOGITS, batch) == named.objective.chance(LOGITS, batch)
     assert found.not_measured == ()
 
 
@@ -56,7 +57,7 @@ def test_a_custom_loss_that_equals_a_named_one_is_known(
 def test_what_a_guess_costs_under_another_loss_is_not_measured(loss: Callable) -> None:
     sample = (torch.randn(6, 7, 4), CLASSES)
     found = from_python(nn.Linear(4, 5), sample, loss, None, Settings())
-    assert found.objective.chance(LOGITS) is None
+    assert found.objective.chance(LOGITS, found.batches[0]) is None
     (gap,) = found.not_measured
     assert (gap.what, gap.where) == ("loss at chance", "the model")
     assert "custom (<lambda>)" in gap.why
