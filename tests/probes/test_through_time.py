@@ -436,8 +436,9 @@ def test_cells_in_a_loop(name: str) -> None:
 
 def test_the_interval_holds_the_jacobian_of_the_joint_state() -> None:
     """An LSTM's h depends on its c: what flows through it belongs to h alone."""
+    torch.manual_seed(0)
     x, held, errors = torch.randn(4, 12, 3), 0, []
-    for seed in range(10):
+    for seed in range(10, 20):
         torch.manual_seed(seed)
         cell = nn.LSTMCell(3, 6)
         with torch.no_grad():
