@@ -32,7 +32,7 @@ class Budget:
 
 BUDGETS: Mapping[str, Budget] = {
     "quick": Budget(8, 0, 1, 4, 0, 40, 0, 0, 0),
-    "standard": Budget(16, 2, 6, 16, 12, 60, 8, 8, 4),
+    "standard": Budget(16, 2, 6, 16, 12, 60, 8, 8, 2),
     "thorough": Budget(64, 8, 60, 80, 32, 120, 20, 12, 50),
 }
 

@@ -34,7 +34,7 @@ from gradaudit.subject import Opened, borrowed
 
 UNIT = "singular value"
 WHAT = "singular values of stages"
-WHAT_OF_CHAIN = "singular values of the whole chain"
+WHAT_OF_CHAIN = "end-to-end singular values"
 CHEAP_STEPS = 20
 MOST_STAGES = 16
 PAIR_COST = 1.75  # training steps for a product with the whole chain's Jacobian and its transpose
