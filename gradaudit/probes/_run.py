@@ -189,12 +189,12 @@ def updates_watched(run: Run, share: float) -> Iterator[None]:
             old = before.pop(name)
             size = float(l2_norm(old))
             down = old.sub_(parameter.detach())
-            moved = float(l2_norm(down))
+            ratio = float(l2_norm(down)) / size / share if size > 0 else math.nan
             if size == 0:
                 run.from_zero.add(name)
                 run.ratios.pop(name, None)
-            elif math.isfinite(moved) and math.isfinite(size) and name not in run.from_zero:
-                run.ratios.setdefault(name, []).append(moved / size / share)
+            elif math.isfinite(ratio) and math.isfinite(size) and name not in run.from_zero:
+                run.ratios.setdefault(name, []).append(ratio)
             if parameter.grad is not None and not parameter.grad.is_sparse:
                 fall += float(torch.sum(down * parameter.grad, dtype=torch.float64))
         run.first_order = fall / share

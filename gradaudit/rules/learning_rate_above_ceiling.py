@@ -25,7 +25,8 @@ assert w.abs() > 1000
 ```
 
 ## Remedy
-The rate that the rehearsal sustained.
+The rate that the rehearsal sustained, else that of steepest fall in the range test. None beside
+another failing finding, which may be what the rate breaks on: mend that one first.
 
 ## Safety
 Recipe only.

@@ -361,6 +361,17 @@ def test_a_weight_that_starts_at_zero_has_no_ratio_and_a_reason() -> None:
     assert "starts at zero" in result.not_measured[0].why
 
 
+def test_a_first_step_beyond_float64s_range_of_its_weight_is_left_out() -> None:
+    torch.manual_seed(8)
+    model = nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 1)).double()
+    with torch.no_grad():
+        model[0].weight.mul_(1e-310)  # type: ignore[operator]
+    x = torch.randn(16, 4, dtype=torch.float64)
+    result = rehearsed(opened(model, [(x, x[:, :1])], recipe=Recipe("adam", 1e-3)))
+    # from the second step on the weight is what the steps have made of it
+    assert 0.05 < result.update_ratios["0.weight"].value < 0.5
+
+
 def test_clip_rate_counts_the_steps_past_the_threshold() -> None:
     torch.manual_seed(6)
     model, batches = mlp(), regression()
