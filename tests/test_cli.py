@@ -171,10 +171,17 @@ def test_weights_with_the_code_that_builds_them(tmp_path: Path, folder: Path) ->
     assert report["verdict"] == "pass"
 
 
+# Shells start what runs in the background deaf to ^C, and its children inherit that.
+LISTENING = (
+    "import runpy, signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
+    "runpy.run_module('gradaudit', run_name='__main__', alter_sys=True)"
+)
+
+
 @pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
 def test_interrupt_leaves_nothing(tmp_path: Path) -> None:
     (tmp_path / "net.py").write_text(NET)
-    command = [sys.executable, "-m", "gradaudit", "net.py:waiting", "--json", "r.json"]
+    command = [sys.executable, "-c", LISTENING, "net.py:waiting", "--json", "r.json"]
     with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
         while "waiting" not in process.stderr.readline():

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import re
+import runpy
+import sys
 from pathlib import Path
 
 import pytest
 
+from tests.command import run
 from tests.readme import README, renewed
 
 TEXT = README.read_text()
@@ -34,3 +37,21 @@ def test_the_factory_is_audited_as_the_readme_says(
 def test_the_python_example_runs(capsys: pytest.CaptureFixture[str]) -> None:
     exec(compile(BLOCKS[1], "README.md", "exec"), {})
     assert capsys.readouterr().out.startswith("pass ")
+
+
+def test_the_first_example_shows_what_the_command_prints(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All but which of thirty equal layers is the worst, which hangs on the last digits."""
+    (block,) = (b for b in re.findall(r"```console\n(.*?)```", TEXT, re.DOTALL) if "model.pt" in b)
+    command, _, shown = block.partition("\n")
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, "argv", ["exploding_mlp.py", str(tmp_path)])
+        runpy.run_path(str(README.parent / "samples" / "exploding_mlp.py"), run_name="__main__")
+    ran = run(*command.split()[2:], "--threads", "1", cwd=tmp_path)
+    printed = " ".join(ran.err.split())
+    assert ran.code == 1
+    pieces = re.split(r"in `\d+`: the start weights `\S+`|HTML report", " ".join(shown.split()))
+    assert len(pieces) == 3
+    assert all(piece.strip() in printed for piece in pieces[:2])
+    assert "HTML report: gradaudit-report.html" in printed

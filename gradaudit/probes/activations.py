@@ -211,12 +211,13 @@ class ActivationWatch(TorchFunctionMode):
         name = name.strip("_")  # in place: relu_; F.threshold: _threshold
         call = self.stack.current if self.stack is not None else None
         kind = NONLINEARITIES.get(name)
-        # In a loss, a bound at zero is a hinge: where it is silent, a sample is right.
-        if call is not None and name in _BOUNDED and _rectifies(name, args, kwargs):
-            kind = Nonlinearity(name, "output")
-        if kind is None or (call is not None and nonlinearity_of(call.module) is not None):
+        if call is None:  # in a loss a ReLU is a hinge: where it is silent, a sample is right
             return func(*args, **kwargs)
-        return self._function(func, kind, call.name if call is not None else "", args, kwargs)
+        if name in _BOUNDED and _rectifies(name, args, kwargs):
+            kind = Nonlinearity(name, "output")
+        if kind is None or nonlinearity_of(call.module) is not None:
+            return func(*args, **kwargs)
+        return self._function(func, kind, call.name, args, kwargs)
 
     def _function(
         self, func: Any, kind: Nonlinearity, module: str, args: Any, kwargs: dict[str, Any]

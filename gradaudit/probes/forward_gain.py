@@ -152,8 +152,12 @@ def measure_forward_gain(
     measured, gaps = [], []
     for row, stage in zip(rows, growth.plan.stages, strict=True):
         ends = growth.outputs if stage.end is None else (stage.end,)
-        gain = _gain(_starts(found, stage.start), _columns(found, ends))
+        gain, why = _gain(_starts(found, stage.start), _columns(found, ends)), ""
         if gain is None:
-            gaps.append(NotMeasured("forward gain", row.name, "no finite change arrives there"))
+            why = "no finite change arrives there"
+        elif gain.value == 0 and row.backward_gain is not None and row.backward_gain.value > 0:
+            gain, why = None, "the change that arrives there is too small for its numbers"
+        if why:
+            gaps.append(NotMeasured("forward gain", row.name, why))
         measured.append(replace(row, forward_gain=gain))
     return tuple(measured), tuple(gaps)

@@ -158,7 +158,9 @@ def _backward(model: nn.Module, loss: Tensor, seen: Seen) -> _Pass:
         return _Pass(seen, {}, value, False)
     gradients = GradientWatch(seen)
     if loss.grad_fn is not None:
-        handles = gradients.attach(reachable([loss.grad_fn]))
+        # in the order of their making: what is found first stands for what is as large
+        nodes = sorted(reachable([loss.grad_fn]), key=lambda node: node._sequence_nr())
+        handles = gradients.attach(nodes)
         try:
             backward(loss)
         finally:

@@ -7,7 +7,7 @@ module with parameters that is called again on what became of its earlier output
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, Protocol, TypeVar
 
@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from gradaudit.probes.cell_outputs import UnknownContainer, replaced
+from gradaudit.probes.cell_outputs import replaced
 from gradaudit.probes.time_gates import cell_gate
 from gradaudit.probes.time_sequences import Reach, log_squares
 from gradaudit.probes.trace import tensors_in
@@ -157,8 +157,7 @@ class _Outputs:
     def see(self, name: str, module: nn.Module, given: tuple[Any, ...], output: Any) -> Any:
         """Keep, and hand on what was returned."""
         if sum(t.requires_grad for t in tensors_in(output)) > 1:
-            with suppress(UnknownContainer):
-                output = replaced(output, Tensor.clone)
+            output = replaced(output, Tensor.clone, strict=False)
         tensors = tuple(t for t in tensors_in(output) if t.requires_grad)
         if tensors:
             self.calls.setdefault(name, []).append(tensors)

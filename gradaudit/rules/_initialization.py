@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
@@ -89,10 +90,15 @@ def offenders(measurements: Measurements, tolerance: float, *, above: bool) -> t
         need = needed_variance(row.activation)
         if need is None:
             continue
-        offender = Offender(row, row.rms**2 * row.fan_in, need)
+        offender = Offender(row, _variance(row), need)
         if _is_off(offender, tolerance, above=above):
             found.append(offender)
     return tuple(sorted(found, key=lambda o: o.ratio, reverse=above))
+
+
+def _variance(row: WeightRow) -> float:
+    """Times the fan-in, within the range of floats."""
+    return min(max(row.rms * row.rms * row.fan_in, sys.float_info.min), sys.float_info.max)
 
 
 def _is_off(offender: Offender, tolerance: float, *, above: bool) -> bool:
@@ -118,7 +124,7 @@ def recurrent_offenders(
         need = needed_variance(known.activation)
         if need is None:
             continue
-        offender = Offender(known, row.rms**2 * row.fan_in, need)
+        offender = Offender(known, _variance(row), need)
         if _is_off(offender, tolerance, above=above):
             found.append(offender)
     return tuple(found)

@@ -121,11 +121,21 @@ def test_other_bounds_are_not(function: object) -> None:
     assert all(row.dead_fraction is None for row in rows(Calls(function), SIGNS).values())
 
 
-def test_a_hinge_of_the_loss_has_no_dead_units() -> None:
-    hinge = Loss(lambda output, _: (output - 10).clamp(min=0).sum())
+@pytest.mark.parametrize(
+    "penalty",
+    [
+        lambda output: (output - 10).clamp(min=0),
+        lambda output: (output - 10).relu(),
+        lambda output: nn.functional.relu(output - 10),
+        lambda output: (output * 100).tanh(),
+    ],
+)
+def test_a_hinge_of_the_loss_has_no_units(penalty: Callable[[Tensor], Tensor]) -> None:
+    hinge = Loss(lambda output, _: penalty(output).sum())
     with borrowed(model := Calls(nn.Identity()), training=True):
         found = measure_real_loss(opened(model, [(SIGNS, None)], hinge), SETTINGS)
     assert all(row.dead_fraction is None for row in found.modules)
+    assert all(row.saturated_fraction is None for row in found.modules)
 
 
 def test_a_function_called_twice_has_two_rows() -> None:

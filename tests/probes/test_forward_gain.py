@@ -47,6 +47,36 @@ class InPlace(nn.Module):
         return out
 
 
+class Written(nn.Module):
+    """Shrinks from layer to layer, and writes each result into a part of what was there."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(1)
+        self.layers = nn.ModuleList(nn.Linear(8, 8, bias=False) for _ in range(9))
+        with torch.no_grad():
+            for layer in self.layers:
+                layer.weight.mul_(1e-7)  # type: ignore[operator]
+
+    def forward(self, x: Tensor) -> Tensor:
+        for layer in self.layers:
+            x = layer(x)
+            x[:, :4] = x[:, :4].relu()
+        return x
+
+
+def test_a_change_too_small_for_its_numbers_is_not_called_zero() -> None:
+    x = torch.randn(4, 8, generator=torch.Generator().manual_seed(2))
+    subject = opened(Written(), x)
+    growth = measure_growth(subject, SETTINGS)
+    rows, missing = measure_forward_gain(subject, growth, SETTINGS)
+    assert all(row.backward_gain is not None and row.backward_gain.value > 0 for row in rows)
+    known = [row.forward_gain for row in rows if row.forward_gain is not None]
+    assert 2 < len(known) < len(rows)
+    assert all(1e-16 < gain.value < 1e-10 for gain in known)
+    assert "too small for its numbers" in missing[0].why
+
+
 def stage_gains(form: str, scale: float, depth: int) -> list[float]:
     model = InPlace(form, scale, depth)
     x = torch.randn(4, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(2))

@@ -261,6 +261,22 @@ def test_binades_count_what_a_loop_counts(
     assert sizes.peak == max(abs(x) for x in values)
 
 
+def test_of_modules_that_lose_as_much_the_first_in_the_forward_pass_is_named() -> None:
+    torch.manual_seed(0)
+    layers = [nn.Linear(4, 4, bias=False) for _ in range(30)]
+    for layer in layers:
+        nn.init.eye_(layer.weight)
+    named = set()
+    for _ in range(5):
+        spacer = [torch.empty(7) for _ in range(50)]  # other addresses for the graph's nodes
+        model = nn.Sequential(*copy.deepcopy(layers))
+        tiny = Loss(lambda output, _: 1e-9 * output.sum())
+        subject = opened(model, [(torch.ones(2, 4), None)], tiny)
+        named.add(found(subject).formats[0].underflow_at)
+        del spacer
+    assert named == {"0"}
+
+
 def test_every_layout_of_a_gradient_is_counted() -> None:
     plain, sizes = torch.randn(6, 4), Sizes()
     sparse = torch.sparse_coo_tensor(

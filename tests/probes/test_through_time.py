@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections import OrderedDict
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -360,6 +362,57 @@ class HandWritten(nn.Module):
         for t in range(self.steps):
             state = self.cell(x[:, t], state)
         return self.head(state[0] if isinstance(state, tuple) else state)
+
+
+@dataclass
+class Memory:
+    h: Tensor
+    c: Tensor
+
+
+class InContainer(nn.Module):
+    """An LSTM cell whose h depends on its c, both in a container of its own."""
+
+    def __init__(self, kind: str) -> None:
+        super().__init__()
+        self.kind, self.gates = kind, nn.Linear(9, 24)
+
+    def forward(self, x: Tensor, state: Any) -> Any:
+        if state is None:
+            h, c = x.new_zeros(len(x), 6), x.new_zeros(len(x), 6)
+        elif self.kind == "tuple":
+            h, c = state
+        elif self.kind == "dataclass":
+            h, c = state.h, state.c
+        else:
+            h, c = state["h"], state["c"]
+        i, f, g, o = self.gates(torch.cat([x, h], dim=1)).chunk(4, dim=1)
+        c = f.sigmoid() * c + i.sigmoid() * g.tanh()
+        h = 3 * o.sigmoid() * c.tanh()
+        if self.kind == "tuple":
+            return h, c
+        return Memory(h, c) if self.kind == "dataclass" else OrderedDict(h=h, c=c)
+
+
+class Contained(HandWritten):
+    def forward(self, x: Tensor) -> Tensor:
+        state = None
+        for t in range(self.steps):
+            state = self.cell(x[:, t], state)
+        h = state[0] if isinstance(state, tuple) else None
+        h = state.h if isinstance(state, Memory) else state["h"] if h is None else h
+        return self.head(h)
+
+
+@pytest.mark.parametrize("kind", ["dataclass", "ordered dict"])
+def test_a_state_in_a_container_is_measured_like_one_in_a_tuple(kind: str) -> None:
+    rows = []
+    for each in ("tuple", kind):
+        torch.manual_seed(0)
+        rows.append(only_row(Contained(InContainer(each)), torch.randn(4, 12, 3)))
+    assert rows[1].profile == rows[0].profile
+    assert rows[1].growth_log10 == rows[0].growth_log10
+    assert rows[1].lyapunov == rows[0].lyapunov
 
 
 class OwnCell(nn.Module):

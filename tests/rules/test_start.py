@@ -389,3 +389,11 @@ def test_the_line_of_a_non_finite_producer_is_named() -> None:
     assert "model.py:41" in only("GA001", measurements(rehearsal=later)).why
     labels = NonFinite("loss", "nll_loss", "", 0)
     assert "`nll_loss` in the loss makes" in only("GA001", measurements(nonfinite=(labels,))).why
+
+
+@pytest.mark.parametrize(("rms", "gain"), [(1e250, 10.0), (1e-250, 0.1)])
+def test_variances_beyond_floats_are_judged_all_the_same(rms: float, gain: float) -> None:
+    off = replace(weight(0, 9.0), rms=rms)
+    finding = only("GA302", measurements(**chain(gain), weights=(off,)))
+    assert finding.where.parameter == off.parameter
+    assert math.isfinite(finding.measured.value)

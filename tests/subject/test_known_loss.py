@@ -80,6 +80,23 @@ def test_a_value_that_many_losses_share_tells_nothing() -> None:
     assert from_python(nn.Linear(4, 4), (x, x), l1, None, Settings()).objective.kind == "l1"
 
 
+@pytest.mark.parametrize(
+    ("loss", "kind"),
+    [
+        (lambda o, t: (o - t).abs().mean(), "l1"),
+        (lambda o, t: (o - t).square().mean(), "mse"),
+        (lambda o, t: (1 - o * t).relu().mean(), "custom (<lambda>)"),
+    ],
+)
+def test_losses_that_agree_at_an_output_of_zeros_are_told_apart(loss: Callable, kind: str) -> None:
+    model = nn.Linear(4, 1)
+    nn.init.zeros_(model.weight)
+    nn.init.zeros_(model.bias)
+    x = torch.randn(64, 4)
+    sample = (x, torch.where(x[:, :1] > 0, 1.0, -1.0))  # all three losses are exactly one
+    assert from_python(model, sample, loss, None, Settings()).objective.kind == kind
+
+
 def test_half_precision_outputs_that_the_loss_widens_are_known() -> None:
     sample = (torch.randn(6, 7, 4).bfloat16(), CLASSES)
     model = nn.Linear(4, 5, dtype=torch.bfloat16)
