@@ -31,6 +31,7 @@ from gradaudit.probes.weights import measure_weights
 from gradaudit.records import Measurements, NotMeasured, ParameterRow, StateRow
 from gradaudit.settings import Settings
 from gradaudit.subject import Opened, borrowed
+from gradaudit.subject.telling import first_line
 
 Progress = Callable[[str], None]  # called with what is being measured now
 
@@ -64,10 +65,9 @@ def told_in_one_line(doing: str) -> Iterator[None]:
     except GradauditError:
         raise
     except Exception as error:
-        message = str(error).strip().splitlines()
         raise ModelError(
             f"the model failed while {doing}",
-            found=f"{type(error).__name__}: {message[0] if message else 'no message'}",
+            found=f"{type(error).__name__}: {first_line(error)}",
             next_step="check that the sample (--data or --input) is what forward() takes",
         ) from error
 

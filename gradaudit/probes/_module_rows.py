@@ -14,9 +14,10 @@ from torch import Tensor, nn
 
 from gradaudit.probes._hooks import CallStack, ModuleCall, first_floating
 from gradaudit.probes.activations import ActivationWatch, Key
-from gradaudit.probes.representation import Ranks, listed
+from gradaudit.probes.representation import Ranks
 from gradaudit.probes.trace import l2_norm
 from gradaudit.records import ModuleRow, NotMeasured
+from gradaudit.subject.telling import listed
 
 
 @dataclass

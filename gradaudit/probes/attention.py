@@ -27,12 +27,13 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from gradaudit.probes._attention_looks import Looks, fused_looks, looks_of, of_kernel
 from gradaudit.probes._hooks import CallStack, ModuleCall
-from gradaudit.probes.representation import listed, samples_of
+from gradaudit.probes.representation import samples_of
 from gradaudit.probes.trace import tensors_in
 from gradaudit.records import AttentionRow, Estimate, NotMeasured
 from gradaudit.settings import Settings
 from gradaudit.subject.borrow import borrowed
 from gradaudit.subject.opened import Opened
+from gradaudit.subject.telling import listed
 
 UNIT = "share of ln(keys allowed)"
 _CARRIED = frozenset(

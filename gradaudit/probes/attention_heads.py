@@ -16,6 +16,7 @@ from gradaudit.linalg.products import gram, product_norm
 from gradaudit.probes.attention_sites import Projections, find_projections
 from gradaudit.probes.recurrent_gates import bounds_estimate
 from gradaudit.records import Estimate, HeadRow, NotMeasured
+from gradaudit.subject.telling import listed
 
 _BOTH, _QK, _OV = "QK and OV norms per head", "QK norm per head", "OV norm per head"
 _OVERFLOW = "the norm overflows float64"
@@ -38,12 +39,8 @@ def measure_heads(model: nn.Module) -> tuple[tuple[HeadRow, ...], tuple[NotMeasu
             for gap in gaps:
                 missing.setdefault(gap, []).append(path or "the model")
     return tuple(rows), tuple(
-        NotMeasured(what, _where(paths), why) for (what, why), paths in missing.items()
+        NotMeasured(what, listed(paths), why) for (what, why), paths in missing.items()
     )
-
-
-def _where(paths: list[str]) -> str:
-    return ", ".join(paths[:3]) + (f" and {len(paths) - 3} more" if len(paths) > 3 else "")
 
 
 def _measure(path: str, found: Projections | str) -> tuple[list[HeadRow], list[tuple[str, str]]]:

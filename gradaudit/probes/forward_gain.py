@@ -26,6 +26,7 @@ from gradaudit.probes.trunk import Trunk
 from gradaudit.records import Estimate, NotMeasured, StageRow
 from gradaudit.settings import Settings
 from gradaudit.subject import Opened
+from gradaudit.subject.telling import first_line
 
 Rows = tuple[StageRow, ...]
 
@@ -145,8 +146,7 @@ def measure_forward_gain(
     try:
         found = [t for i in range(probes) if (t := _push(opened, growth, settings, i)) is not None]
     except (RuntimeError, NotImplementedError) as error:
-        first_line = str(error).strip().splitlines()[0] if str(error).strip() else "no message"
-        return skip(f"an operation has no forward derivative ({first_line[:160]})")
+        return skip(f"an operation has no forward derivative ({first_line(error)[:160]})")
     if len(found) < probes:
         return skip("the forward pass does not repeat itself under the same seed")
     measured, gaps = [], []

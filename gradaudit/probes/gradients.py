@@ -8,7 +8,6 @@ and a sketch of the gradient where there are batches enough to tell its noise.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -45,6 +44,7 @@ from gradaudit.subject.batches import sample_count
 from gradaudit.subject.borrow import borrowed
 from gradaudit.subject.opened import Batch, Objective, Opened
 from gradaudit.subject.process_state import save_process_state
+from gradaudit.subject.telling import listed
 
 
 @dataclass(frozen=True)
@@ -192,13 +192,8 @@ def _parameter_rows(model: nn.Module, seen: _Passes) -> tuple[ParameterRow, ...]
         )
     if spoilt:
         why = "NaN or infinite on at least one batch, which was left out"
-        seen.missing.append(NotMeasured("gradient norm", _named(spoilt), why))
+        seen.missing.append(NotMeasured("gradient norm", listed(spoilt), why))
     return tuple(rows)
-
-
-def _named(names: Sequence[str], shown: int = 3) -> str:
-    more = f" and {len(names) - shown} more" if len(names) > shown else ""
-    return ", ".join(names[:shown]) + more
 
 
 def _loss_row(objective: Objective, batches: tuple[Batch, ...], seen: _Passes) -> LossRow:

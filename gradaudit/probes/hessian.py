@@ -16,10 +16,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.autograd.graph import GradientEdge, get_gradient_edge
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from gradaudit.linalg.lanczos import dot
 from gradaudit.probes._hooks import all_finite, backward, take_loss
+from gradaudit.probes.kernels import unfused
 from gradaudit.subject.borrow import borrowed
 from gradaudit.subject.opened import Batch, Objective
 from gradaudit.subject.process_state import save_process_state
@@ -32,27 +32,15 @@ _PEAKED = 10.0  # a difference moves no entry by more than so many times its usu
 def second_order_kernels(model: nn.Module) -> Iterator[None]:
     """Choose kernels that can be differentiated twice; call it inside ``borrowed(model)``.
 
-    Attention by plain matrix products; recurrent layers without mkldnn and cuDNN, whose fused
-    kernels have no second derivative (convolutions keep them: they are several times slower
-    without); embeddings with dense gradients.
+    Those of :func:`gradaudit.probes.kernels.unfused`, and embeddings with dense gradients.
     """
-    c: Any = torch._C
-    mkldnn, cudnn = c._get_mkldnn_enabled(), c._get_cudnn_enabled()
     for module in model.modules():
         if isinstance(module, (nn.Embedding, nn.EmbeddingBag)):
             module.sparse = False
-        if isinstance(module, nn.RNNBase):
-            # torch.backends.mkldnn.flags() also sets a flag of Intel GPUs, and warns without one
-            c._set_mkldnn_enabled(False)
-            c._set_cudnn_enabled(False)
-    try:
-        with sdpa_kernel(SDPBackend.MATH), warnings.catch_warnings():
-            # of a kernel that is passed over, which is no news to the user
-            warnings.filterwarnings("ignore", message=".*oneDNN.*", category=UserWarning)
-            yield
-    finally:
-        c._set_mkldnn_enabled(mkldnn)
-        c._set_cudnn_enabled(cudnn)
+    with unfused(model), warnings.catch_warnings():
+        # of a kernel that is passed over, which is no news to the user
+        warnings.filterwarnings("ignore", message=".*oneDNN.*", category=UserWarning)
+        yield
 
 
 class Hessian:

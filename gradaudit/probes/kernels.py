@@ -13,6 +13,14 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 @contextmanager
 def math_kernels(model: nn.Module) -> Iterator[None]:
+    """:func:`unfused`, without what torch warns of in a repeated pass, which is no news."""
+    with unfused(model), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+@contextmanager
+def unfused(model: nn.Module) -> Iterator[None]:
     """Without the fused kernels that have no forward-mode or second derivative.
 
     Those of scaled dot product attention; where the model has recurrent layers, also mkldnn and
@@ -24,9 +32,7 @@ def math_kernels(model: nn.Module) -> Iterator[None]:
     torch._C._set_mkldnn_enabled(mkldnn and fused)
     torch._C._set_cudnn_enabled(cudnn and fused)
     try:
-        with sdpa_kernel(SDPBackend.MATH), warnings.catch_warnings():
-            # What a repeated pass without gradients makes torch warn of is no news to the user.
-            warnings.simplefilter("ignore")
+        with sdpa_kernel(SDPBackend.MATH):
             yield
     finally:
         torch._C._set_mkldnn_enabled(mkldnn)

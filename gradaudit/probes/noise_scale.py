@@ -23,6 +23,7 @@ from gradaudit.settings import Settings
 from gradaudit.subject.batches import map_tensors, sample_count
 from gradaudit.subject.borrow import borrowed
 from gradaudit.subject.opened import Batch, Objective, Opened
+from gradaudit.subject.telling import listed
 
 WHAT = "gradient noise scale"
 UNIT = "samples"
@@ -222,6 +223,5 @@ def _caveats(model: nn.Module, size: int) -> tuple[NotMeasured, ...]:
     ]
     if not norms:
         return ()
-    where = norms[0] + (f" and {len(norms) - 1} more" if len(norms) > 1 else "")
     why = f"batch norm couples the samples of a batch: the value holds for batches of {size}"
-    return (NotMeasured(f"{WHAT} of independent samples", where, why),)
+    return (NotMeasured(f"{WHAT} of independent samples", listed(norms, 1), why),)

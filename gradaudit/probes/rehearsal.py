@@ -20,6 +20,7 @@ from gradaudit.records import Estimate, NotMeasured, Recipe, Rehearsal
 from gradaudit.settings import Settings
 from gradaudit.subject.borrow import borrowed
 from gradaudit.subject.opened import Batch, Opened
+from gradaudit.subject.telling import listed
 
 MEASURED = 6  # steps of a rehearsal whose updates are looked at: each costs a copy of the weights
 VISITS = 3  # each batch is seen about this often, so that its own losses can be compared
@@ -273,8 +274,4 @@ def _still(run: Run) -> list[NotMeasured]:
         "it starts at zero: its size is only what the steps have made of it": zero,
         otherwise: [n for n in names if n not in zero],
     }
-    return [NotMeasured("update ratio", _named(each), why) for why, each in whys.items() if each]
-
-
-def _named(names: Sequence[str]) -> str:
-    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+    return [NotMeasured("update ratio", listed(each), why) for why, each in whys.items() if each]

@@ -19,7 +19,6 @@ Cost: one Gram matrix of at most 64 x 16,384 entries a call, for the first 256 c
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -29,6 +28,7 @@ from gradaudit.probes._hooks import ModuleCall
 from gradaudit.probes.trace import tensors_in
 from gradaudit.records import NotMeasured
 from gradaudit.subject.opened import Opened
+from gradaudit.subject.telling import listed
 
 SAMPLES, ENTRIES, CALLS = 64, 16_384, 256
 _ROUNDING = 1e-6  # relative difference between float32 outputs that may be rounding alone
@@ -178,9 +178,3 @@ def samples_of(opened: Opened) -> int:
     if target is not None and target.dim() and first.dim() > 1 and len(target) == first.shape[1]:
         return len(target)
     return len(first)
-
-
-def listed(names: Sequence[str], shown: int = 3) -> str:
-    """``a, b, c and 4 more``."""
-    more = f" and {len(names) - shown} more" if len(names) > shown else ""
-    return ", ".join(names[:shown]) + more

@@ -31,6 +31,7 @@ from gradaudit.probes.trace import Op, l2_norm
 from gradaudit.records import Estimate, NotMeasured, StageRow, TrunkRow
 from gradaudit.settings import Settings
 from gradaudit.subject import Opened, borrowed
+from gradaudit.subject.telling import first_line
 
 UNIT = "singular value"
 WHAT = "singular values of stages"
@@ -182,9 +183,7 @@ def _estimates(bounds: Sequence[NormBounds], exponent: int) -> tuple[Estimate, .
 def _why(error: Exception) -> str:
     if isinstance(error, (_Unlike, NotFinite)):
         return str(error)
-    lines = str(error).strip().splitlines()
-    first = lines[0][:160] if lines else "no message"
-    return f"an operation cannot be differentiated twice ({first})"
+    return f"an operation cannot be differentiated twice ({first_line(error)[:160]})"
 
 
 def _chosen(rows: Sequence[StageRow], most: int) -> list[int]:

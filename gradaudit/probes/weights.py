@@ -21,6 +21,7 @@ from gradaudit.probes.weight_norms import ASSUMED_SIZE, Norms, measure_norms
 from gradaudit.probes.weight_sites import Site, Weights, find_weights
 from gradaudit.records import Estimate, NotMeasured, WeightRow
 from gradaudit.settings import Settings
+from gradaudit.subject.telling import listed
 
 
 def measure_weights(
@@ -198,6 +199,5 @@ def _assumptions(assumed: Mapping[str, list[str]]) -> list[NotMeasured]:
     entries = []
     for key, names in assumed.items():
         what, why = _ASSUMPTIONS[key]
-        more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-        entries.append(NotMeasured(what, ", ".join(names[:3]) + more, why))
+        entries.append(NotMeasured(what, listed(names), why))
     return entries

@@ -19,7 +19,7 @@ from gradaudit.errors import UnreadableFile, UsageError
 from gradaudit.records import Recipe
 from gradaudit.subject.code import call
 from gradaudit.subject.opened import OptimizerFactory
-from gradaudit.subject.telling import missing, told
+from gradaudit.subject.telling import listed, missing, told
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -152,10 +152,9 @@ def _told(optimizer: torch.optim.Optimizer, model: nn.Module) -> tuple[str, ...]
     notes = []
     left_out = [name for key, name in trainable.items() if key not in held]
     if left_out:
-        more = f" and {len(left_out) - 2} more" if len(left_out) > 2 else ""
         notes.append(
             f"Optimizer: {len(left_out)} of {len(trainable)} trainable parameters are not in it "
-            f"and will not change: {', '.join(left_out[:2])}{more}."
+            f"and will not change: {listed(left_out, 2)}."
         )
     rates = [_float(group.get("lr")) for group in groups]
     if len(set(rates)) > 1:

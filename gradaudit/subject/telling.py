@@ -1,8 +1,9 @@
-"""Phrases that several error messages share."""
+"""Phrases that several messages share."""
 
 from __future__ import annotations
 
 import difflib
+from collections.abc import Sequence
 from pathlib import Path
 
 from gradaudit.errors import UnreadableFile
@@ -13,6 +14,18 @@ def told(error: BaseException) -> str:
     text = " ".join(str(error).split())
     text = text if len(text) <= 300 else text[:300].rstrip() + " ..."
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an exception's text."""
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else "no message"
+
+
+def listed(names: Sequence[str], shown: int = 3) -> str:
+    """``a, b, c and 4 more``."""
+    more = f" and {len(names) - shown} more" if len(names) > shown else ""
+    return ", ".join(names[:shown]) + more
 
 
 def missing(path: Path) -> UnreadableFile:
