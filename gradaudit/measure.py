@@ -14,12 +14,13 @@ from gradaudit.probes.attention import measure_attention
 from gradaudit.probes.attention_heads import measure_heads
 from gradaudit.probes.curvature import measure_curvature
 from gradaudit.probes.data_scale import measure_data
-from gradaudit.probes.expense import is_cheap
+from gradaudit.probes.expense import Expense, expense_of
 from gradaudit.probes.folding import Fold, batch_norm_folds
 from gradaudit.probes.forward_gain import measure_forward_gain
 from gradaudit.probes.gradients import measure_real_loss
 from gradaudit.probes.growth import Growth, measure_growth
 from gradaudit.probes.nonfinite import nonfinite_weights
+from gradaudit.probes.outlook import measure_outlook
 from gradaudit.probes.precision import measure_precision
 from gradaudit.probes.rate_range import measure_rate_range
 from gradaudit.probes.rehearsal import rehearse
@@ -28,7 +29,7 @@ from gradaudit.probes.state import judge_state, judged_by_loss
 from gradaudit.probes.surroundings import activations, folds_behind, input_sizes
 from gradaudit.probes.through_time import measure_through_time
 from gradaudit.probes.weights import measure_weights
-from gradaudit.records import Measurements, NotMeasured, ParameterRow, StateRow
+from gradaudit.records import Measurements, NotMeasured, ParameterRow, Rehearsal, StateRow
 from gradaudit.settings import Settings
 from gradaudit.subject import Opened, borrowed
 from gradaudit.subject.telling import first_line
@@ -45,7 +46,12 @@ class _Notebook:
     progress: Progress
     measurements: Measurements
     gaps: list[NotMeasured] = field(default_factory=list)
-    cheap: bool = False  # whether a training step costs next to nothing
+    expense: Expense | None = None  # of a training step
+
+    @property
+    def cheap(self) -> bool:
+        """Whether a training step costs next to nothing."""
+        return self.expense is not None and self.expense.cheap
 
     def put(self, gaps: tuple[NotMeasured, ...] = (), **found: Any) -> None:
         """Add what one probe found."""
@@ -101,7 +107,7 @@ def _measure_model(book: _Notebook, model: nn.Module) -> None:
         _weights(book, model, Growth.nothing())
         return
     with told_in_one_line("computing the loss"):
-        book.cheap = is_cheap(opened)
+        book.expense = expense_of(opened)
     _measure_start(book, model)
     book.progress("half-precision range")
     with told_in_one_line("forecasting half precision"):
@@ -197,8 +203,20 @@ def _train(book: _Notebook) -> None:
     steepest = ranged.rate_range.steepest if ranged.rate_range else None
     with told_in_one_line("rehearsing training steps"):
         rehearsed = rehearse(opened, settings, lr=steepest if opened.recipe.lr is None else None)
+    book.progress("training small nets on")
+    with told_in_one_line("training beyond the rehearsal"):
+        lr = _rehearsed_rate(opened, rehearsed.rehearsal)
+        outlook, gaps = measure_outlook(opened, settings, book.expense, lr=lr)
+    book.put(gaps, outlook=outlook)
     ratios = rehearsed.update_ratios
     parameters: tuple[ParameterRow, ...] = tuple(
         replace(row, update_ratio=ratios.get(row.parameter)) for row in book.measurements.parameters
     )
     book.put(rehearsed.not_measured, rehearsal=rehearsed.rehearsal, parameters=parameters)
+
+
+def _rehearsed_rate(opened: Opened, rehearsal: Rehearsal | None) -> float | None:
+    """The rate to go on with where the recipe gives none: the one the rehearsal ended with."""
+    if opened.recipe.lr is not None or opened.make_optimizer is not None:
+        return None
+    return max(rehearsal.rates) if rehearsal is not None and rehearsal.rates else None

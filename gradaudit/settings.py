@@ -28,12 +28,14 @@ class Budget:
     curvature_products: int  # Hessian-vector products, where each is dear (3.9 steps a batch)
     singular_steps: int  # Lanczos steps per stage Jacobian; 0: only where they cost next to nothing
     singular_cost: int  # training steps to spend on them, the worst stage first
+    allowance: float  # seconds of one core for training small nets beyond the rehearsal
+    search_steps: int  # training steps to look for a cure with, where one is needed
 
 
 BUDGETS: Mapping[str, Budget] = {
-    "quick": Budget(8, 0, 1, 4, 0, 40, 0, 0, 0),
-    "standard": Budget(16, 2, 6, 16, 12, 60, 8, 8, 2),
-    "thorough": Budget(64, 8, 60, 80, 32, 120, 20, 12, 50),
+    "quick": Budget(8, 0, 1, 4, 0, 40, 0, 0, 0, 0.0, 0),
+    "standard": Budget(16, 2, 6, 16, 12, 60, 8, 8, 2, 1.5, 150),
+    "thorough": Budget(64, 8, 60, 80, 32, 120, 20, 12, 50, 10.0, 300),
 }
 
 _GROWTH = (

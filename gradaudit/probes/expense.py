@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
@@ -18,17 +19,39 @@ from gradaudit.subject.opened import Opened
 # A few milliseconds of one core: forty such steps are lost in the audit's fixed seconds.
 CHEAP_FLOPS = 5e7
 CHEAP_CALLS = 200  # module calls: below that size, each costs as much as what it computes
+# One core of an ordinary machine. Decided by these and not by the clock, so that a second run takes
+# the same number of steps.
+FLOPS_PER_SECOND, PER_OPERATION, PER_TENSOR, PER_STEP = 4.5e10, 9e-6, 2e-5, 3e-4
 
 
-def is_cheap(opened: Opened) -> bool:
-    """Whether a training step on the first batch is so small that dozens of them cost nothing.
+@dataclass(frozen=True)
+class Expense:
+    """What a training step is made of, counted on one forward pass of the first batch."""
 
-    Counts the floating-point operations of matrix products, convolutions and fused recurrent layers
-    of one forward pass (a step is about three) and the module calls. Raises what the user's code
-    raises.
+    flops: float  # of the products of the forward pass
+    operations: int  # tensor operations of the forward pass
+    calls: int  # of modules
+    tensors: int  # parameters, which the optimizer visits
+
+    @property
+    def cheap(self) -> bool:
+        """Whether dozens of steps cost nothing beside the audit's fixed seconds."""
+        return 3 * self.flops <= CHEAP_FLOPS and self.calls <= CHEAP_CALLS
+
+    @property
+    def seconds(self) -> float:
+        """About what a step takes on one core: within a factor of two on twelve small nets."""
+        work = 3 * self.flops / FLOPS_PER_SECOND
+        return work + self.operations * PER_OPERATION + self.tensors * PER_TENSOR + PER_STEP
+
+
+def expense_of(opened: Opened) -> Expense | None:
+    """Count one forward pass: products, convolutions, fused recurrent layers, module calls.
+
+    ``None`` where there is nothing to run. Raises what the user's code raises.
     """
     if opened.model is None or opened.objective is None or not opened.batches:
-        return False
+        return None
     calls = 0
 
     def count(*_: object) -> None:
@@ -42,7 +65,14 @@ def is_cheap(opened: Opened) -> bool:
             take_loss(model, opened.objective, opened.batches[0])
         finally:
             handle.remove()
-    return 3 * counter.flops <= CHEAP_FLOPS and calls <= CHEAP_CALLS
+    tensors = sum(1 for _ in opened.model.parameters())
+    return Expense(counter.flops, counter.operations, calls, tensors)
+
+
+def is_cheap(opened: Opened) -> bool:
+    """Whether a training step on the first batch is so small that dozens of them cost nothing."""
+    expense = expense_of(opened)
+    return expense is not None and expense.cheap
 
 
 class _Counter(TorchDispatchMode):
@@ -54,10 +84,11 @@ class _Counter(TorchDispatchMode):
 
     def __init__(self) -> None:
         super().__init__()
-        self.flops = 0
+        self.flops, self.operations = 0, 0
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         out = func(*args, **(kwargs or {}))
+        self.operations += 1
         packet = getattr(func, "_overloadpacket", None)
         formula = _formulas().get(packet)
         if formula is not None:

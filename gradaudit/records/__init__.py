@@ -32,6 +32,7 @@ from gradaudit.records.measurements import (
     WeightPart,
     WeightRow,
 )
+from gradaudit.records.outlook import Outlook, Trial
 from gradaudit.records.precision import HalfRow, Precision
 from gradaudit.records.recipe import Recipe
 from gradaudit.records.report import SCHEMA, Report, SubjectRow, plain
@@ -54,6 +55,7 @@ __all__ = [
     "NonFinite",
     "NotMeasured",
     "Outcome",
+    "Outlook",
     "ParameterRow",
     "Precision",
     "Prescription",
@@ -69,6 +71,7 @@ __all__ = [
     "StageRow",
     "StateRow",
     "SubjectRow",
+    "Trial",
     "TrunkRow",
     "Verdict",
     "WeightPart",

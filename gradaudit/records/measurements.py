@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from gradaudit.records.attention import AttentionRow, HeadRow
 from gradaudit.records.curvature import Curvature
 from gradaudit.records.estimate import Estimate
+from gradaudit.records.outlook import Outlook
 from gradaudit.records.precision import Precision
 from gradaudit.records.recipe import Recipe
 
@@ -272,6 +273,7 @@ class Measurements:
     precision: Precision | None = None
     rehearsal: Rehearsal | None = None
     rate_range: RateRange | None = None
+    outlook: Outlook | None = None
     loss: LossRow | None = None
     data: tuple[DataRow, ...] = ()
     nonfinite: tuple[NonFinite, ...] = ()

@@ -19,3 +19,4 @@ class Recipe:
     warmup: int | None = None
     steps: int = 1000
     precision: str | None = None  # "fp32" | "fp16" | "bf16"
+    schedule: str | None = None  # "constant" | "linear" | "cosine", to zero at the last step
