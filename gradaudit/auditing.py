@@ -13,11 +13,11 @@ import torch
 
 from gradaudit import __version__
 from gradaudit.errors import UsageError
-from gradaudit.gate import cause, forecast, verdict
-from gradaudit.measure import Progress, measure
+from gradaudit.gate import cause
+from gradaudit.judging import judge
+from gradaudit.measure import Progress
+from gradaudit.mending.proof import mend
 from gradaudit.records import Report
-from gradaudit.remedies import prescribe
-from gradaudit.rules import run_rules
 from gradaudit.settings import Settings
 from gradaudit.subject import Opened, from_python, open_subject
 
@@ -44,7 +44,7 @@ def audit(
     Raises a :class:`gradaudit.errors.GradauditError` where the audit cannot run as asked.
     """
     settings = settings or Settings()
-    with _threads(settings.threads):
+    with thread_count(settings.threads):
         started = time.perf_counter()
         opened = from_python(model, sample, loss, optimizer, settings)
         return examine(opened, settings, lambda _: None, started)
@@ -52,7 +52,7 @@ def audit(
 
 def audit_file(spec: str, settings: Settings, progress: Progress = lambda _: None) -> Report:
     """Audit what ``spec`` names: a file, ``file.py:name`` or ``package.module:name``."""
-    with _threads(settings.threads):
+    with thread_count(settings.threads):
         started = time.perf_counter()
         progress("opening")
         opened = open_subject(spec, settings)
@@ -61,13 +61,11 @@ def audit_file(spec: str, settings: Settings, progress: Progress = lambda _: Non
 
 def examine(opened: Opened, settings: Settings, progress: Progress, started: float) -> Report:
     """Measure, judge, prescribe, and put it all into one record."""
-    with _threads(1 if settings.threads is None and _small(opened) else settings.threads):
+    with thread_count(1 if settings.threads is None and _small(opened) else settings.threads):
         environment = _environment(settings)
-        measurements, gaps = measure(opened, settings, progress)
-    progress("judging")
-    findings = run_rules(measurements, settings)
-    prescription, findings = prescribe(findings, measurements, settings)
-    reached = verdict(findings, measurements, gaps, settings)
+        judged = judge(opened, settings, progress)
+        prescription, findings = mend(opened, judged, settings, progress)
+    measurements, gaps = judged.measurements, judged.not_measured
     return Report(
         version=__version__,
         seed=settings.seed,
@@ -78,9 +76,9 @@ def examine(opened: Opened, settings: Settings, progress: Progress, started: flo
         },
         subject=replace(opened.row, stages=len(measurements.stages)),
         recipe=opened.recipe,
-        verdict=reached,
-        cause=cause(findings, reached, measurements, gaps),
-        forecast=forecast(findings, measurements),
+        verdict=judged.verdict,
+        cause=cause(findings, judged.verdict, measurements, gaps),
+        forecast=judged.forecast,
         measurements=measurements,
         findings=findings,
         prescription=prescription,
@@ -114,7 +112,7 @@ def _environment(settings: Settings) -> dict[str, Any]:
 
 
 @contextmanager
-def _threads(count: int | None) -> Iterator[None]:
+def thread_count(count: int | None) -> Iterator[None]:
     """Run with ``count`` CPU threads, and put the number back."""
     before = torch.get_num_threads()
     if count is not None:

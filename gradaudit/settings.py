@@ -13,6 +13,7 @@ from typing import Literal
 from gradaudit.records import Limit, Recipe
 
 EFFORTS = ("quick", "standard", "thorough")
+State = Literal["auto", "fresh", "trained"]
 
 
 @dataclass(frozen=True)
@@ -164,7 +165,7 @@ class Settings:
     loss: str = "auto"
     build: str | None = None
     input: str | None = None
-    state: Literal["auto", "fresh", "trained"] = "auto"
+    state: State = "auto"
     trust: bool = False
     recipe: Recipe = field(default_factory=Recipe)
     effort: Literal["quick", "standard", "thorough"] = "standard"
@@ -174,11 +175,12 @@ class Settings:
     select: tuple[str, ...] = ()
     ignore: tuple[str, ...] = ()
     limits: Mapping[str, Limit] = field(default_factory=lambda: dict(LIMITS))
+    spent: Budget | None = None  # instead of the effort's budget, for trials inside a search
 
     @property
     def budget(self) -> Budget:
         """What this effort level may spend."""
-        return BUDGETS[self.effort]
+        return self.spent or BUDGETS[self.effort]
 
     def limit(self, name: str) -> Limit:
         """The threshold called ``name``; raises ``KeyError`` for a name nobody defined."""
@@ -186,6 +188,9 @@ class Settings:
 
     def to_record(self) -> dict[str, object]:
         """The settings in force, for the report: everything but the recipe."""
+        left_out = ("recipe", "spent")
         return {
-            f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name != "recipe"
+            f.name: getattr(self, f.name)
+            for f in dataclasses.fields(self)
+            if f.name not in left_out
         }

@@ -8,7 +8,6 @@ the loss could have reached is seen from the same start under a steady recipe.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Any

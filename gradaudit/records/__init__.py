@@ -7,7 +7,6 @@ from gradaudit.records.findings import (
     Finding,
     Forecast,
     Outcome,
-    Prescription,
     Remedy,
     Safety,
     Severity,
@@ -34,11 +33,13 @@ from gradaudit.records.measurements import (
 )
 from gradaudit.records.outlook import Outlook, Trial
 from gradaudit.records.precision import HalfRow, Precision
+from gradaudit.records.proof import Attempt, Prescription, Proof, Side
 from gradaudit.records.recipe import Recipe
 from gradaudit.records.report import SCHEMA, Report, SubjectRow, plain
 
 __all__ = [
     "SCHEMA",
+    "Attempt",
     "AttentionRow",
     "Curvature",
     "DataRow",
@@ -59,6 +60,7 @@ __all__ = [
     "ParameterRow",
     "Precision",
     "Prescription",
+    "Proof",
     "RateRange",
     "Recipe",
     "RecurrentRow",
@@ -68,6 +70,7 @@ __all__ = [
     "Safety",
     "SampleRow",
     "Severity",
+    "Side",
     "StageRow",
     "StateRow",
     "SubjectRow",

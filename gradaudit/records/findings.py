@@ -58,15 +58,6 @@ class Remedy:
 
 
 @dataclass(frozen=True)
-class Prescription:
-    """The remedies together; ``proof`` is filled by re-measurement, ``None`` where not made."""
-
-    remedies: tuple[Remedy, ...]
-    recipe: Mapping[str, object] | None = None
-    proof: Mapping[str, object] | None = None
-
-
-@dataclass(frozen=True)
 class Forecast:
     """What training is expected to do."""
 

@@ -8,6 +8,7 @@ reason stands in the report's ``not_measured``.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Literal
 
 from gradaudit.records.attention import AttentionRow, HeadRow
 from gradaudit.records.curvature import Curvature
@@ -248,7 +249,7 @@ class SampleRow:
 class StateRow:
     """Whether the weights are a start or learned."""
 
-    state: str  # "fresh" | "trained"
+    state: Literal["fresh", "trained"]
     how: str
 
 

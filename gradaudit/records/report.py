@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from gradaudit.records.estimate import NotMeasured
-from gradaudit.records.findings import Finding, Forecast, Prescription, Verdict
+from gradaudit.records.findings import Finding, Forecast, Verdict
 from gradaudit.records.measurements import Measurements
+from gradaudit.records.proof import Prescription
 from gradaudit.records.recipe import Recipe
 
 SCHEMA = "gradaudit.report/1"

@@ -71,15 +71,25 @@ def prescribe(
         for each in all_remedies()
         for remedy in each.prescribe(pressing, measurements, settings)
     )
-    answered = tuple(
+    told = answered(findings, remedies)
+    if not remedies:
+        return None, told
+    return Prescription(remedies, recipe_of(remedies)), told
+
+
+def answered(findings: Sequence[Finding], remedies: Sequence[Remedy]) -> tuple[Finding, ...]:
+    """The findings with the ids of the remedies that answer them; notes are not treated."""
+    return tuple(
         replace(finding, remedies=tuple(r.id for r in remedies if finding.code in r.for_codes))
         if finding.severity != "note"
         else finding
         for finding in findings
     )
-    if not remedies:
-        return None, answered
-    return Prescription(remedies, recipe_of(remedies)), answered
+
+
+def shown_only(remedies: Sequence[Remedy]) -> tuple[Remedy, ...]:
+    """Those that change the architecture: never applied."""
+    return tuple(remedy for remedy in remedies if remedy.safety == _SHOWN)
 
 
 def recipe_of(remedies: Sequence[Remedy]) -> Mapping[str, object]:
@@ -92,4 +102,6 @@ def recipe_of(remedies: Sequence[Remedy]) -> Mapping[str, object]:
         for key in recipe:
             if key in remedy.parameters:
                 recipe[key] = remedy.parameters[key]
+        if "precision" in remedy.parameters:  # beside the contract's keys, where it is prescribed
+            recipe["precision"] = remedy.parameters["precision"]
     return recipe

@@ -1,0 +1,1 @@
+"""From findings to changes that are shown to work: applied to a loan, measured again, put back."""

@@ -1,0 +1,133 @@
+"""What else may help where what the findings call for does not: rates, a steady recipe, LSUV."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from gradaudit.judging import Judged
+from gradaudit.mending.change import START, changed
+from gradaudit.mending.lsuv import lsuv
+from gradaudit.records import Measurements, Remedy
+from gradaudit.remedies._code import rounded
+from gradaudit.settings import Settings
+from gradaudit.subject import Opened
+
+if TYPE_CHECKING:
+    from gradaudit.mending.search import Tried
+
+_CLASSES = {"sgd": "SGD", "adam": "Adam", "adamw": "AdamW", "rmsprop": "RMSprop"}
+_STEADY_RATES = (1e-3, 3e-3, 3e-4)
+_CLIP = 1.0  # Pascanu et al. 2013 and most transformer recipes since
+
+
+def further(
+    opened: Opened,
+    base: Sequence[Remedy],
+    before: Judged,
+    last: Tried | None,
+    settings: Settings,
+) -> Iterator[tuple[Remedy, ...]]:
+    """Sets to try, the milder first: other rates, AdamW with warm-up, then orthogonal layers."""
+    kept = tuple(each for each in base if each.id not in ("learning-rate", "steady-recipe"))
+    judged = last.judged if last is not None else before
+    for rate in _rates(judged.measurements):
+        yield (*kept, rate_remedy(judged.measurements, rate))
+    steady = [steady_recipe(before.measurements, rate) for rate in _STEADY_RATES]
+    yield (*_without_recipe(kept), steady[0])
+    yield (*_without_recipe(kept), steady[1])
+    if before.measurements.state.state != "trained":
+        with changed(opened, [each for each in kept if each.kind == "data"], settings.seed) as it:
+            scaled = lsuv(it, settings.seed)
+        if scaled is not None:
+            others = [r for r in _without_recipe(kept) if not set(r.sets) & set(scaled.sets)]
+            yield (*others, scaled)
+            for recipe in steady:
+                yield (*others, scaled, recipe)
+    yield (*_without_recipe(kept), steady[2])
+
+
+def _without_recipe(remedies: Sequence[Remedy]) -> tuple[Remedy, ...]:
+    return tuple(each for each in remedies if each.safety == START or each.kind == "data")
+
+
+def _rates(measurements: Measurements) -> tuple[float, ...]:
+    """Lower where the loss left or bounced, higher where it moved too slowly."""
+    given, outlook = _rate(measurements), measurements.outlook
+    if given is None:
+        return ()
+    rehearsal = measurements.rehearsal
+    bounced = rehearsal is not None and rehearsal.outcome == "diverges"
+    if outlook is not None:
+        own = outlook.own
+        bounced = bounced or own.broke_at is not None or own.end > 1.2 * own.lowest
+    factors = (0.1, 0.01, 0.001) if bounced else (10.0, 100.0, 0.1)
+    return tuple(rounded(given * factor) for factor in factors)
+
+
+def _rate(measurements: Measurements) -> float | None:
+    if measurements.outlook is not None and measurements.outlook.own.lr:
+        return measurements.outlook.own.lr
+    rehearsal = measurements.rehearsal
+    return max(rehearsal.rates) if rehearsal is not None and rehearsal.rates else None
+
+
+def rate_remedy(measurements: Measurements, rate: float) -> Remedy:
+    """Another rate for the optimizer in use."""
+    given = measurements.recipe.optimizer
+    return Remedy(
+        "learning-rate",
+        "recipe",
+        f"Train at a learning rate of {rate} (found by training with it).",
+        {"lr": rate, "basis": "found by training with it"},
+        "# `optimizer` is your torch.optim.Optimizer.\n"
+        "for group in optimizer.param_groups:\n"
+        f'    group["lr"] = {rate!r}\n'
+        if given is not None
+        else _made(measurements.rehearsal.optimizer if measurements.rehearsal else "adamw", rate),
+        "recipe only",
+        ("GA601", "GA602", "GA603", "GA604", "GA605"),
+    )
+
+
+def _made(name: str, rate: float) -> str:
+    kind = _CLASSES.get(name, "AdamW")
+    return (
+        "# `model` is your torch.nn.Module.\nimport torch\n\n"
+        f"optimizer = torch.optim.{kind}(model.parameters(), lr={rate!r})\n"
+    )
+
+
+def steady_recipe(measurements: Measurements, rate: float) -> Remedy:
+    """AdamW with a short warm-up, clipping, and a cosine to zero: what most nets bear."""
+    steps = measurements.recipe.steps
+    warmup = max(1, min(100, steps // 10))
+    return Remedy(
+        "steady-recipe",
+        "recipe",
+        f"Train with AdamW at a learning rate of {rate}, reached over {warmup} steps and lowered "
+        f"to 0 along a cosine, gradients clipped at {_CLIP}.",
+        {
+            "optimizer": "adamw",
+            "lr": rate,
+            "momentum": None,
+            "betas": (0.9, 0.999),
+            "eps": 1e-8,
+            "weight_decay": 0.01,
+            "clip_norm": _CLIP,
+            "warmup_steps": warmup,
+            "schedule": "cosine",
+        },
+        "# `model` is your torch.nn.Module. Call schedule.step() after each optimizer.step(), and\n"
+        f"# torch.nn.utils.clip_grad_norm_(model.parameters(), max_norm={_CLIP}) before it.\n"
+        "import math\n\nimport torch\nfrom torch.optim.lr_scheduler import LambdaLR\n\n"
+        f"WARMUP, STEPS = {warmup}, {steps}\n"
+        f"optimizer = torch.optim.AdamW(model.parameters(), lr={rate!r}, weight_decay=0.01)\n"
+        "schedule = LambdaLR(\n"
+        "    optimizer,\n"
+        "    lambda step: min(1.0, (step + 1) / WARMUP)\n"
+        "    * 0.5 * (1 + math.cos(math.pi * min(1.0, step / STEPS))),\n"
+        ")\n",
+        "recipe only",
+        ("GA601", "GA602", "GA603", "GA604", "GA605"),
+    )

@@ -1,0 +1,214 @@
+"""The search for a cure: sets of remedies, least invasive first, until one is shown to work."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+
+from gradaudit.errors import GradauditError
+from gradaudit.judging import Judged, judge
+from gradaudit.measure import Progress
+from gradaudit.mending.change import START, applicable, changed
+from gradaudit.mending.further import further
+from gradaudit.records import Attempt, Remedy
+from gradaudit.remedies import prescribe
+from gradaudit.settings import Budget, Settings
+from gradaudit.subject import Opened
+from gradaudit.subject.telling import told
+
+TRIAL_STEPS = 25  # training steps that one trial takes: tests/benchmarks/cost.py
+
+
+@dataclass(frozen=True)
+class Tried:
+    """One set of remedies, and the model judged with them."""
+
+    remedies: tuple[Remedy, ...]
+    judged: Judged
+
+    @property
+    def passed(self) -> bool:
+        """Whether nothing fails any more and training is foreseen to train."""
+        return self.judged.verdict in ("pass", "warn") and self.judged.forecast.outcome == "trains"
+
+
+@dataclass
+class Search:
+    """What was tried on one subject, within a number of trials."""
+
+    opened: Opened
+    settings: Settings
+    progress: Progress
+    left: int
+    attempts: list[Attempt] = field(default_factory=list)
+    tried: list[Tried] = field(default_factory=list)
+    _seen: set[tuple[str, ...]] = field(default_factory=set)
+
+    def attempt(self, remedies: Sequence[Remedy]) -> Tried | None:
+        """Judge the subject with the remedies applied; ``None`` where that was done before."""
+        remedies = tuple(remedies)
+        key = tuple(f"{each.id} {each.code} {each.parameters}" for each in remedies)
+        if not remedies or key in self._seen or self.left < 1:
+            return None
+        self._seen.add(key)
+        self.left -= 1
+        self.progress(f"trying {' + '.join(each.id for each in remedies)}")
+        try:
+            found = Tried(remedies, judge_changed(self.opened, remedies, self.settings))
+        except GradauditError as error:
+            self.attempts.append(_broken(remedies, told(error)))
+            return None
+        self.tried.append(found)
+        self.attempts.append(_attempt(found))
+        return found
+
+    def refuse(self, tried: Tried, after: Judged) -> None:
+        """Take back a pass that the proof did not bear out."""
+        number = self.tried.index(tried)
+        ids = tuple(each.id for each in tried.remedies)
+        place = next(i for i, a in enumerate(self.attempts) if a.remedies == ids and a.passed)
+        failed = _attempt(Tried(tried.remedies, after))
+        self.attempts[place] = replace(failed, passed=False, why=f"in its proof: {failed.why}")
+        del self.tried[number]
+
+
+def judge_changed(opened: Opened, remedies: Sequence[Remedy], settings: Settings) -> Judged:
+    """The subject judged with the remedies applied to a loan of it."""
+    with changed(opened, remedies, settings.seed) as subject:
+        return judge(subject, settings, lambda _: None)
+
+
+def trial_settings(settings: Settings, judged: Judged) -> Settings:
+    """A trial's effort: few probes, the rehearsal, and longer training where it is affordable.
+
+    Whether the weights are a start or learned is taken from the audit, not asked again.
+    """
+    full = settings.budget
+    budget = Budget(
+        probes=8,
+        tangents=0,
+        gradient_batches=1,
+        rehearsal_steps=min(full.rehearsal_steps, 16),
+        range_steps=0,
+        lanczos_steps=min(full.lanczos_steps, 40),
+        curvature_products=0,
+        singular_steps=0,
+        singular_cost=0,
+        allowance=full.allowance,
+        search_steps=0,
+    )
+    return replace(settings, spent=budget, state=judged.measurements.state.state)
+
+
+def cures(looking: Search, judged: Judged, settings: Settings) -> Iterator[Tried]:
+    """Sets that pass their trial, the least invasive first, pruned of what they do not need."""
+    sets = _candidates if judged.ill else _as_called_for
+    for remedies in sets(looking, judged, settings):
+        found = looking.attempt(remedies)
+        if found is not None and found.passed and (judged.ill or not worse(found.judged, judged)):
+            yield _pruned(found, looking) if judged.ill else found
+        if looking.left < 1:
+            return
+
+
+def _as_called_for(_: Search, judged: Judged, settings: Settings) -> Iterator[tuple[Remedy, ...]]:
+    yield _called_for(judged, settings)
+
+
+def _candidates(
+    looking: Search, judged: Judged, settings: Settings
+) -> Iterator[tuple[Remedy, ...]]:
+    """Sets to try: what the findings call for, what is left after it, and what else may help."""
+    found = _called_for(judged, settings)
+    milder = tuple(each for each in found if each.safety != START)
+    if milder != found:
+        yield milder
+    yield found
+    base = found
+    for _ in range(2):  # what shows only once the first fault is out of the way
+        last = _last(looking, base)
+        if last is None:
+            break
+        more = together(base, _called_for(last.judged, looking.settings))
+        if more == base:
+            break
+        base = more
+        yield base
+    yield from further(looking.opened, base, judged, _last(looking, base), settings)
+
+
+def _last(looking: Search, remedies: Sequence[Remedy]) -> Tried | None:
+    return next((each for each in looking.tried if each.remedies == tuple(remedies)), None)
+
+
+def _called_for(judged: Judged, settings: Settings) -> tuple[Remedy, ...]:
+    prescription, _ = prescribe(judged.findings, judged.measurements, settings)
+    return applicable(prescription.remedies) if prescription is not None else ()
+
+
+def together(first: Sequence[Remedy], second: Sequence[Remedy]) -> tuple[Remedy, ...]:
+    """Both sets in order: of two remedies for the same thing the later one counts.
+
+    Start values that were measured after the first set was applied are changed after it.
+    """
+    old = {each.id: each for each in first if each.safety != START}
+    new = {each.id: each for each in second if each.safety != START}
+    # what the data were scaled with was measured on the user's own: it stays
+    recipe = {**old, **{i: r for i, r in new.items() if r.kind != "data" or i not in old}}
+    starts = [each for each in first if each.safety == START]
+    done = {each.code for each in starts}
+    starts += [each for each in second if each.safety == START and each.code not in done]
+    data = [each for each in recipe.values() if each.kind == "data"]
+    rest = [each for each in recipe.values() if each.kind != "data"]
+    return (*data, *starts, *rest)
+
+
+def _pruned(found: Tried, looking: Search) -> Tried:
+    """The same without whatever it passes without, the most invasive first."""
+    best = found
+    if len(found.remedies) < 2:
+        return best
+    for each in sorted(found.remedies, key=lambda remedy: remedy.safety != START):
+        fewer = tuple(other for other in best.remedies if other is not each)
+        if not fewer or looking.left < 1:
+            break
+        less = looking.attempt(fewer)
+        if less is not None and less.passed and not worse(less.judged, best.judged, 1.2):
+            best = less
+    return best
+
+
+def worse(after: Judged, before: Judged, factor: float = 1.05) -> bool:
+    """Whether it reached a loss clearly above the other's."""
+    a, b = last_loss(after), last_loss(before)
+    return a is not None and b is not None and a > factor * b
+
+
+def last_loss(judged: Judged) -> float | None:
+    """Of the longest training seen; ``None`` where it broke or was not made."""
+    outlook, rehearsal = judged.measurements.outlook, judged.measurements.rehearsal
+    if outlook is not None:
+        return None if outlook.own.broke_at is not None else outlook.own.end
+    if rehearsal is None or rehearsal.outcome == "diverges" or not rehearsal.losses:
+        return None
+    return rehearsal.losses[-1]
+
+
+def _attempt(found: Tried) -> Attempt:
+    failing = list(dict.fromkeys(f.code for f in found.judged.findings if f.severity == "fail"))
+    why = "it passes" if found.passed else f"forecast: {found.judged.forecast.outcome}"
+    if failing:
+        why = f"{', '.join(failing)} still fails; {why}"
+    return Attempt(
+        tuple(each.id for each in found.remedies),
+        tuple(each.title for each in found.remedies),
+        found.judged.forecast.outcome,
+        found.passed,
+        why,
+        last_loss(found.judged),
+    )
+
+
+def _broken(remedies: Sequence[Remedy], why: str) -> Attempt:
+    ids, titles = tuple(r.id for r in remedies), tuple(r.title for r in remedies)
+    return Attempt(ids, titles, "not applied", passed=False, why=why)

@@ -1,0 +1,75 @@
+"""What gradaudit says of a case, and what its cure comes to when it is trained to the end."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from typing import Any
+
+import torch
+
+import gradaudit
+from gradaudit.fixing import fix
+from gradaudit.records import Finding
+from gradaudit.settings import Settings
+from tests.corpus.case import Case
+from tests.corpus.training import Change, train
+
+SEEDS = (0, 1, 2)
+
+
+def foreseen(case: Case, *, mend: bool = True) -> dict[str, Any]:
+    """The forecast, and for a case that is ill the outcomes of training with the written cure."""
+    torch.set_num_threads(1)
+    settings = Settings(recipe=case.recipe, threads=1)
+    started = time.perf_counter()
+    model = case.model(0)
+    if mend:
+        fixed = fix(model, case.sample(), loss=case.task.loss, settings=settings)
+        report, start = fixed.report, fixed.start
+    else:
+        settings = dataclasses.replace(
+            settings, spent=dataclasses.replace(settings.budget, search_steps=0)
+        )
+        report = gradaudit.audit(model, case.sample(), loss=case.task.loss, settings=settings)
+        start = {}
+    row: dict[str, Any] = {
+        "outcome": report.forecast.outcome,
+        "confidence": report.forecast.confidence,
+        "because": list(report.forecast.because),
+        "verdict": report.verdict,
+        "cause": report.cause,
+        "findings": [_said(finding) for finding in report.findings],
+        "seconds": round(time.perf_counter() - started, 2),
+        "outlook": _plain(report.measurements.outlook),
+        "rehearsal": _plain(report.measurements.rehearsal),
+        "recurrent": len(report.measurements.recurrent),
+        "state": report.measurements.state.state,
+        "growth": _value(report.measurements.trunk.total_growth_log10),
+    }
+    prescription = report.prescription
+    if prescription is None:
+        return row
+    row["remedies"] = [remedy.id for remedy in prescription.remedies]
+    row["tried"] = [
+        {"remedies": list(each.remedies), "passed": each.passed, "why": each.why}
+        for each in prescription.tried
+    ]
+    row["proven"] = prescription.proof is not None
+    if mend and prescription.proof is not None and prescription.recipe is not None:
+        change = Change(start, prescription.recipe)
+        row["recipe"] = dict(prescription.recipe)
+        row["mended"] = [dataclasses.asdict(train(case, seed, change)) for seed in SEEDS]
+    return row
+
+
+def _said(finding: Finding) -> dict[str, str]:
+    return {"code": finding.code, "severity": finding.severity, "where": str(finding.where)}
+
+
+def _plain(record: Any) -> Any:
+    return None if record is None else dataclasses.asdict(record)
+
+
+def _value(estimate: Any) -> float | None:
+    return None if estimate is None else estimate.value
