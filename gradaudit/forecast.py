@@ -6,10 +6,12 @@ from collections.abc import Sequence
 
 from gradaudit.records import Finding, Forecast, Measurements, Outcome, Rehearsal
 from gradaudit.rules._judge import broken_by_our_rate, made_up, too_slow
+from gradaudit.rules._outlook import Reading, reading
 
 # A plain 30-step rehearsal foresaw 87% (balanced) of a held-back set of 101 recipes; without one,
 # growth alone separated 15 nets, which is not enough to claim more. Neither is calibrated yet.
 _REHEARSED, _REHEARSED_WEAKLY, _MEASURED_ONLY = 0.87, 0.7, 0.6
+_SEEN, _FORESEEN = 0.97, 0.85
 _ENOUGH_STEPS = 15  # below it the 87% of a 30-step rehearsal cannot be claimed at all
 
 _DIVERGES = ("GA001", "GA101", "GA201", "GA601", "GA603")
@@ -20,13 +22,29 @@ _STALLS = (
 
 
 def forecast(findings: Sequence[Finding], measurements: Measurements) -> Forecast:
-    """What training is expected to do, from the rehearsal first and the findings second.
+    """What training is expected to do: from training itself, then rehearsal, then the findings.
 
     ``unknown`` without real data: what was not shown cannot be foreseen.
     """
     if made_up(measurements):
         return Forecast("unknown", 0.0)
     failing = tuple(finding.code for finding in findings if finding.severity == "fail")
+    read = reading(measurements)
+    if read is not None and read.course != "open":
+        return _from_training(read, failing)
+    return _from_rehearsal(failing, measurements)
+
+
+def _from_training(read: Reading, failing: Sequence[str]) -> Forecast:
+    confidence = _SEEN if read.sure else _FORESEEN
+    if read.course == "trains":
+        return Forecast("trains", confidence)
+    if read.course == "diverges":
+        return Forecast("diverges", confidence, _because(failing, _DIVERGES))
+    return Forecast("stalls", confidence, _because(failing, _STALLS))
+
+
+def _from_rehearsal(failing: Sequence[str], measurements: Measurements) -> Forecast:
     rehearsal = measurements.rehearsal
     if broken_by_our_rate(measurements):
         rehearsal = None

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 from gradaudit.records import Estimate, Limit, Measurements, Rehearsal, Severity
+from gradaudit.rules._outlook import reading
 
 Standing = Literal["past", "straddles", "within"]
 _ADAPTIVE = ("adam", "rmsprop", "adagrad", "adadelta", "lion", "lamb", "adafactor", "muon")
@@ -56,11 +57,14 @@ def made_up(measurements: Measurements) -> bool:
 
 
 def contradicted(measurements: Measurements) -> bool:
-    """Whether the rehearsal trained: no number forecast from the start weighs against that.
+    """Whether training, or its rehearsal, went well: no number from the start outweighs that.
 
     "Trained" means that the loss fell clearly below what the best constant prediction costs, which
     needs gradients that work (also on made-up targets: those can only be learned by heart).
     """
+    read = reading(measurements)
+    if read is not None and read.course != "open":
+        return read.course == "trains"
     rehearsal = measurements.rehearsal
     return (
         rehearsal is not None and rehearsal.outcome == "falls" and rehearsal.beats_constant is True
