@@ -30,6 +30,7 @@ _KEYS = tuple(f.name for f in dataclasses.fields(Recipe))
 _ALIASES = {"warmup_steps": "warmup", "learning_rate": "lr"}
 _IN_OPTIMIZER = ("lr", "momentum", "betas", "eps", "weight_decay")
 _PRECISIONS = ("fp32", "fp16", "bf16")
+_SCHEDULES = ("constant", "linear", "cosine")
 
 
 def read_recipe(path: Path) -> Recipe:
@@ -77,6 +78,10 @@ def _checked(name: str, value: Any, where: str) -> Any:
         if value in _PRECISIONS:
             return value
         raise _wrong(where, name, " or ".join(_PRECISIONS), value)
+    if name == "schedule":
+        if value in _SCHEDULES:
+            return value
+        raise _wrong(where, name, " or ".join(_SCHEDULES), value)
     if name == "betas":
         if isinstance(value, (list, tuple)) and len(value) == 2 and all(map(_in_unit, value)):
             return (float(value[0]), float(value[1]))
