@@ -45,7 +45,10 @@ _GROWTH = (
 )
 _EXPERIMENT = "tests/benchmarks/growth_limits.py"
 
-_DECAY = "XXX"
+_DECAY = (
+    "nets under SGD and Adam kept over half of what they learn without decay at up to 3, and none "
+    "at 6.2 or more; under AdamW at up to 0.8, and none at 5.6 (tests/benchmarks/weight_decay.py)"
+)
 
 _SCALES = (
     "of nets under Adam whose rehearsal falls 18 of 21 train up to here, all at the rate 1e-3, and "
@@ -123,7 +126,7 @@ LIMITS: Mapping[str, Limit] = {
     "decay_pull_warn": Limit(5.0, "x the pull of the loss", _DECAY),
     "decay_pull_fail": Limit(10.0, "x the pull of the loss", _DECAY),
     "decay_pull_decoupled_warn": Limit(1.0, "decay x rms of the weights", _DECAY),
-    "decay_pull_decoupled_fail": Limit(2.0, "decay x rms of the weights", _DECAY),
+    "decay_pull_decoupled_fail": Limit(5.0, "decay x rms of the weights", _DECAY),
     "noise_batches": Limit(
         20.0,
         "noise scale / batch size",

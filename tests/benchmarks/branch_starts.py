@@ -21,7 +21,7 @@ from torch.nn import functional as F
 from tests.benchmarks.growth_limits import Residual, residual, task
 from tests.benchmarks.train_samples import bounds
 
-BLOCKS, STEPS, SEEDS, WINDOW = (10, 30, 60), 300, (0, 1), 16
+BLOCKS, STEPS, SEEDS, WINDOW = (10, 40), 200, (0,), 16
 RECIPES: dict[str, Callable[..., torch.optim.Optimizer]] = {
     "sgd 0.01": lambda p: torch.optim.SGD(p, lr=0.01),
     "sgd 0.1": lambda p: torch.optim.SGD(p, lr=0.1),
