@@ -128,6 +128,7 @@ def case(name: str, task: Task, build: Build, recipe: Recipe, fault: str = "", *
 def sound() -> list[Case]:
     return [
         case("unet-adam", CLEAN, UNet, adam(3e-3, 350)),
+        case("unet-sgd", CLEAN, UNet, sgd(0.05, 400), shown=4),
         case("unet-warm", CLEAN, lambda: UNet(6), adamw(5e-3, 350, warmup=120)),
         case("dense-adam", PIECES, Dense, adam(3e-3, 1000)),
         case("dense-sgd", PIECES, Dense, sgd(0.1, 1200), shown=16),
@@ -146,9 +147,11 @@ def faulty() -> list[Case]:
             "unet-bytes-sgd", CLEAN_BYTES, UNet, sgd(0.02, 300), "target-scale", also=("rate-high",)
         ),
         case("unet-rate-3", CLEAN, UNet, sgd(3.0, 300), "rate-high"),
+        case("unet-gain-8", CLEAN, started(UNet, 8.0), sgd(1e-3, 300), "init-large"),
         case("unet-warm-into-3", CLEAN, UNet, sgd(3.0, 400, warmup=390), "rate-high", shown=16),
         case("dense-1e-3", PIECES, Dense, sgd(1e-3, 1000, None), "rate-low"),
         case("dense-gain-12", PIECES, started(Dense, 12.0), adam(1e-3, 800), "init-large"),
+        case("dense-adam-1", PIECES, Dense, adam(1.0, 700), "rate-high"),
         case(
             "highway-shut",
             PIECES,

@@ -14,6 +14,7 @@ from tests.corpus.held._kit import (
     Build,
     Recurrent,
     adam,
+    adamw,
     each,
     frozen,
     last,
@@ -54,7 +55,7 @@ def lines() -> tuple[Tensor, Tensor]:
 
 
 WINDOWS = Task("chars-window", "cross_entropy", lazily(windows, 64))
-LINES = Task("chars-line", "cross_entropy", lazily(lines, 16))
+LINES = Task("chars-line", "cross_entropy", lazily(lines, 24))
 
 
 def window_net(depth: int, act: Any = nn.Tanh, width: int = 64) -> Build:
@@ -87,6 +88,7 @@ def sound() -> list[Case]:
         ),
         case("window-heavy-head", last(window_net(2), times(12.0)), adam(3e-3, 1000)),
         case("gru-adam", gru(), adam(1e-2, 350), task=LINES),
+        case("gru-adamw-clip", gru(), adamw(5e-3, 400, clip_norm=1.0), task=LINES, shown=1),
         case("gru-sgd", gru(), sgd(1.0, 400, clip_norm=1.0), task=LINES),
     ]
 
@@ -110,6 +112,7 @@ def faulty() -> list[Case]:
             also=("depth-vanishing",),
         ),
         case("window-2-adam-0.5", window_net(2), adam(0.5, 700), "rate-high"),
+        case("window-relu-sgd-3", window_net(2, nn.ReLU), sgd(3.0, 700), "rate-high"),
         case("window-decay", window_net(2), adam(3e-3, 800, weight_decay=0.1), "weight-decay"),
         case(
             "window-words-1e-4",

@@ -112,6 +112,7 @@ def sound() -> list[Case]:
         case("dense-adam", FLAT, dense(), adam(3e-3, 800)),
         case("dense-sgd", FLAT, dense(), sgd(0.01, 800), shown=4),
         case("lstm-adam", STEPS, lstm(), adam(1e-2, 600)),
+        case("lstm-sgd", STEPS, lstm(), sgd(0.1, 800), shown=16),
         case("lstm-l1", L1_STEPS, lstm(), adam(1e-2, 600)),
         case("tcn-adam", STEPS, tcn(), adam(3e-3, 600)),
         case("tcn-rmsprop", STEPS, started(tcn(), 1.4), rmsprop(1e-3, 600), shown=2),
@@ -121,6 +122,7 @@ def sound() -> list[Case]:
 
 
 def faulty() -> list[Case]:
+    units = ("input-scale",)
     return [
         case(
             "lstm-raw-adam",
@@ -149,6 +151,7 @@ def faulty() -> list[Case]:
             "target-scale",
             also=("input-scale", "rate-high"),
         ),
+        case("dense-millions", MILLIONS, dense(), sgd(1e-3, 600), "target-scale", also=units),
         case("dense-rate-0.5", FLAT, dense(), sgd(0.5, 600), "rate-high"),
         case("dense-warm-into-1", FLAT, dense(3), sgd(1.0, 800, warmup=500), "rate-high", shown=16),
         case("tcn-adam-0.5", STEPS, tcn(), adam(0.5, 500), "rate-high"),

@@ -29,10 +29,10 @@ def pictures(factor: float = 1.0, shift: float = 0.0) -> tuple[Tensor, Tensor]:
     return (x.reshape(-1, 1, 8, 8) - 4.9) / 6.0 * factor + shift, y
 
 
-PICTURES = Task("pictures", "cross_entropy", lazily(pictures, 16))
-FAR = Task("pictures-far", "cross_entropy", lazily(lambda: pictures(3e4), 16), same_as="pictures")
+PICTURES = Task("pictures", "cross_entropy", lazily(pictures, 32))
+FAR = Task("pictures-far", "cross_entropy", lazily(lambda: pictures(3e4), 32), same_as="pictures")
 OFFSET = Task(
-    "pictures-offset", "cross_entropy", lazily(lambda: pictures(1.0, 2e3), 16), same_as="pictures"
+    "pictures-offset", "cross_entropy", lazily(lambda: pictures(1.0, 2e3), 32), same_as="pictures"
 )
 
 
@@ -44,7 +44,7 @@ def branch(width: int, norm: bool) -> nn.Module:
     return nn.Sequential(*layer(), nn.ReLU(), *layer())
 
 
-def net(blocks: int, norm: bool = True, width: int = 6) -> Build:
+def net(blocks: int, norm: bool = True, width: int = 8) -> Build:
     def made() -> nn.Module:
         body: list[nn.Module] = []
         for _ in range(blocks):
@@ -80,14 +80,14 @@ def case(name: str, build: Build, recipe: Recipe, fault: str = "", **more: Any) 
 
 def sound() -> list[Case]:
     return [
-        case("3-norm-sgd", net(3), sgd(0.05, 300)),
-        case("3-bare-adam", net(3, False), adam(2e-3, 300)),
-        case("5-still-sgd", still(net(5)), sgd(0.1, 300), shown=2),
+        case("3-norm-sgd", net(3), sgd(0.05, 350)),
+        case("3-bare-adam", net(3, False), adam(2e-3, 350)),
+        case("5-still-sgd", still(net(5, width=6)), sgd(0.1, 300), shown=2),
         case("3-bare-slow", net(3, False), sgd(2e-3, 450)),
-        case("2-front-norm-far", fronted(2), sgd(0.05, 300), task=FAR),
-        case("4-norm-gains-5", gains(5.0), adam(2e-3, 300)),
+        case("2-front-norm-far", fronted(2), sgd(0.05, 350), task=FAR),
+        case("4-norm-gains-5", gains(5.0), adam(2e-3, 350)),
         case("2-gone-on-with", pretrained(net(2), PICTURES, 150), sgd(0.01, 300), shown=1),
-        case("4-norm-warm", net(4), adamw(1e-2, 450, warmup=200), shown=16),
+        case("4-norm-warm", net(4, width=6), adamw(1e-2, 450, warmup=200), shown=16),
     ]
 
 
@@ -109,16 +109,16 @@ def faulty() -> list[Case]:
             "depth-exploding",
             also=doubled,
         ),
-        case("3-norm-far", net(3), sgd(0.05, 300), "input-scale", task=FAR),
+        case("3-norm-far", net(3), sgd(0.05, 350), "input-scale", task=FAR),
         case("3-bare-far", net(3, False), sgd(0.01, 250), "input-scale", task=FAR),
-        case("3-bare-offset", net(3, False), adam(2e-3, 300), "input-scale", task=OFFSET),
+        case("3-bare-offset", net(3, False), adam(2e-3, 350), "input-scale", task=OFFSET),
         case("3-bare-rate-1", net(3, False), sgd(1.0, 300), "rate-high"),
         case("3-norm-decay", net(3), sgd(0.05, 300, weight_decay=1.5), "weight-decay"),
-        case("3-norm-clip", net(3), sgd(1e-2, 300, clip_norm=2e-3), "clip-tight"),
+        case("3-norm-clip", net(3), sgd(1e-2, 350, clip_norm=2e-3), "clip-tight"),
         case(
             "3-frozen",
             frozen(started(net(3, False), 0.05), every),
-            sgd(0.01, 300),
+            sgd(0.01, 350),
             "frozen",
             also=("init-small",),
         ),

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from gradaudit.records import Recipe
 from tests.corpus.case import Case, Pair, Task, drawn
-from tests.corpus.held._kit import Build, adam, adamw, each, frozen, pretrained, sgd
+from tests.corpus.held._kit import Build, adam, adamw, each, frozen, pretrained, sgd, times
 
 LENGTH, START = 6, 10
 
@@ -77,7 +77,9 @@ def cases() -> list[Case]:
     words = ("encoder", "words")
     return [
         case("gru-adam", Pairs, adam(1e-2, 600)),
+        case("gru-adamw-clip", Pairs, adamw(5e-3, 600, clip_norm=1.0), shown=4),
         case("gru-gone-on-with", pretrained(Pairs, BACKWARDS, 350, 1e-2), adam(1e-3, 300)),
+        case("transformer-adam", Translator, adam(2e-3, 300), shown=16),
         case("transformer-warm", Translator, adamw(3e-3, 300, warmup=100), shown=2),
         case("deep-warm", deep, adam(1e-3, 350, warmup=60)),
         case("gru-sgd-0.01", Pairs, sgd(0.01, 500), "rate-low"),
@@ -95,6 +97,12 @@ def cases() -> list[Case]:
             adam(1e-2, 400),
             "frozen",
             also=("time-vanishing",),
+        ),
+        case(
+            "gru-words-1e-3",
+            each(Pairs, nn.Embedding, times(1e-3)),
+            sgd(0.1, 500),
+            "embedding-scale",
         ),
         case("gru-clip", Pairs, sgd(0.3, 500, clip_norm=1e-3), "clip-tight"),
         case(

@@ -18,6 +18,7 @@ from tests.corpus.held._kit import (
     each,
     frozen,
     pretrained,
+    rmsprop,
     sgd,
     started,
     times,
@@ -136,11 +137,14 @@ def sound() -> list[Case]:
     return [
         case("conv-3-adam", KINDS, conv(3), adam(3e-3, 400)),
         case("conv-3-sgd", KINDS, conv(3), sgd(0.03, 600), shown=4),
+        case("conv-8-he", KINDS, started(conv(8, 8), 1.4), adam(1e-3, 350)),
         case("conv-5-norm", KINDS, conv(5, 8, norm=True), sgd(0.1, 350), shown=16),
         case("coder-adam", COPY, coder(), adam(5e-3, 600)),
+        case("coder-rmsprop", COPY, coder(), rmsprop(2e-3, 600), shown=2),
         case("coder-warm", COPY, coder(), adamw(5e-3, 600, warmup=200)),
         case("coder-gone-on-with", COPY, pretrained(coder(), COPY, 400), adam(1e-3, 300)),
         case("three-adam", GATE, Three, adam(3e-3, 700)),
+        case("three-sgd", GATE, lambda: Three(24, 3), sgd(0.02, 800)),
     ]
 
 
