@@ -14,7 +14,6 @@ from tests.corpus.held._kit import (
     Build,
     Recurrent,
     adam,
-    adamw,
     each,
     frozen,
     last,
@@ -88,7 +87,6 @@ def sound() -> list[Case]:
         ),
         case("window-heavy-head", last(window_net(2), times(12.0)), adam(3e-3, 1000)),
         case("gru-adam", gru(), adam(1e-2, 350), task=LINES),
-        case("gru-adamw-clip", gru(), adamw(5e-3, 400, clip_norm=1.0), task=LINES, shown=1),
         case("gru-sgd", gru(), sgd(1.0, 400, clip_norm=1.0), task=LINES),
     ]
 
