@@ -87,7 +87,7 @@ def below() -> list[Case]:
         case("wide-sgd", lambda: net(1, width=512), sgd(0.01, steps=300), shown=2),
         case("skewed-sgd-low", net, sgd(0.01, steps=800), task=SKEWED),
         case("skewed-adam", net, adam(2e-3), task=SKEWED),
-        case("steep-clipped", lambda: net(4, gain(1.9)), sgd(0.02, clip_norm=1.0, steps=800)),
+        case("steep-clipped", lambda: net(4, gain(2.1)), sgd(0.03, clip_norm=1.0, steps=800)),
         case("checkpoint", checkpoint, sgd(0.02, momentum=0.9), shown=16),
     ]
 
@@ -119,8 +119,8 @@ def beyond() -> list[Case]:
         ),
         case(
             "steep",
-            lambda: net(4, gain(1.9)),
-            sgd(0.02),
+            lambda: net(4, gain(2.1)),
+            sgd(0.03),
             "clip-missing",
             also=("init-large", *large),
         ),
