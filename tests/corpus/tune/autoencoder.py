@@ -183,4 +183,7 @@ def cases() -> list[Case]:
         case("encoder-shut", UNIT, bottleneck_shut, adam(3e-3), "frozen", also=("dead-units",)),
         case("clip", UNIT, net, sgd(1.0, momentum=0.9, clip_norm=5e-4), "clip-tight"),
         case("checkpoint", UNIT, lambda: pretrained(net(), UNIT, 3e-3, 400), adam(3e-3, steps=500)),
+        case("late", UNIT, net, sgd(100.0, warmup=400), "rate-high"),
+        case("momentum-99", UNIT, lambda: net(act=nn.Tanh), sgd(5.0, momentum=0.99), "rate-high"),
+        case("elu-sgd-100", UNIT, lambda: net(act=nn.ELU), sgd(100.0), "rate-high", shown=1),
     ]

@@ -101,8 +101,8 @@ def cases() -> list[Case]:
         case("default-6-rate-10", lambda: net(6, None), sgd(30.0), "rate-high"),
         case("default-6-adam-1e-6", lambda: net(6, None), adam(1e-6), "rate-low", shown=2),
         case(
-            "scale-1e-3",
-            lambda: net(6, scale=1e-3),
+            "scale-1e-5",
+            lambda: net(6, scale=1e-5),
             sgd(0.05),
             "init-small",
             also=("depth-vanishing",),

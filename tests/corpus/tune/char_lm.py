@@ -137,6 +137,8 @@ def windowed() -> list[Case]:
         case("mlp-bias-only", head_bias_only, adam(2e-2), "frozen"),
         case("mlp-frozen-embedding", frozen_embedding, adamw(3e-3, steps=1000), shown=4),
         case("mlp-adam-late", lambda: mlp(3, start=1.0), adam(0.3, warmup=200), "rate-high"),
+        case("mlp-sgd-late", mlp, sgd(60.0, warmup=300), "rate-high"),
+        case("mlp-momentum-3", mlp, sgd(3.0, momentum=0.95), "rate-high", shown=4),
     ]
 
 
@@ -159,6 +161,8 @@ def recurrent() -> list[Case]:
         ),
         case("lstm-rmsprop", Recurrent, rmsprop(3e-3), task=EACH),
         case("lstm-adam-0.3", Recurrent, adam(0.3), "rate-high", task=EACH),
+        case("lstm-sgd-100", Recurrent, sgd(100.0), "rate-high", task=EACH, shown=4),
+        case("lstm-late", Recurrent, adam(3.0, warmup=400), "rate-high", task=EACH),
     ]
 
 

@@ -97,9 +97,9 @@ def cases() -> list[Case]:
         case("default-10-sgd", lambda: net(10, None), sgd(0.05), "depth-vanishing", also=small),
         case("default-14-adam", lambda: net(14, None), adam(2e-4), "depth-vanishing", also=small),
         case("default-7-slow", lambda: net(7, None), adam(5e-4, steps=500)),
-        case("normal-5-sgd", lambda: net(5, normal(0.5)), sgd(0.01), "init-large", also=large),
+        case("normal-5-sgd", lambda: net(5, normal(0.8)), sgd(0.01), "init-large", also=large),
         case("normal-3-adam", lambda: net(3, normal(1.0)), adam(3e-4), "init-large", also=large),
-        case("steep-8-sgd", lambda: net(8, gain(2.6)), sgd(0.03), "clip-missing", also=large),
+        case("steep-8-sgd", lambda: net(8, gain(3.0)), sgd(0.05), "clip-missing", also=large),
         case("steep-8-clipped", lambda: net(8, gain(2.6)), sgd(0.03, clip_norm=1.0, steps=800)),
         case(
             "tanh-8-large",
@@ -137,4 +137,7 @@ def cases() -> list[Case]:
         case("filters-only", lambda: filters_only(6), adam(1e-3), "frozen", also=("init-small",)),
         case("checkpoint", lambda: pretrained(net(4), IMAGES), adam(1e-3, steps=300)),
         case("warm-into-sgd", lambda: net(4), sgd(1.0, warmup=300, steps=400), "rate-high"),
+        case("sgd-5", lambda: net(5), sgd(5.0), "rate-high", shown=2),
+        case("late-momentum", lambda: net(4), sgd(0.5, momentum=0.9, warmup=350), "rate-high"),
+        case("late-gain", lambda: net(6, gain(1.8)), sgd(1.0, warmup=400), "rate-high"),
     ]

@@ -175,4 +175,16 @@ def cases() -> list[Case]:
             "input-scale",
             also=("saturation",),
         ),
+        case("scaled-late", SCALED, net, sgd(1.0, warmup=350), "rate-high"),
+        case("scaled-momentum-late", SCALED, net, sgd(0.1, momentum=0.97), "rate-high"),
+        case("raw-momentum", RAW, net, sgd(3e-3, momentum=0.9), "target-scale", also=hot),
+        case("raw-late", RAW, net, sgd(3e-3, warmup=400), "target-scale", also=hot),
+        case(
+            "mixed-momentum",
+            MIXED,
+            net,
+            sgd(1e-4, momentum=0.9),
+            "input-scale",
+            also=("rate-high",),
+        ),
     ]

@@ -14,7 +14,7 @@ from tests.corpus.case import Case, Task
 from tests.corpus.tune._common import adam, adamw, frozen, rmsprop, sgd, zeroed
 from tests.corpus.tune._sequences import Reader, recall
 
-SHORT, LONG, VERY = recall(12), recall(80), recall(120)
+NEAR, SHORT, LONG = recall(6), recall(12), recall(80)
 
 
 def net(forget: float | None = None, width: int = 24, layers: int = 1) -> Reader:
@@ -71,9 +71,8 @@ def cases() -> list[Case]:
     gone = {"also": ("depth-vanishing", "init-small")}
     keep = math.log(79)
     return [
-        case("short-default", SHORT, net, adam(5e-3, steps=1200), shown=4),
-        case("short-forget-1", SHORT, lambda: net(1.0), adam(3e-3)),
-        case("short-forget-1-sgd", SHORT, lambda: net(1.0), sgd(1.0, momentum=0.9, steps=1000)),
+        case("near-default", NEAR, net, adam(5e-3, steps=1000), shown=4),
+        case("short-forget-1", SHORT, lambda: net(1.0), adam(3e-3, steps=1000)),
         case("short-zero-head", SHORT, zero_head, adamw(3e-3)),
         case("short-two-layers", SHORT, lambda: net(1.0, layers=2), adam(3e-3), shown=16),
         case(
@@ -100,12 +99,11 @@ def cases() -> list[Case]:
             "saturation",
             also=("init-large", "time-exploding"),
         ),
+        case("short-late", SHORT, lambda: net(2.0), adam(20.0, warmup=350), "rate-high"),
         case("long-default-adam", LONG, net, adam(2e-3, clip_norm=1.0), "time-vanishing", **gone),
         case("long-default-sgd", LONG, net, sgd(0.5), "time-vanishing", shown=4, **gone),
         case("long-forget-1", LONG, lambda: net(1.0), adam(2e-3), "time-vanishing", **gone),
-        case("long-forget-keep", LONG, lambda: net(keep), adam(3e-3, steps=600)),
+        case("long-forget-keep", LONG, lambda: net(keep), adam(4e-3, steps=1000)),
         case("long-chrono", LONG, lambda: chrono(80), adam(6e-3, steps=900)),
         case("long-chrono-fast", LONG, lambda: chrono(80), rmsprop(0.2), "rate-high"),
-        case("very-default", VERY, net, rmsprop(1e-3, steps=300), "time-vanishing", **gone),
-        case("very-keep", VERY, lambda: net(keep), adam(5e-3, steps=400)),
     ]
