@@ -78,9 +78,19 @@ def fix_file(spec: str, settings: Settings, progress: Progress = lambda _: None)
 
 
 def searching(settings: Settings) -> Settings:
-    """The same settings with the longest search for a cure."""
+    """The same settings with the longest search, and training enough in it to show something.
+
+    The four steps that quick effort rehearses would prove nothing.
+    """
     longest = max(budget.search_steps for budget in BUDGETS.values())
-    return replace(settings, spent=replace(settings.budget, search_steps=longest))
+    given, least = settings.budget, BUDGETS["standard"]
+    budget = replace(
+        given,
+        search_steps=longest,
+        rehearsal_steps=max(given.rehearsal_steps, least.rehearsal_steps),
+        allowance=max(given.allowance, least.allowance),
+    )
+    return replace(settings, spent=budget)
 
 
 def _fixed(opened: Opened, settings: Settings, progress: Progress, started: float) -> Fixed:
