@@ -17,7 +17,7 @@ _ENOUGH_STEPS = 15  # below it the 87% of a 30-step rehearsal cannot be claimed 
 _DIVERGES = ("GA001", "GA101", "GA201", "GA601", "GA603")
 _STALLS = (
     *("GA102", "GA104", "GA202", "GA302", "GA401", "GA402"),
-    *("GA501", "GA502", "GA602", "GA612"),
+    *("GA501", "GA502", "GA602", "GA607", "GA612"),
 )
 
 

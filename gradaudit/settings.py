@@ -45,6 +45,11 @@ _GROWTH = (
 )
 _EXPERIMENT = "tests/benchmarks/growth_limits.py"
 
+_DECAY = (
+    "nets under SGD and Adam kept over half of what they learn without decay at up to 3, and none "
+    "at 6.2 or more; under AdamW at up to 0.8, and none at 5.6 (tests/benchmarks/weight_decay.py)"
+)
+
 _SCALES = (
     "of nets under Adam whose rehearsal falls 18 of 21 train up to here, all at the rate 1e-3, and "
     "at an offset of 5 or 10 only 10 of 14 (tests/benchmarks/input_scale.py)"
@@ -118,6 +123,10 @@ LIMITS: Mapping[str, Limit] = {
     "update_ratio_min": Limit(
         1e-5, "||step|| / ||weight||", "torchmortem; TheDeepChecker 1e-4, SageMaker 1e-8"
     ),
+    "decay_pull_warn": Limit(5.0, "x the pull of the loss", _DECAY),
+    "decay_pull_fail": Limit(10.0, "x the pull of the loss", _DECAY),
+    "decay_pull_decoupled_warn": Limit(1.0, "decay x rms of the weights", _DECAY),
+    "decay_pull_decoupled_fail": Limit(5.0, "decay x rms of the weights", _DECAY),
     "noise_batches": Limit(
         20.0,
         "noise scale / batch size",

@@ -2,7 +2,8 @@
 
 ``exploding`` has findings and a prescription, ``sound`` passes, ``weights_only`` could not measure
 most things, ``hostile`` has names that try to escape, ``deep`` has thousands of stages,
-``recurrent`` a gradient that is lost through time, ``transformer`` has everything measured.
+``recurrent`` a gradient that is lost through time, ``transformer`` has everything measured,
+``uncured`` is an ``exploding`` whose search for a cure came to nothing.
 """
 
 from __future__ import annotations
@@ -32,10 +33,12 @@ from gradaudit.records import (
     SampleRow,
     StateRow,
     SubjectRow,
+    Trial,
     TrunkRow,
     Where,
 )
 from gradaudit.reports import html
+from tests import shared_proof
 from tests.shared_rows import (
     adam_curvature,
     attention,
@@ -182,6 +185,7 @@ def exploding() -> Report:
                 beats_constant=False,
                 rescued_by_rate=0.003,
             ),
+            outlook=shared_proof.outlook(),
             rate_range=RateRange(
                 "sgd",
                 tuple(10 ** (-5 + 0.35 * i) for i in range(16)),
@@ -249,6 +253,8 @@ def exploding() -> Report:
         prescription=Prescription(
             remedies,
             {"optimizer": "sgd", "lr": 0.003, "momentum": None, "clip_norm": 2.4},
+            shared_proof.proof([row.name for row in chain]),
+            shared_proof.tried(),
         ),
         not_measured=(
             NotMeasured("curvature", "the whole model", "the standard effort does not measure it"),
@@ -256,6 +262,12 @@ def exploding() -> Report:
         ),
         notes=("The loss was chosen from the target: cross_entropy.",),
     )
+
+
+def uncured() -> Report:
+    """The exploding net, and nothing that was tried makes it train."""
+    base = exploding()
+    return dataclasses.replace(base, prescription=Prescription((), tried=shared_proof.failed()))
 
 
 def sound() -> Report:
@@ -275,6 +287,7 @@ def sound() -> Report:
             31,
         ),
         parameters=parameters(62, 1.0),
+        outlook=shared_proof.whole(),
         rehearsal=Rehearsal(
             20,
             tuple(0.6 + 1.9 * 0.86**i for i in range(20)),
@@ -334,8 +347,10 @@ def made_up() -> Report:
     """The exploding net on a sample the audit invented."""
     base = exploding()
     sample = SampleRow("made up", "made up", 1, 8, "float32[8,128] of normal numbers")
+    assert base.prescription
     return dataclasses.replace(
         base,
+        prescription=Prescription(base.prescription.remedies, base.prescription.recipe),
         measurements=dataclasses.replace(base.measurements, sample=sample),
         forecast=Forecast("unknown", 0.0),
         notes=("The sample is made up: float32[8,128]. Name your own with --data.",),
@@ -482,6 +497,9 @@ def hostile() -> Report:
                 ),
             ),
             nonfinite=(NonFinite("forward", HOSTILE, HOSTILE_CONTROL, 1, file=HOSTILE, line=3),),
+            outlook=shared_proof.outlook(
+                Trial(HOSTILE, 0.1, 3, (3.0, 2e38), 3.0, 2e38, 3.0, 3, settled=HOSTILE_CONTROL)
+            ),
             recurrent=tuple(
                 dataclasses.replace(row, module=HOSTILE)
                 for row in recurrent().measurements.recurrent
@@ -503,7 +521,8 @@ def hostile() -> Report:
                     (HOSTILE,),
                 ),
             ),
-            {HOSTILE: None},
+            {HOSTILE: None, "precision": HOSTILE},
+            *shared_proof.hostile(names),
         ),
         not_measured=(NotMeasured(HOSTILE, HOSTILE_CONTROL, LONG),),
         notes=(HOSTILE,),
@@ -545,6 +564,7 @@ def every() -> dict[str, Report]:
     """All of them by name."""
     return {
         "exploding": exploding(),
+        "uncured": uncured(),
         "sound": sound(),
         "weights_only": weights_only(),
         "made_up": made_up(),

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from gradaudit.gate import cause, exit_code, first_sentence, forecast, verdict
+from gradaudit.gate import cause, exit_code, first_sentence, verdict
 from gradaudit.records import (
     Finding,
     Forecast,

@@ -19,7 +19,6 @@ from gradaudit.probes._hooks import backward, clear_gradients, take_loss
 from gradaudit.probes._training import (
     Choice,
     choose_optimizer,
-    global_norm,
     optimizer_name,
     step_hindrance,
 )
@@ -28,11 +27,12 @@ from gradaudit.records import NotMeasured, Outlook, Recipe, Trial
 from gradaudit.settings import Settings
 from gradaudit.subject.borrow import borrowed
 from gradaudit.subject.opened import Batch, Opened
+from gradaudit.subject.process_state import save_process_state
 
 SHOWN = 48  # points of a curve in the report
 LEAST = 24  # fewer steps than this say no more than the rehearsal does
 HELD_FROM = 4  # batches: with fewer, none is held out
-SETTLED = 0.35  # of the constant's loss: beyond halfway to zero, with a margin for relapses
+LOOKS = 16  # at the batch held out, on the way
 BLOWN_UP = 1e3  # times both the first loss and the constant's
 STEADY = Recipe("adamw", lr=1e-3, clip_norm=1.0, warmup=20)
 _HALF = {"fp16": torch.float16, "bf16": torch.bfloat16}
@@ -66,9 +66,9 @@ def measure_outlook(
 
     Call it inside ``borrowed(model, training=True)``; the weights come back as they were. ``lr``
     stands in for a rate that the recipe does not give. The allowance is in seconds of one core by
-    :class:`Expense`: counted, not timed. Batches are cycled; of four or more the last is held out.
-    Two thirds go to the recipe, and what is left to :data:`STEADY` from the same start, where the
-    recipe neither settled nor blew up.
+    :class:`Expense`: counted, not timed. Batches are cycled; of four or more the last is held out,
+    and only looked at. Two thirds of the allowance go to the recipe, and what is left to
+    :data:`STEADY` from the same start.
     """
     count = 0
     if expense is not None:
@@ -84,13 +84,11 @@ def measure_outlook(
     shown = replace(opened, batches=seen)
     own = _train(shown, choose_optimizer(opened, lr), count, constant, held)
     reference = None
-    if not own.settled:
-        left = min(opened.recipe.steps, count * 3 // 2 - own.steps)
-        steady = replace(
-            shown, recipe=replace(STEADY, steps=opened.recipe.steps), make_optimizer=None
-        )
-        if left >= LEAST:
-            reference = _train(steady, choose_optimizer(steady), left, constant, held)
+    left = min(opened.recipe.steps, count * 3 // 2 - own.steps)
+    if left >= LEAST:
+        recipe = replace(STEADY, steps=opened.recipe.steps)
+        steady = replace(shown, recipe=recipe, make_optimizer=None)
+        reference = _train(steady, choose_optimizer(steady), left, constant, held)
     return Outlook(
         of=opened.recipe.steps,
         affordable=count,
@@ -98,6 +96,7 @@ def measure_outlook(
         reference=reference,
         constant=constant,
         held_constant=None if held is None else objective.constant((held,)),
+        least=objective.least(seen),
     ), ()
 
 
@@ -117,23 +116,26 @@ def _train(
     model, recipe = opened.model, opened.recipe
     assert model is not None
     way = _Way(len(opened.batches))
-    held_out = None
+    held_losses: list[float] = []
+    looks = max(1, count // LOOKS)
     with borrowed(model):
         optimizer = choice.build(model)
         stepper = _Stepper(opened, model, optimizer)
         full = [group["lr"] for group in optimizer.param_groups]
         for t in range(count):
+            if held is not None and t % looks == 0:
+                held_losses.append(stepper.look(held))
             share = scheduled(recipe, t)
             for group, rate in zip(optimizer.param_groups, full, strict=True):
                 group["lr"] = rate * share
             if not stepper.step(opened.batches[t % len(opened.batches)], way):
                 way.broke_at = t
                 break
-            if _is_settled(way, recipe, constant):
+            if _has_left(way, constant):
                 break
-        if held is not None and way.broke_at is None:
-            held_out = _loss_of(opened, model, held)
-    return _trial(way, optimizer_name(choice, optimizer), max(full), held_out)
+        if held is not None:
+            held_losses.append(stepper.look(held))
+    return _trial(way, optimizer_name(choice, optimizer), max(full), held_losses)
 
 
 def scheduled(recipe: Recipe, step: int) -> float:
@@ -184,55 +186,53 @@ class _Stepper:
         self._scaler.update()
         return True
 
+    def look(self, batch: Batch) -> float:
+        """The loss on a batch as training would see it; what the look itself moves is put back."""
+        objective = self._opened.objective
+        assert objective is not None
+        go_on = save_process_state()
+        buffers = [(b, b.detach().clone()) for b in self._model.buffers()]
+        with torch.no_grad():
+            with self._context:
+                value = float(take_loss(self._model, objective, batch)[1])
+            for buffer, before in buffers:
+                buffer.copy_(before)
+        go_on()
+        return value
 
-def _loss_of(opened: Opened, model: nn.Module, batch: Batch) -> float | None:
-    assert opened.objective is not None
-    with torch.no_grad():
-        value = float(take_loss(model, opened.objective, batch)[1])
-    return value if math.isfinite(value) else None
 
-
-def _is_settled(way: _Way, recipe: Recipe, constant: float | None) -> bool:
-    """Whether the outcome is clear: far below the constant for long, or far above everything."""
+def _has_left(way: _Way, constant: float | None) -> bool:
+    """Whether the loss is so far above everything that it will not come back."""
     t = len(way.losses)
     if t % 10 or t < 3:
         return False
-    level, first = way.level(t, way.width), abs(way.losses[0])
-    if level > BLOWN_UP * max(first, abs(constant or 0.0), 1e-12):
+    start = max(abs(way.losses[0]), abs(constant or 0.0), 1e-12)
+    if way.level(t, way.width) > BLOWN_UP * start:
         way.settled, way.broke_at = "the loss left for good", t
-        return True
-    if constant is None or constant <= 0 or t < max(60, 2 * (recipe.warmup or 0)):
-        return False
-    # below it now, and when half of the steps had been taken, and not on its way up
-    middle = way.level(t // 2, way.width)
-    if level <= SETTLED * constant and middle <= SETTLED * constant:
-        way.settled = "the loss is far below what a constant prediction costs, and stays there"
-        return True
-    return False
+    return way.broke_at is not None
 
 
-def _trial(way: _Way, name: str, lr: float, held_out: float | None) -> Trial:
-    losses = way.losses or [math.inf]
-    count = len(losses)
-    each = max(1, math.ceil(count / SHOWN))
+def _trial(way: _Way, name: str, lr: float, held: list[float]) -> Trial:
+    losses, count = way.losses, len(way.losses)
+    if not count:  # not even the first loss was finite
+        return Trial(name, lr, 0, (), 0.0, 0.0, 0.0, 0)
+    each = math.ceil(count / SHOWN)
     thinned = [
         math.fsum(losses[i : i + each]) / len(losses[i : i + each]) for i in range(0, count, each)
     ]
     levels = [way.level(t, way.width) for t in range(way.width, count + 1, max(1, way.width // 2))]
-    if not way.losses:
-        return Trial(name, lr, 0, (), 0.0, 0.0, 0.0, 0)
+    seen = [loss for loss in held if math.isfinite(loss)]
     return Trial(
         optimizer=name,
         lr=lr,
-        steps=len(way.losses),
+        steps=count,
         losses=tuple(thinned),
         start=way.level(min(way.batches, count), way.batches),
         end=way.level(count, way.width),
         lowest=min(levels),
         broke_at=way.broke_at,
-        held_out=held_out,
+        held_out=held[-1] if held and math.isfinite(held[-1]) else None,
+        held_lowest=min(seen, default=None),
+        held_start=held[0] if held and math.isfinite(held[0]) else None,
         settled=way.settled,
     )
-
-
-__all__ = ["Expense", "global_norm", "measure_outlook", "scheduled"]

@@ -18,6 +18,8 @@ class Trial:
     lowest: float  # the least mean over one visit to each batch
     broke_at: int | None  # the step whose loss or gradient was not finite, or that left for good
     held_out: float | None = None  # loss of a batch that was not trained on, at the end
+    held_lowest: float | None = None  # the least it came to on the way, from the first look on
+    held_start: float | None = None  # before the first step
     settled: str = ""  # why it stopped before the steps it could have taken
 
 
@@ -31,3 +33,4 @@ class Outlook:
     reference: Trial | None
     constant: float | None  # loss of the best constant prediction on the batches trained on
     held_constant: float | None = None  # the same prediction on the batch held out
+    least: float | None = None  # loss of a perfect prediction; None where unknown

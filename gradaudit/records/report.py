@@ -10,14 +10,14 @@ from typing import Any
 
 from gradaudit.records.estimate import NotMeasured
 from gradaudit.records.findings import Finding, Forecast, Verdict
-from gradaudit.records.measurements import Measurements
+from gradaudit.records.measurements import Measurements, StageRow
 from gradaudit.records.proof import Prescription
 from gradaudit.records.recipe import Recipe
 
 SCHEMA = "gradaudit.report/1"
 
 # JSON names that Python cannot use as attribute names.
-_RENAMED = {"start": "from"}
+_RENAMED: dict[tuple[type, str], str] = {(StageRow, "start"): "from"}
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ def plain(value: Any) -> Any:
     """Turn records into JSON's own types; raises ``ValueError`` on NaN or infinity."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {
-            _RENAMED.get(f.name, f.name): plain(getattr(value, f.name))
+            _RENAMED.get((type(value), f.name), f.name): plain(getattr(value, f.name))
             for f in dataclasses.fields(value)
         }
     if isinstance(value, Mapping):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from gradaudit.records import Finding, Measurements, Remedy
+from gradaudit.remedies import embedding_scale
 from gradaudit.remedies._code import MODEL, dict_literal, rounded
 from gradaudit.remedies._layers import codes, may_reset
 from gradaudit.rules.collapsed_attention import collapsed_calls
@@ -54,6 +55,8 @@ def prescribe(
 ) -> Iterable[Remedy]:
     """Smaller query and key weights of ``nn.MultiheadAttention``; for others QK norm, shown."""
     if "GA403" not in codes(findings) or not may_reset(measurements):
+        return
+    if "GA403" in embedding_scale.blamed(findings, measurements, settings):
         return
     largest: dict[str, float] = {}
     for row, _ in collapsed_calls(measurements, settings):

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable, Sequence
 
 from gradaudit.records import Finding, Measurements, Remedy, WeightRow
+from gradaudit.remedies import embedding_scale
 from gradaudit.remedies._code import MODEL, rounded
 from gradaudit.remedies._layers import codes, drawn_within, is_parameter, may_reset, resets
 from gradaudit.settings import Settings
@@ -20,6 +21,8 @@ def prescribe(
 ) -> Iterable[Remedy]:
     """One remedy; none where the head is drawn anew for its growth already."""
     if "GA503" not in codes(findings) or not may_reset(measurements):
+        return
+    if "GA503" in embedding_scale.blamed(findings, measurements, settings):
         return
     head = _head(measurements)
     drawn = {start.parameter for start in resets(findings, measurements, settings)}

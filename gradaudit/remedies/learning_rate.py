@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from gradaudit.records import Finding, Measurements, Remedy
 from gradaudit.remedies._code import rounded
 from gradaudit.remedies._layers import codes
-from gradaudit.rules._judge import is_adaptive, made_up
+from gradaudit.rules._judge import made_up, optimizer_in_use
 from gradaudit.rules.learning_rate_below_floor import steepest_rate
 from gradaudit.settings import Settings
 
@@ -25,11 +25,10 @@ _SYMPTOMS = ("GA001", "GA603")
 _REHEARSED = "the loss fell under it in a rehearsal"
 _RANGE = "where the loss fell fastest in a range test"
 _OPEN_RANGE = "a tenth of where the loss fell fastest in a range test that met no ceiling"
-_CURVATURE = "half of what the curvature at the start bears"
+CURVATURE = "half of what the curvature at the start bears"
 _MARGIN = 0.5  # the ceiling is where a quadratic neither grows nor shrinks
 # Without a ceiling the steepest rate is often the last one tried. It had one step to go wrong in.
 _OPEN_MARGIN = 0.1
-_ADAM_WARMUP = 2000  # 2 / (1 - beta2) at beta2 = 0.999: Ma and Yarats, arXiv 1910.04209
 _CLASSES = {"sgd": "SGD", "adam": "Adam", "adamw": "AdamW", "rmsprop": "RMSprop"}
 
 
@@ -39,7 +38,7 @@ def prescribe(
     """One remedy: for a rate that was judged wrong, and where none was given on real data."""
     answered = codes(findings) & set(_ANSWERS)
     unsaid = measurements.recipe.lr is None and not made_up(measurements)
-    if (not answered and not unsaid) or _others_fail(findings):
+    if (not answered and not unsaid) or others_fail(findings):
         return
     chosen = choose(measurements)
     if chosen is None:
@@ -47,27 +46,24 @@ def prescribe(
     rate, basis = rounded(chosen[0]), chosen[1]
     if "GA602" in answered and rate <= (measurements.recipe.lr or 0.0):
         return  # with its margins no higher than the rate that is too low
-    name = _optimizer(measurements)
+    name = optimizer_of(measurements)
     parameters: dict[str, object] = {"lr": rate, "basis": basis}
     if measurements.recipe.optimizer is None and name in _CLASSES:
         parameters["optimizer"] = name
-    warmup = _warmup(measurements, name) if basis == _CURVATURE else 0
-    if warmup:
-        parameters["warmup_steps"] = warmup
     yield Remedy(
         "learning-rate",
         "recipe",
         f"Train with {_CLASSES.get(name, name or 'your optimizer')} at a learning rate of {rate} "
-        + (f"reached over {warmup} steps " if warmup else "")
-        + f"({basis}).",
+        f"({basis}).",
         parameters,
-        _code(measurements, name, rate, warmup),
+        _code(measurements, name, rate),
         "recipe only",
         _ANSWERS,
     )
 
 
-def _others_fail(findings: Sequence[Finding]) -> bool:
+def others_fail(findings: Sequence[Finding]) -> bool:
+    """Whether a fault beside the rate's own findings and symptoms may be what it breaks on."""
     excused = (*_ANSWERS, *_SYMPTOMS)
     return any(f.severity == "fail" and f.code not in excused for f in findings)
 
@@ -93,7 +89,7 @@ def choose(measurements: Measurements) -> tuple[float, str] | None:
         return None
     rate = _MARGIN * (bears.value if bears.low is None else bears.low)
     # a curvature that bears the given rate has nothing to say against it
-    return (rate, _CURVATURE) if rate > 0 and (given is None or rate < given) else None
+    return (rate, CURVATURE) if rate > 0 and (given is None or rate < given) else None
 
 
 def _from_range(measurements: Measurements) -> tuple[float, str] | None:
@@ -112,48 +108,22 @@ def _from_range(measurements: Measurements) -> tuple[float, str] | None:
     return rate, basis
 
 
-def _warmup(measurements: Measurements, name: str) -> int:
-    """Steps until an adaptive method's second moment has settled, a tenth of all at most.
-
-    Only where the recipe has no warm-up of its own.
-    """
-    recipe = measurements.recipe
-    if recipe.warmup or not is_adaptive(name):
-        return 0
-    settled = _ADAM_WARMUP
-    if recipe.betas is not None and recipe.betas[1] < 1:
-        settled = round(2 / (1 - recipe.betas[1]))
-    return min(settled, recipe.steps // 10)
-
-
-def _optimizer(measurements: Measurements) -> str:
+def optimizer_of(measurements: Measurements) -> str:
     """The one given, else the one that was rehearsed with, by the contract's name."""
-    if measurements.recipe.optimizer is not None:
-        return measurements.recipe.optimizer.lower()
-    if measurements.rehearsal is not None:
-        return measurements.rehearsal.optimizer.lower()
-    return measurements.rate_range.optimizer.lower() if measurements.rate_range else ""
+    ranged = measurements.rate_range
+    return (optimizer_in_use(measurements) or (ranged.optimizer if ranged else "")).lower()
 
 
-def _code(measurements: Measurements, name: str, rate: float, warmup: int) -> str:
+def _code(measurements: Measurements, name: str, rate: float) -> str:
     if measurements.recipe.optimizer is not None or name not in _CLASSES:
-        code = (
+        return (
             "# `optimizer` is your torch.optim.Optimizer.\n"
             "for group in optimizer.param_groups:\n"
             f'    group["lr"] = {rate!r}\n'
         )
-    else:
-        code = (
-            "# `model` is your torch.nn.Module.\n"
-            "import torch\n"
-            "\n"
-            f"optimizer = torch.optim.{_CLASSES[name]}(model.parameters(), lr={rate!r})\n"
-        )
-    if not warmup:
-        return code
-    return code + (
-        "# Call warmup.step() after every optimizer.step().\n"
-        "from torch.optim.lr_scheduler import LambdaLR\n"
+    return (
+        "# `model` is your torch.nn.Module.\n"
+        "import torch\n"
         "\n"
-        f"warmup = LambdaLR(optimizer, lambda step: min(1.0, (step + 1) / {warmup}))\n"
+        f"optimizer = torch.optim.{_CLASSES[name]}(model.parameters(), lr={rate!r})\n"
     )

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from gradaudit.records import Finding, Measurements, Remedy
 from gradaudit.remedies import initialization, residual_branches
 from gradaudit.remedies._layers import codes, may_reset
+from gradaudit.remedies._post_norm import is_deep_post_norm
 from gradaudit.settings import Settings
 
 ORDER = 75
@@ -37,7 +38,7 @@ def prescribe(
     et al. 2019, arXiv 1902.08129); He et al. 2016, arXiv 1603.05027 for the block.
     """
     answered = codes(findings) & {"GA101", "GA102", "GA404"}
-    if not answered or not may_reset(measurements):
+    if not answered or not may_reset(measurements) or is_deep_post_norm(measurements):
         return
     for each in (initialization, residual_branches):
         if any(True for _ in each.prescribe(findings, measurements, settings)):

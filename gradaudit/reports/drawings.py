@@ -9,7 +9,7 @@ from markupsafe import Markup
 
 from gradaudit.records import Measurements, RecurrentRow, Report
 from gradaudit.reports import page
-from gradaudit.reports.charts import curves, depth, growth, halves, norms, rates, spectral
+from gradaudit.reports.charts import compared, curves, depth, growth, halves, norms, rates, spectral
 from gradaudit.reports.numbers import number
 
 WIDE, NARROW, HALF = 880, 350, 430  # pixels: a desktop column, a phone, half a column
@@ -41,6 +41,9 @@ class Drawings:
     attention: Chart | None
     depth: Chart | None
     halves: Chart | None
+    outlook: Markup | None
+    proof_depth: Markup | None
+    proof_loss: Markup | None
 
 
 def draw(report: Report) -> Drawings:
@@ -76,6 +79,9 @@ def draw(report: Report) -> Drawings:
             depth.has_depth(m.modules),
         ),
         halves=_halves(m),
+        outlook=_outlook(m),
+        proof_depth=_proof_depth(report),
+        proof_loss=_proof_loss(report),
     )
 
 
@@ -123,6 +129,26 @@ def _steps(report: Report) -> Markup | None:
             prefix="steps",
         )
     )
+
+
+def _outlook(m: Measurements) -> Markup | None:
+    if m.outlook is None or not m.outlook.own.losses:
+        return None
+    return Markup(compared.outlook(m.outlook, width=HALF, prefix="outlook"))
+
+
+def _proof_depth(report: Report) -> Markup | None:
+    proof = report.prescription.proof if report.prescription else None
+    if proof is None or not (proof.before.stages and proof.after.stages):
+        return None
+    return Markup(compared.depth(proof.before, proof.after, width=HALF, prefix="proof-depth"))
+
+
+def _proof_loss(report: Report) -> Markup | None:
+    proof = report.prescription.proof if report.prescription else None
+    if proof is None or not (proof.before.losses or proof.after.losses):
+        return None
+    return Markup(compared.losses(proof.before, proof.after, width=HALF, prefix="proof-loss"))
 
 
 def _norms(m: Measurements) -> Chart | None:

@@ -14,7 +14,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from gradaudit.records import Report
-from gradaudit.reports import drawings, page, sections, views, wording
+from gradaudit.reports import change, drawings, further, page, sections, views, wording
 from gradaudit.reports.numbers import count, interval, number, percent
 from gradaudit.reports.tables import attention, halves, trunk, units, weights
 from gradaudit.reports.tables.cells import Table
@@ -35,6 +35,8 @@ def render(report: Report) -> str:
         report=report,
         m=report.measurements,
         sections=sections,
+        change=change,
+        further=further,
         verdict=page.VERDICTS[report.verdict],
         outcome=page.OUTCOMES[report.forecast.outcome],
         confidence=page.confidence(report),

@@ -6,7 +6,7 @@ from rich.console import Console
 from rich.text import Text
 
 from gradaudit.records import Finding, Report
-from gradaudit.reports import page, views
+from gradaudit.reports import change, page, views
 from gradaudit.reports.numbers import TERMINAL, amount, percent
 from gradaudit.reports.text import cut, one_line, plural, shorten
 
@@ -32,7 +32,7 @@ def render(report: Report, console: Console) -> None:
     unicode = console.encoding.startswith("utf")
     symbols = _SYMBOLS if unicode else _ASCII
     lines = [*_verdict(report, symbols), *_findings(report, symbols, console.width)]
-    lines += [*_remedy(report, console.width), *_missing(report)]
+    lines += [*_remedy(report, console.width), *_proof(report, symbols), *_missing(report)]
     for line in lines:
         console.print(line if unicode else _ascii(line), highlight=False)
 
@@ -99,6 +99,23 @@ def _remedy(report: Report, width: int) -> list[Text]:
     if len(remedies) > 1:
         lines.append(Text(f"  then {plural(len(remedies) - 1, 'more change')}, in the report"))
     return lines
+
+
+def _proof(report: Report, symbols: dict[str, str]) -> list[Text]:
+    """Before and after the changes in one line, or that a search found nothing."""
+    proof = report.prescription.proof if report.prescription else None
+    if proof is None:
+        none = change.not_found(report)
+        return [Text(f"  {symbols['inconclusive']} {none}", "bold")] if none else []
+    before, after = proof.before, proof.after
+    line = Text(f"  {symbols['pass']} Proven: ", "bold green")
+    line.append(
+        f"{before.forecast.outcome} -> {after.forecast.outcome}, "
+        f"loss {change.turned(before, TERMINAL)} -> {change.turned(after, TERMINAL)} "
+        f"in {plural(proof.steps, 'step')}",
+        "not bold default",
+    )
+    return [line]
 
 
 def _ascii(line: Text) -> Text:

@@ -17,6 +17,7 @@ from gradaudit.rules._judge import (
     contradicted,
     is_adaptive,
     learned,
+    optimizer_in_use,
     standing,
 )
 from gradaudit.settings import Settings
@@ -161,12 +162,8 @@ def growth_severity(growth: Growth, measurements: Measurements, settings: Settin
 def _within_reach(growth: Growth, measurements: Measurements, settings: Settings) -> bool:
     """Whether gradients vanish by no more than Adam's normalisation makes up for."""
     reach = log10_limit(settings.limit("growth_min_adaptive")).value
-    rehearsal = measurements.rehearsal
-    optimizer = measurements.recipe.optimizer or (rehearsal.optimizer if rehearsal else "")
-    total = growth.measured
-    return (
-        is_adaptive(optimizer) and total.low is not None and reach < total.low and total.value < 0
-    )
+    total, adaptive = growth.measured, is_adaptive(optimizer_in_use(measurements))
+    return adaptive and total.low is not None and reach < total.low and total.value < 0
 
 
 def log10_limit(limit: Limit) -> Limit:

@@ -109,6 +109,12 @@ def is_adaptive(optimizer: str) -> bool:
     return any(name in optimizer.lower() for name in _ADAPTIVE)
 
 
+def optimizer_in_use(measurements: Measurements) -> str:
+    """The optimizer that was given, else the one that was rehearsed with; "" where neither is."""
+    rehearsal = measurements.rehearsal
+    return measurements.recipe.optimizer or (rehearsal.optimizer if rehearsal else "")
+
+
 def softened(severity: Severity, measurements: Measurements) -> Severity:
     """One step milder where training, done or rehearsed, shows that it can be lived with."""
     if contradicted(measurements) or learned(measurements):

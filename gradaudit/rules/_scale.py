@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from gradaudit.records import DataRow, Estimate, Limit, Measurements
-from gradaudit.rules._judge import Judged, is_adaptive, judge, number
+from gradaudit.rules._judge import Judged, is_adaptive, judge, number, optimizer_in_use
 from gradaudit.settings import Settings
 
 UNDER_ADAPTIVE = (
@@ -61,7 +61,7 @@ def lived_with(found: Scale, measurements: Measurements, settings: Settings) -> 
         return False
     _, mean, std = worst_feature(found.row)
     return (
-        is_adaptive(measurements.recipe.optimizer or "")
+        is_adaptive(optimizer_in_use(measurements))
         and found.measured.value <= settings.limit("input_scale_adaptive").value
         and abs(mean) <= settings.limit("input_offset_adaptive").value * std
     )

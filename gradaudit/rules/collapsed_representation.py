@@ -47,6 +47,7 @@ from gradaudit.rules._judge import (
     lower,
     made_up,
     number,
+    optimizer_in_use,
 )
 from gradaudit.settings import Settings
 
@@ -60,8 +61,7 @@ _RICH = 3.0  # effective rank of a first layer that has something to lose
 
 def check(measurements: Measurements, settings: Settings) -> Iterable[Finding]:
     """One finding at most: where it begins."""
-    rehearsal = measurements.rehearsal
-    optimizer = measurements.recipe.optimizer or (rehearsal.optimizer if rehearsal else "")
+    optimizer = optimizer_in_use(measurements)
     plain = bool(optimizer) and not is_adaptive(optimizer)
     alike = settings.limit("sample_spread_min" if plain else "sample_spread_min_adaptive")
     rank = settings.limit("effective_rank_min")

@@ -1,11 +1,12 @@
 """Training with the recipe itself gets less than halfway to what the task allows.
 
 ## What it measures
-Where steps are small enough, the recipe is followed for as many of its steps as the effort affords,
-and beside it a steady one (AdamW with warm-up and clipping) from the same start. The number is how
-far the loss gets from the best constant prediction (0) to the least that either of them reached
-(1), at the recipe's last step. Where that step was not reached, each further doubling of the steps
-is taken to bring what the last one brought.
+Where steps are small enough, the recipe is followed for as many of its steps as the effort affords. The
+number is how far the loss gets from the best constant prediction (0) to a perfect one (1) by the
+recipe's last step. Where that step was not reached, each further doubling of the steps is taken to
+bring what the last one brought. A plateau that a steady recipe (AdamW with warm-up and clipping)
+does not get below either is the task's own floor, and no stall. A sample that is learned by heart
+while a batch held out gets no better is one.
 
 ## Why it hurts
 A loss that is not halfway by then has learned what is easy, or nothing: more of the same steps do
@@ -44,7 +45,7 @@ CODE = "GA609"
 NAME = "stalling-training"
 ORDER = 99
 
-_UNIT = "share of the way from the best constant prediction to the least loss seen"
+_UNIT = "share of the way from the best constant prediction to a perfect one"
 
 
 def check(measurements: Measurements, settings: Settings) -> Iterable[Finding]:

@@ -27,6 +27,7 @@ class Named:
     function: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
     constant: Callable[[torch.Tensor], float | None]
     classes: bool = False  # target holds class indices
+    least: Callable[[torch.Tensor], float | None] = lambda _: 0.0  # of a perfect prediction
 
     def __call__(self, output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
         """The scalar loss; ``BadData`` if the two do not fit."""
@@ -141,6 +142,21 @@ def _binary_constant(target: torch.Tensor) -> float | None:
     return sum(_entropy(torch.stack([q, 1 - q])) for q in p) / len(p)
 
 
+def _class_least(target: torch.Tensor) -> float | None:
+    """Class indices can be met exactly, probabilities cost their own entropy."""
+    return _mean_entropy(target) if target.shape[1] > 1 else 0.0
+
+
+def _binary_least(target: torch.Tensor) -> float | None:
+    if bool((target < 0).any() or (target > 1).any()):
+        return None
+    return _mean_entropy(torch.stack([target, 1 - target], -1).reshape(-1, 2))
+
+
+def _mean_entropy(rows: torch.Tensor) -> float:
+    return float(-(torch.xlogy(rows, rows)).sum(1).mean())
+
+
 def _kl_constant(target: torch.Tensor) -> float | None:
     mean = target.mean(0)
     terms = torch.where(target > 0, target * (target.clamp_min(1e-300) / mean).log(), 0.0)
@@ -191,9 +207,9 @@ def _kl(output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
 LOSSES: dict[str, Named] = {
     loss.name: loss
     for loss in (
-        Named("cross_entropy", align_classes, F.cross_entropy, _class_constant, classes=True),
-        Named("nll", align_classes, _nll, _class_constant, classes=True),
-        Named("nll_of_probabilities", align_classes, _log_nll, _class_constant, classes=True),
+        Named("cross_entropy", align_classes, F.cross_entropy, _class_constant, True, _class_least),
+        Named("nll", align_classes, _nll, _class_constant, True, _class_least),
+        Named("nll_of_probabilities", align_classes, _log_nll, _class_constant, True, _class_least),
         Named("mse", align_elementwise, F.mse_loss, _variance),
         Named("l1", align_elementwise, F.l1_loss, _mean_deviation),
         Named(
@@ -213,11 +229,14 @@ LOSSES: dict[str, Named] = {
             align_elementwise,
             F.binary_cross_entropy_with_logits,
             _binary_constant,
+            least=_binary_least,
         ),
-        Named("bce", align_elementwise, F.binary_cross_entropy, _binary_constant),
+        Named(
+            "bce", align_elementwise, F.binary_cross_entropy, _binary_constant, least=_binary_least
+        ),
         Named("kl_div", align_elementwise, _kl, _kl_constant),
-        Named("poisson_nll", align_elementwise, F.poisson_nll_loss, _none),
-        Named("soft_margin", align_elementwise, F.soft_margin_loss, _none),
+        Named("poisson_nll", align_elementwise, F.poisson_nll_loss, _none, least=_none),
+        Named("soft_margin", align_elementwise, F.soft_margin_loss, _none, least=_none),
     )
 }
 ALIASES = {

@@ -51,6 +51,12 @@ class NamedObjective:
         rows = _target_rows(targets, self.loss)
         return None if rows is None else self.loss.constant(rows)
 
+    def least(self, batches: tuple[Batch, ...]) -> float | None:
+        """Loss of a perfect prediction: 0, or the entropy of targets that are probabilities."""
+        targets = [b.target for b in batches if isinstance(b.target, torch.Tensor)]
+        rows = _target_rows(targets, self.loss)
+        return None if rows is None else self.loss.least(rows)
+
     def chance(self, output: Any, batch: Batch) -> tuple[float, int] | None:
         """Ln C and C for C classes, counted on the axis the loss reads; ln 2 and 2 if binary."""
         if not self.loss.classes:
@@ -80,6 +86,10 @@ class OwnObjective:
         labels = [label for b in batches if (label := _labels(b)) is not None]
         rows = _target_rows(labels, LOSSES["cross_entropy"])
         return None if rows is None else LOSSES["cross_entropy"].constant(rows)
+
+    def least(self, batches: tuple[Batch, ...]) -> float | None:
+        """0 for integer ``labels``; ``None`` where there are none."""
+        return 0.0 if any(_labels(b) is not None for b in batches) else None
 
     def chance(self, output: Any, batch: Batch) -> tuple[float, int] | None:
         """Ln C from the ``logits``' last axis beside a loss; unknown for a scalar output."""
@@ -114,6 +124,10 @@ class CustomObjective:
     def constant(self, batches: tuple[Batch, ...]) -> float | None:
         """As for the named loss it equals, else unknown."""
         return None if self.like is None else NamedObjective(self.like, "").constant(batches)
+
+    def least(self, batches: tuple[Batch, ...]) -> float | None:
+        """As for the named loss it equals, else unknown."""
+        return None if self.like is None else NamedObjective(self.like, "").least(batches)
 
     def chance(self, output: Any, batch: Batch) -> tuple[float, int] | None:
         """As for the named loss it equals; torch's own reads classes along axis 1. Else unknown."""

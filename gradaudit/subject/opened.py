@@ -88,6 +88,10 @@ class Objective(Protocol):
         """Loss of the best constant prediction on these targets; ``None`` where unknown."""
         ...
 
+    def least(self, batches: tuple[Batch, ...]) -> float | None:
+        """Loss of a perfect prediction of these targets; ``None`` where unknown."""
+        ...
+
     def chance(self, output: Any, batch: Batch) -> tuple[float, int] | None:
         """Loss of the uniform guess and the number of classes, for classification.
 

@@ -29,7 +29,10 @@ else:
 _KEYS = tuple(f.name for f in dataclasses.fields(Recipe))
 _ALIASES = {"warmup_steps": "warmup", "learning_rate": "lr"}
 _IN_OPTIMIZER = ("lr", "momentum", "betas", "eps", "weight_decay")
-_PRECISIONS = ("fp32", "fp16", "bf16")
+_CHOICES = {
+    "precision": ("fp32", "fp16", "bf16"),
+    "schedule": ("constant", "linear", "cosine"),
+}
 
 
 def read_recipe(path: Path) -> Recipe:
@@ -73,10 +76,10 @@ def _checked(name: str, value: Any, where: str) -> Any:
         if isinstance(value, str):
             return value.lower()
         raise _wrong(where, name, "a name such as 'adam'", value)
-    if name == "precision":
-        if value in _PRECISIONS:
+    if name in _CHOICES:
+        if value in _CHOICES[name]:
             return value
-        raise _wrong(where, name, " or ".join(_PRECISIONS), value)
+        raise _wrong(where, name, " or ".join(_CHOICES[name]), value)
     if name == "betas":
         if isinstance(value, (list, tuple)) and len(value) == 2 and all(map(_in_unit, value)):
             return (float(value[0]), float(value[1]))

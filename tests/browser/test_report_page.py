@@ -105,7 +105,7 @@ def test_one_of_the_two_drawings_is_shown(show: Open) -> None:
         assert not page.locator(f"#growth .chart.{hidden} svg").is_visible()
 
 
-@pytest.mark.parametrize("name", ["recurrent", "transformer"])
+@pytest.mark.parametrize("name", ["exploding", "recurrent", "transformer"])
 def test_text_in_charts_is_large_enough_to_read(show: Open, name: str) -> None:
     for size in (WIDE, PHONE):
         page = show(name, size=size)
@@ -119,7 +119,8 @@ def test_text_in_charts_is_large_enough_to_read(show: Open, name: str) -> None:
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize(
-    "name", ["exploding", "sound", "weights_only", "made_up", "recurrent", "transformer"]
+    "name",
+    ["exploding", "uncured", "sound", "weights_only", "made_up", "recurrent", "transformer"],
 )
 def test_contrast(show: Open, name: str, scheme: str) -> None:
     page = show(name, color_scheme=scheme)
@@ -127,7 +128,7 @@ def test_contrast(show: Open, name: str, scheme: str) -> None:
     selector = (
         ".verdict, h1, h2, h3, .lead, .aside, .forecast, .facts dt, .facts dd, small, td, th, "
         "summary, .severity, .rule, .tag, code, .copy, figcaption, .chart text, .missing dd, "
-        ".notes, footer, .none, a"
+        ".notes, footer, .none, a, .proven, .proven b, .state, .versus td, .versus th, .tried p"
     )
     ratios = page.evaluate(CONTRAST, selector)
     assert len(ratios) > 40
@@ -173,6 +174,10 @@ def test_it_is_complete_without_javascript(show: Open) -> None:
     assert page.locator("#remedy-1 code").is_visible()
     assert not page.locator("#remedy-1 .copy").is_visible()
     assert page.locator("#growth .chart.wide svg").is_visible()
+    assert page.locator("#change .versus").is_visible()
+    assert not page.locator("#change .tried ol").is_visible()
+    page.locator("#change .tried summary").click()
+    assert page.locator("#change .tried ol").is_visible()
     assert page.locator("#growth details").evaluate("part => part.open") is False
     page.locator("#growth summary").click()
     assert page.locator("#growth table").is_visible()

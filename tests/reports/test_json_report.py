@@ -97,6 +97,19 @@ STAGE = ("measurements", "stages", 3)
         _set("measurements", "gradient_norm", "tail_index", value=2.5),
         _set("measurements", "weights", 0, "parts", value=[{"name": "forget"}]),
         _set("measurements", "trunk", "top_singular_values", value=[3.0]),
+        _set("prescription", "proof", "before", value={}),
+        _set("prescription", "proof", "after", "stages", value=[["layers.0"]]),
+        _set("prescription", "proof", "after", "forecast", "outcome", value="works"),
+        _set("prescription", "proof", "batches", value=None),
+        _set("prescription", "tried", 0, "passed", value="no"),
+        _set("prescription", "tried", 0, "outcome", value="broke"),
+        _set("prescription", "recipe", value=[]),
+        _set("measurements", "outlook", "own", "losses", value=["2.3"]),
+        _set("measurements", "outlook", "reference", value={}),
+        _set("recipe", "schedule", value="triangle"),
+        _drop("prescription", "proof", "steps"),
+        _drop("prescription", "tried", 0, "why"),
+        _drop("measurements", "outlook", "constant"),
         _drop("verdict"),
         _drop("not_measured"),
         _drop("tool", "version"),
@@ -139,11 +152,31 @@ def test_the_schema_refuses_broken_reports(break_it: Callable[[Any], None]) -> N
         (records.DataRow, "data"),
         (records.SampleRow, "sample"),
         (records.StateRow, "state"),
+        (records.Prescription, "prescription"),
+        (records.Proof, "proof"),
+        (records.Side, "side"),
+        (records.Attempt, "attempt"),
+        (records.Outlook, "outlook"),
+        (records.Trial, "trial"),
     ],
 )
 def test_every_field_has_its_type_in_the_schema(record: Any, name: str) -> None:
-    fields = {"from" if f.name == "start" else f.name for f in dataclasses.fields(record)}
-    assert fields - {"recipe"} == set(SCHEMA["$defs"][name]["properties"])
+    fields = {f.name for f in dataclasses.fields(record)}
+    if record is records.StageRow:
+        fields = fields - {"start"} | {"from"}
+    if record is records.Measurements:
+        fields -= {"recipe"}
+    assert fields == set(SCHEMA["$defs"][name]["properties"])
+
+
+def test_a_prescribed_precision_stands_beside_the_recipes_other_keys() -> None:
+    base = shared_report.exploding()
+    assert base.prescription
+    recipe = {**(base.prescription.recipe or {}), "precision": "bf16"}
+    prescription = dataclasses.replace(base.prescription, recipe=recipe)
+    VALIDATOR.validate(
+        json.loads(json_report.render(dataclasses.replace(base, prescription=prescription)))
+    )
 
 
 def test_fields_beyond_the_contract_are_free() -> None:

@@ -30,6 +30,20 @@ def test_verdict_cause_finding_and_remedy_are_there() -> None:
     assert "Not measured: curvature, noise scale" in text
 
 
+def test_the_proof_takes_one_line() -> None:
+    lines = shown(shared_report.exploding()).splitlines()
+    proven = "  ✓ Proven: diverges -> trains, loss diverged -> 0.0218 in 143 steps"
+    assert proven in lines
+    assert "Proven" not in shown(shared_report.made_up())
+    assert "  ok Proven: diverges" in shown(shared_report.exploding(), encoding="ascii")
+
+
+def test_a_search_without_a_result_is_said() -> None:
+    text = shown(shared_report.uncured())
+    assert "  ? No cure was found among 3 sets of changes." in text.splitlines()
+    assert "Proven" not in text
+
+
 def test_it_fits_one_screen() -> None:
     for report in (*shared_report.every().values(), shared_report.deep(300)):
         lines = shown(report).splitlines()

@@ -143,6 +143,7 @@ def test_input_that_the_model_normalises_is_a_note() -> None:
     assert "normalise it" in finding.why
 
 
+REHEARSED = replace(FALLS_ABOVE_CONSTANT, optimizer="adamw", prescribed=True)
 ADAPTS = {"rehearsal": FALLS_ABOVE_CONSTANT, "recipe": Recipe(optimizer="adam", lr=1e-3)}
 
 
@@ -152,6 +153,8 @@ ADAPTS = {"rehearsal": FALLS_ABOVE_CONSTANT, "recipe": Recipe(optimizer="adam", 
         (127, 53, {}, "warn"),  # pixels
         (0, 2e3, {}, "warn"),
         (0, 2e3, {"recipe": Recipe(optimizer="sgd", lr=1e-3)}, "fail"),
+        (0, 2e3, {"recipe": Recipe(), "rehearsal": REHEARSED}, "warn"),  # none given: rehearsed
+        (0, 2e3, {"recipe": Recipe("sgd"), "rehearsal": REHEARSED}, "fail"),
         (0, 2e3, {"rehearsal": FLAT}, "fail"),
         (0, 2e3, {"recurrent": (recurrent(0.0),)}, "fail"),  # gates saturate for good
         (0, 1e4, {}, "fail"),

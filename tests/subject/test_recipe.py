@@ -46,6 +46,8 @@ def test_toml_and_json_hold_the_same() -> None:
         ("warmup = 0.5", UsageError, "a whole number of steps"),
         ("steps = 0", UsageError, "a whole number of steps"),
         ('precision = "int8"', UsageError, "fp32 or fp16 or bf16"),
+        ('schedule = "step"', UsageError, "constant or linear or cosine; found 'step'"),
+        ("schedule = 1", UsageError, "wrong schedule"),
     ],
 )
 def test_bad_recipes(text: str, kind: type[GradauditError], message: str) -> None:
@@ -55,6 +57,12 @@ def test_bad_recipes(text: str, kind: type[GradauditError], message: str) -> Non
     assert type(caught.value) is kind
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("schedule", ["constant", "linear", "cosine"])
+def test_the_schedules_that_can_be_followed(schedule: str) -> None:
+    Path("r.toml").write_text(f'schedule = "{schedule}"')
+    assert read_recipe(Path("r.toml")) == Recipe(schedule=schedule)
 
 
 def test_missing_recipe() -> None:
