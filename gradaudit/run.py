@@ -96,7 +96,7 @@ def run_fix(model: str, settings: Settings, options: Mapping[str, Any]) -> int:
     if not options["quiet"]:
         console = Console(stderr=True, highlight=False)
         terminal.render(fixed.report, console)
-        for line in (*end.lines, f"Written to {folder}: {', '.join(files)}"):
+        for line in filter(None, (end.line, f"Written to {folder}: {', '.join(files)}")):
             console.print(line, markup=False, soft_wrap=True)
     return end.code
 

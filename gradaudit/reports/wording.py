@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from gradaudit.records import Estimate, Limit, Report
-from gradaudit.records.report import plain
 from gradaudit.reports.numbers import number
 
 _FEW = 4  # entries of a nested setting that are still listed one by one
@@ -51,11 +50,9 @@ def command(report: Report) -> str:
     return shlex.join(words)
 
 
-def flat(mapping: Any, skip: Sequence[str] = ()) -> tuple[tuple[str, str], ...]:
-    """A mapping or record as names and text, nested ones with dotted names, empty ones left out."""
+def flat(mapping: Mapping[str, Any], skip: Sequence[str] = ()) -> tuple[tuple[str, str], ...]:
+    """A mapping as names and text, nested ones with dotted names, empty values left out."""
     rows: list[tuple[str, str]] = []
-    if not isinstance(mapping, Mapping):
-        mapping = plain(mapping)
     for key, value in mapping.items():
         if key in skip or value is None or value in ((), [], ""):
             continue

@@ -1,4 +1,4 @@
-"""How a search for a cure ended: in words, and as an exit code."""
+"""How a search for a cure ended: an exit code, and what the report's summary does not say."""
 
 from __future__ import annotations
 
@@ -6,39 +6,29 @@ from dataclasses import dataclass
 
 from gradaudit.fixing import Fixed
 from gradaudit.mending.change import applicable
-from gradaudit.reports.text import plural
 from gradaudit.rules._judge import made_up
-from gradaudit.written.words import proof_line
 
 
 @dataclass(frozen=True)
 class Ending:
-    """0 sound or cured, 1 no cure found, 3 inconclusive; and the lines that say so."""
+    """0 sound or cured, 1 no cure found, 3 inconclusive; and a line that says so."""
 
     code: int
-    lines: tuple[str, ...]
+    line: str = ""
 
 
 def ending(fixed: Fixed) -> Ending:
-    """What came of it."""
+    """What came of it; a proof and the number of attempts stand in the summary already."""
     report = fixed.report
     prescription = report.prescription
-    if prescription is not None and fixed.changed:
-        batches = prescription.proof.batches if prescription.proof else ""
-        return Ending(0, (f"Shown to work: {proof_line(prescription)}; batches: {batches}",))
+    if fixed.changed:
+        return Ending(0)
     if report.verdict == "inconclusive":
-        return Ending(3, ("Inconclusive: no cure can be shown to work.",))
+        return Ending(3, "Inconclusive: no cure can be shown to work.")
     calls = prescription is not None and applicable(prescription.remedies)
     if made_up(report.measurements) and (calls or report.verdict == "fail"):
         line = "Inconclusive: a cure cannot be shown to work on made-up data; give yours (--data)."
-        return Ending(3, (line,))
-    tried = prescription.tried if prescription is not None else ()
+        return Ending(3, line)
     if report.verdict == "fail" or report.forecast.outcome in ("stalls", "diverges"):
-        found = f"{plural(len(tried), 'set')} of changes tried, none trains" if tried else (
-            "nothing that could be applied answers the findings"
-        )  # fmt: skip
-        return Ending(1, (f"No cure was found: {found}; the report says what was tried.",))
-    if tried:
-        line = f"{plural(len(tried), 'set')} of changes tried, none trains better"
-        return Ending(0, (f"Nothing to change: {line}.",))
-    return Ending(0, ("Nothing to change.",))
+        return Ending(1, "No cure was found: only the reports are written.")
+    return Ending(0, "Nothing to change.")

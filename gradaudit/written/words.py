@@ -5,6 +5,7 @@ from __future__ import annotations
 import textwrap
 
 from gradaudit.records import Prescription, Side
+from gradaudit.reports.change import target_scaled
 from gradaudit.reports.numbers import TERMINAL, number
 from gradaudit.reports.text import one_line, plural
 
@@ -33,7 +34,8 @@ def proof_line(prescription: Prescription) -> str:
     if _losses(after):
         line += f"; loss {_losses(after)}"
     if _losses(before):
-        line += f" (unchanged: {_losses(before)}{_other_units(prescription)})"
+        units = ", on the target as it was" if target_scaled(prescription) else ""
+        line += f" (unchanged: {_losses(before)}{units})"
     return line
 
 
@@ -42,9 +44,3 @@ def _losses(side: Side) -> str:
         return ""
     last = "not finite" if side.last_loss is None else number(side.last_loss, TERMINAL)
     return f"{number(side.first_loss, TERMINAL)} -> {last} in {plural(side.steps, 'step')}"
-
-
-def _other_units(prescription: Prescription) -> str:
-    target = (prescription.recipe or {}).get("target")
-    scaled = isinstance(target, dict) and target.get("scale") is not None
-    return ", on the target as it was" if scaled else ""
