@@ -146,6 +146,9 @@ LIMITS: Mapping[str, Limit] = {
     "disconnected_fail": Limit(
         0.5, "share of trainable parameters", "most of the model is cut off"
     ),
+    "frozen_fail": Limit(
+        0.3, "share of parameters", "nets that stalled had 0.5 and more frozen (tests/corpus/tune)"
+    ),
     "initialization_off": Limit(
         1.1, "x the variance the activation needs", "1.1 per layer is a factor 1000 in 73 layers"
     ),

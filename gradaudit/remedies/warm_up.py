@@ -3,8 +3,9 @@
 The only owner of ``warmup_steps`` and ``schedule``. Adam's second moment, and the gradient of a
 post-norm net's last blocks, are at their worst at the start (Xiong et al. 2020, arXiv 2002.04745;
 Liu et al. 2020, arXiv 1908.03265; Ma and Yarats, arXiv 1910.04209, for the length). It takes both:
-a post-norm net of 20 blocks at three times the best rate of Adam was left with 36% of its loss, with
-a warm-up 23%, with a cosine besides 10% (tests/benchmarks/warm_up.py). Far above it neither helps.
+a post-norm net of 20 blocks at three times the best rate of Adam was left with 36% of its loss,
+with a warm-up 23%, with a cosine besides 10% (tests/benchmarks/warm_up.py). Far above it neither
+helps.
 """
 
 from __future__ import annotations

@@ -24,6 +24,7 @@ _SLOWLY = 0.3  # where sound nets that learn by heart are halfway; those that st
 _ELSEWHERE = 7.0  # times the constant's loss on the batch held out: sound nets stay below 5.3
 _FLOOR = 0.7  # above it a plateau is not what the task allows
 _LEVEL = 0.06  # a curve that moves less than this in its second half is at its plateau
+_PLAINLY = 0.8  # of the constant's loss: what comes below it within a few steps is learning
 _RELAPSE = 1.25  # times the lowest level seen: on its way up again
 
 
@@ -128,6 +129,29 @@ def _clearly(outlook: Outlook, final: float) -> bool:
     lowest, constant = outlook.own.held_lowest, outlook.held_constant
     generalizes = bool(lowest is not None and constant and lowest < 0.9 * constant)
     return final < 0.45 and generalizes
+
+
+def ill(measurements: Measurements) -> bool:
+    """Whether training was followed far enough to see that it stalls or diverges."""
+    read = reading(measurements)
+    return read is not None and read.course in ("stalls", "diverges")
+
+
+def recipe_to_blame(measurements: Measurements) -> bool:
+    """Whether the same start comes down under a steady recipe, in no more steps."""
+    outlook = measurements.outlook
+    other = None if outlook is None else outlook.reference
+    if outlook is None or other is None or other.broke_at is not None or not other.losses:
+        return False
+    scale, own = _Scale.of(outlook, measurements), outlook.own
+    reached = scale(other.lowest)
+    if own.broke_at is not None or not own.losses:
+        return reached <= _PLAINLY
+    place = min(len(own.losses) - 1, round(len(own.losses) * other.steps / own.steps))
+    there = min(scale(own.losses[place]), 1.0)
+    return (reached <= DOWN and reached < there - 0.1) or (
+        1 - reached >= 0.1 and 1 - reached >= 2.5 * (1 - there)
+    )
 
 
 def _of_learned(own: Trial, end: float, share: float) -> Reading:

@@ -16,6 +16,7 @@ from importlib import import_module
 
 from gradaudit.errors import UsageError
 from gradaudit.records import Finding, Measurements, Severity
+from gradaudit.rules._weighed import weighed
 from gradaudit.settings import Settings
 
 Check = Callable[[Measurements, Settings], Iterable[Finding]]
@@ -89,10 +90,15 @@ def run_rules(measurements: Measurements, settings: Settings) -> tuple[Finding, 
     """
     selected = _matching(settings.select) if settings.select else set(all_rules())
     chosen = selected - _matching(settings.ignore)
-    findings = [
-        (_WORST_FIRST[finding.severity], _order(each, measurements), each.code, finding)
+    by_code = {each.code: each for each in chosen}
+    found = [
+        finding
         for each in sorted(chosen, key=lambda r: r.code)
         for finding in each.check(measurements, settings)
+    ]
+    findings = [
+        (_WORST_FIRST[f.severity], _order(by_code[f.code], measurements), f.code, f)
+        for f in weighed(found, measurements)
     ]
     # Findings of one rule keep the order in which the rule gave them: the sort is stable.
     return tuple(item[-1] for item in sorted(findings, key=lambda item: item[:3]))

@@ -41,7 +41,7 @@ from gradaudit.settings import Settings
 
 CODE = "GA612"
 NAME = "clip-too-tight"
-ORDER = 105
+ORDER = 87
 
 
 def check(measurements: Measurements, settings: Settings) -> Iterable[Finding]:

@@ -40,7 +40,7 @@ from gradaudit.settings import Settings
 
 CODE = "GA603"
 NAME = "diverging-rehearsal"
-ORDER = 98
+ORDER = 119
 
 _UNIT = "rehearsed steps"
 

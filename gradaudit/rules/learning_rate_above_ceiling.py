@@ -50,6 +50,7 @@ from gradaudit.records import (
     Where,
 )
 from gradaudit.rules._judge import made_up, number
+from gradaudit.rules._rate import rate_fault
 from gradaudit.settings import Settings
 
 CODE = "GA601"
@@ -81,6 +82,9 @@ def check(measurements: Measurements, settings: Settings) -> Iterable[Finding]:
             f"The rate {number(rate)} lies above {number(ceiling)}, the highest that the range "
             "test sustained, and the rehearsal's loss does not fall."
         )
+    elif rate_fault(measurements, settings) == "high":
+        yield _seen(rate, measurements)
+        return
     else:
         return
     curvature = measurements.curvature
@@ -95,6 +99,25 @@ def check(measurements: Measurements, settings: Settings) -> Iterable[Finding]:
     sure = rehearsal.outcome == "diverges" or _is_past(rate, measurements.rate_range, rehearsal)
     severity: Severity = "fail" if sure and not made_up(measurements) else "warn"
     yield Finding(CODE, NAME, severity, Where(), Estimate.exact(rate, _UNIT), limit, why)
+
+
+def _seen(rate: float, measurements: Measurements) -> Finding:
+    """Training went wrong under the rate, and goes well from the same start under another."""
+    outlook = measurements.outlook
+    assert outlook is not None
+    own, other = outlook.own, outlook.reference
+    assert other is not None
+    ranged = measurements.rate_range
+    if ranged is not None and ranged.ceiling is not None and rate > ranged.ceiling:
+        limit = Limit(ranged.ceiling, _UNIT, "range test here: above it the loss left its course")
+    else:
+        limit = Limit(other.lr or 0.0, _UNIT, f"{other.optimizer}, followed from the same start")
+    why = (
+        f"Under the rate {number(rate)} the loss is at {number(own.end)} after {own.steps} steps, "
+        f"having been at {number(own.lowest)}; from the same start {other.optimizer} at "
+        f"{number(other.lr or 0.0)} brings it to {number(other.end)}."
+    )
+    return Finding(CODE, NAME, "fail", Where(), Estimate.exact(rate, _UNIT), limit, why)
 
 
 def _is_past(rate: float, ranged: RateRange | None, rehearsal: Rehearsal) -> bool:

@@ -37,8 +37,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from gradaudit.records import Estimate, Finding, Measurements, Severity, Where
+from gradaudit.records import Estimate, Finding, Limit, Measurements, Severity, Where
 from gradaudit.rules._judge import learned, made_up, number
+from gradaudit.rules._rate import rate_fault
 from gradaudit.rules._scale import data_to_blame
 from gradaudit.settings import Settings
 
@@ -54,6 +55,9 @@ def check(measurements: Measurements, settings: Settings) -> Iterable[Finding]:
     rate, rehearsal = measurements.recipe.lr, measurements.rehearsal
     best = steepest_rate(measurements)
     if rate is None or rehearsal is None or rehearsal.prescribed:
+        return
+    if rate_fault(measurements, settings) == "low":
+        yield _seen(rate, measurements)
         return
     fall, limit = rehearsal.projected_fall, settings.limit("rate_floor_fall")
     if fall is None or fall >= limit.value or rehearsal.outcome == "diverges":
@@ -76,6 +80,21 @@ def check(measurements: Measurements, settings: Settings) -> Iterable[Finding]:
         + (f"; it falls fastest near {number(best)}" if best is not None else "")
         + ". Training would stall.",
     )
+
+
+def _seen(rate: float, measurements: Measurements) -> Finding:
+    """Training itself creeps under the rate, and comes down from the same start under another."""
+    outlook = measurements.outlook
+    assert outlook is not None
+    own, other = outlook.own, outlook.reference
+    assert other is not None
+    limit = Limit(other.lr or 0.0, "learning rate", f"{other.optimizer}, from the same start")
+    why = (
+        f"Under the rate {number(rate)} the loss only creeps from {number(own.start)} to "
+        f"{number(own.end)} in {own.steps} steps; from the same start {other.optimizer} at "
+        f"{number(other.lr or 0.0)} brings it to {number(other.end)} in {other.steps}."
+    )
+    return Finding(CODE, NAME, "fail", Where(), Estimate.exact(rate, limit.unit), limit, why)
 
 
 def steepest_rate(measurements: Measurements) -> float | None:

@@ -1,10 +1,10 @@
 """Training with the recipe itself gets less than halfway to what the task allows.
 
 ## What it measures
-Where steps are small enough, the recipe is followed for as many of its steps as the effort affords. The
-number is how far the loss gets from the best constant prediction (0) to a perfect one (1) by the
-recipe's last step. Where that step was not reached, each further doubling of the steps is taken to
-bring what the last one brought. A plateau that a steady recipe (AdamW with warm-up and clipping)
+Where steps are small enough, the recipe is followed for as many of its steps as the effort affords.
+The number is how far the loss gets from the best constant prediction (0) to a perfect one (1) by
+the recipe's last step. Where that step was not reached, each further doubling of the steps is taken
+to bring what the last one brought. A plateau that a steady recipe (AdamW with warm-up and clipping)
 does not get below either is the task's own floor, and no stall. A sample that is learned by heart
 while a batch held out gets no better is one.
 
@@ -43,7 +43,7 @@ from gradaudit.settings import Settings
 
 CODE = "GA609"
 NAME = "stalling-training"
-ORDER = 99
+ORDER = 120
 
 _UNIT = "share of the way from the best constant prediction to a perfect one"
 

@@ -128,7 +128,6 @@ def case(name: str, task: Task, build: Build, recipe: Recipe, fault: str = "", *
 def sound() -> list[Case]:
     return [
         case("unet-adam", CLEAN, UNet, adam(3e-3, 350)),
-        case("unet-sgd", CLEAN, UNet, sgd(0.05, 400), shown=4),
         case("unet-warm", CLEAN, lambda: UNet(6), adamw(5e-3, 350, warmup=120)),
         case("dense-adam", PIECES, Dense, adam(3e-3, 1000)),
         case("dense-sgd", PIECES, Dense, sgd(0.1, 1200), shown=16),

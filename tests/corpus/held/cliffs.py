@@ -56,7 +56,6 @@ def cases() -> list[Case]:
         case("no-clip", SUMS, rnn(1.0), sgd(0.01, 600), "clip-missing", also=high),
         case("no-clip-0.03", SUMS, rnn(0.97), sgd(0.03, 600), "clip-missing", also=high, shown=16),
         case("no-clip-warm", SUMS, rnn(1.0), sgd(0.02, 600, warmup=400), "clip-missing", also=high),
-        case("gain-1.2-no-clip", SUMS, rnn(1.2), adam(3e-2, 500), "rate-high", also=(grows,)),
         case("gain-1.5", SUMS, rnn(1.5), sgd(1e-3, 500), grows, also=("init-large",), shown=4),
         case("gain-1.8", SUMS, rnn(1.8), adam(1e-3, 500), grows, also=("init-large",)),
         case("gain-0.3", SUMS, rnn(0.3, kind="tanh"), sgd(0.01, 500), "time-vanishing", shown=4),

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from gradaudit.records import Recipe
 from tests.corpus.case import Case, Pair, Task, drawn
-from tests.corpus.held._kit import Build, Recurrent, adam, each, rmsprop, sgd, times
+from tests.corpus.held._kit import Build, Recurrent, adam, each, sgd, times
 
 SYMBOLS = 6
 
@@ -95,7 +95,6 @@ def sound() -> list[Case]:
         case("both-of-10", both(10), gru(out=12), adam(1e-2, 500)),
         case("lag-0", near(0), gru(whole=True), adam(3e-3, 300), shown=2),
         case("lag-1-sgd", near(1), gru(whole=True), sgd(0.3, 500)),
-        case("lag-1-rmsprop", near(1), gru(whole=True), rmsprop(3e-3, 400)),
     ]
 
 
@@ -106,7 +105,6 @@ def faulty() -> list[Case]:
         case("first-of-60", first_token(60), gru(24), adam(1e-3, 250), fades),
         case("first-of-150", first_token(150), gru(16), adam(3e-3, 150), fades),
         case("both-of-50", both(50), gru(out=12), adam(2e-3, 350), fades, shown=16),
-        case("both-of-80", both(80), gru(24, out=12), sgd(0.3, 250), fades),
         case(
             "lag-1-words-1e3",
             near(1),

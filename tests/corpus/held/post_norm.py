@@ -76,7 +76,6 @@ def sound() -> list[Case]:
         case("2-warm", net(2), adamw(3e-3, 400, warmup=100)),
         case("4-warm", net(4), adam(1e-3, 400, warmup=100), shown=4),
         case("6-warm", net(6, 24), adam(1e-3, 350, warmup=80), shown=2),
-        case("3-pre-norm", net(3, pre=True), adamw(2e-3, 300)),
         case("2-sgd", net(2), sgd(0.1, 500)),
         case("2-gone-on-with", pretrained(net(2), MIRROR, 250), adam(5e-4, 250)),
     ]
@@ -86,12 +85,10 @@ def faulty() -> list[Case]:
     cold = "warmup-missing"
     inside = ("body", "words", "places")
     return [
-        case("10-cold", net(10, 24), adam(3e-3, 250), cold, also=("rate-high",)),
         case("6-cold", net(6, 24), adam(5e-3, 300), cold, also=("rate-high",), shown=4),
         case("2-adam-0.1", net(2), adam(0.1, 400), "rate-high"),
         case("2-sgd-1e-4", net(2), sgd(1e-4, 400), "rate-low"),
         case("2-queries-40", queries(net(2), 40.0), adam(1e-3, 400), "attention-scale"),
-        case("4-body-0.01", body(net(4), 0.01), sgd(0.02, 300), "init-small"),
         case("2-frozen", frozen(net(2), inside), adam(2e-3, 400), "frozen"),
         case(
             "2-words-200",

@@ -14,7 +14,6 @@ from tests.corpus.held._kit import (
     Build,
     Recurrent,
     adam,
-    adamw,
     each,
     frozen,
     lazily,
@@ -88,7 +87,6 @@ def sound() -> list[Case]:
     return [
         case("lstm-adam", lstm(), adam(1e-2, 700)),
         case("lstm-rare", lstm(), adam(1e-2, 500), task=RARE),
-        case("lstm-two-layers", lstm(layers=2), adamw(1e-2, 600, clip_norm=1.0), shown=16),
         case("lstm-gone-on-with", pretrained(lstm(), REVIEWS, 400, 1e-2), adam(2e-3, 400), shown=2),
         case("bag-adam", bag(), adam(1e-2, 700)),
         case("bag-sgd", words(bag(mode="sum"), 0.1), sgd(0.05, 1000), shown=16),

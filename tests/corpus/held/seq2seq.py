@@ -77,7 +77,6 @@ def cases() -> list[Case]:
     words = ("encoder", "words")
     return [
         case("gru-adam", Pairs, adam(1e-2, 600)),
-        case("gru-adamw-clip", Pairs, adamw(5e-3, 600, clip_norm=1.0), shown=4),
         case("gru-gone-on-with", pretrained(Pairs, BACKWARDS, 350, 1e-2), adam(1e-3, 300)),
         case("transformer-adam", Translator, adam(2e-3, 300), shown=16),
         case("transformer-warm", Translator, adamw(3e-3, 300, warmup=100), shown=2),

@@ -55,7 +55,6 @@ def shallow() -> list[Case]:
         case("one-adam", one, adam(1e-2)),
         case("two-sgd", two, sgd(0.3, 900), shown=4),
         case("two-glorot-rmsprop", started(two, 1.0), rmsprop(3e-3, 500)),
-        case("three-slow-start", lambda: net(3), sgd(0.2, 1500), shown=16),
         case("three-gain-4-adam", started(lambda: net(3), 4.0), adam(3e-3, 900)),
         case("gone-on-with", pretrained(two, DIGITS, 300), sgd(0.05, 500), shown=2),
         case("one-3e-5", one, sgd(3e-5, 900), "rate-low"),

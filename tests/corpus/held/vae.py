@@ -52,9 +52,9 @@ def loose(output: Output, target: Tensor) -> Tensor:
 # The digits' variance, summed over the pixels, is 4.695: what the best constant picture costs.
 VAE = Task("vae", bound, lazily(lambda: grey(1.0), 32), constant=5 * 4.695)
 LOOSE = Task("vae-loose", loose, lazily(lambda: grey(1.0), 32), constant=4.695 / 64)
-BYTES = Task("vae-bytes", bound, lazily(lambda: grey(255.0), 32), constant=5 * 4.695 * 255**2)
+BYTES = Task("vae-bytes", bound, lazily(lambda: grey(255.0), 32), 5 * 4.695 * 255**2, "vae")
 LOOSE_BYTES = Task(
-    "vae-loose-bytes", loose, lazily(lambda: grey(255.0), 32), constant=4.695 / 64 * 255**2
+    "vae-loose-bytes", loose, lazily(lambda: grey(255.0), 32), 4.695 / 64 * 255**2, "vae-loose"
 )
 
 
@@ -99,7 +99,7 @@ def cases() -> list[Case]:
         case("adam-0.2", VAE, net(2), adam(0.2, 500), "rate-high"),
         case("loose-sgd-0.01", LOOSE, net(2), sgd(0.01, 900), "rate-low", shown=16),
         case("gain-4", VAE, started(net(2), 4.0), adam(1e-3, 600), "init-large"),
-        case("eight-sigmoid", VAE, net(6, nn.Sigmoid), adam(1e-3, 600), "depth-vanishing"),
+        case("six-sigmoid", VAE, net(6, nn.Sigmoid), adam(1e-3, 600), "depth-vanishing"),
         case("clip-2e-3", VAE, net(), sgd(1e-2, 800, clip_norm=2e-3), "clip-tight"),
         case("loose-decay", LOOSE, net(), adam(3e-3, 700, weight_decay=0.1), "weight-decay"),
         case("frozen-decoder", VAE, frozen(net(), ("decoder",)), adam(3e-3, 700), "frozen"),
