@@ -46,8 +46,8 @@ _GROWTH = (
 _EXPERIMENT = "tests/benchmarks/growth_limits.py"
 
 _DECAY = (
-    "nets under SGD and Adam kept over half of what they learn without decay at up to 3, and none "
-    "at 6.2 or more; under AdamW at up to 0.8, and none at 5.6 (tests/benchmarks/weight_decay.py)"
+    "under SGD and Adam every net kept over half of what it learns without decay up to 1.9, none "
+    "from 6.2 on; under AdamW up to 0.5 and from 4.7 on (tests/benchmarks/weight_decay.py)"
 )
 
 _SCALES = (

@@ -49,5 +49,7 @@ def _signs_of_height(measurements: Measurements) -> Iterator[bool]:
     rehearsal = measurements.rehearsal
     yield rehearsal is not None and rehearsal.outcome == "diverges"
     yield ranged is not None and ranged.ceiling is not None and recipe.lr > ranged.ceiling
+    bears = None if measurements.curvature is None else measurements.curvature.rate_ceiling
+    yield bears is not None and bears.high is not None and recipe.lr > bears.high
     yield own.end > _BOUNCES * own.lowest
     yield (recipe.momentum or 0.0) >= _HEAVY

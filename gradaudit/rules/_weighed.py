@@ -17,6 +17,7 @@ from gradaudit.rules._outlook import reading, recipe_to_blame
 _OF_START = ("GA101", "GA102", "GA105", "GA201", "GA202", "GA302", "GA402", "GA403", "GA503")
 _OF_DATA = ("GA501", "GA502")
 _OF_RECIPE = ("GA601", "GA602", "GA607", "GA612", "GA701", "GA702", "GA703", "GA704")
+_OF_MEMORY = ("GA202", "GA203")  # what a steady recipe learns all the same
 _ALSO_NOTES = ("GA202",)  # forgetting is a fault only of a task that needs the memory
 _LIVES = (
     " Training with this recipe was followed for {steps} steps and does not suffer from it, so "
@@ -38,7 +39,7 @@ def weighed(findings: Sequence[Finding], measurements: Measurements) -> tuple[Fi
     if not recipe or not any(f.severity == "fail" and f.code in _OF_RECIPE for f in raised):
         return raised
     return tuple(
-        replace(f, severity="warn") if f.severity == "fail" and f.code in _OF_START else f
+        replace(f, severity="warn") if f.severity == "fail" and f.code in _OF_MEMORY else f
         for f in raised
     )
 

@@ -70,8 +70,6 @@ def check(measurements: Measurements, settings: Settings) -> Iterable[Finding]:
     severity, also = judged.severity, ""
     if made_up(measurements):
         severity, also = lower(severity), " (On made-up data the loss's pull is only a guess.)"
-    elif _trains_to_the_end(measurements):
-        severity, also = lower(severity), " The recipe, followed to its end, trains all the same."
     decay = number(measurements.recipe.weight_decay or 0.0)
     why = (
         f"A weight decay of {decay} takes {number(pull)} times as much off the weights at a step "
@@ -81,11 +79,3 @@ def check(measurements: Measurements, settings: Settings) -> Iterable[Finding]:
         "weights as the loss does."
     )
     yield Finding(CODE, NAME, severity, Where(), measured, judged.limit, why + also)
-
-
-def _trains_to_the_end(measurements: Measurements) -> bool:
-    """Whether all of the recipe's steps were taken and halved what a constant guess costs."""
-    seen = measurements.outlook
-    if seen is None or seen.constant is None or seen.own.broke_at is not None:
-        return False
-    return seen.own.steps >= seen.of and seen.own.end < seen.constant / 2

@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import nn
 
+from gradaudit.records import Recipe
 from gradaudit.remedies._layers import start_of
 from tests.remedies.pasted import (
     ids,
@@ -158,9 +159,9 @@ def test_a_reparametrized_weight_is_not_set_by_a_name_it_does_not_have() -> None
 
 
 class Block(nn.Module):
-    def __init__(self) -> None:
+    def __init__(self, bias: bool = False) -> None:
         super().__init__()
-        self.inner, self.outer = nn.Linear(64, 64, bias=False), nn.Linear(64, 64, bias=False)
+        self.inner, self.outer = nn.Linear(64, 64, bias=bias), nn.Linear(64, 64, bias=bias)
         nn.init.normal_(self.inner.weight, std=64**-0.5)
         nn.init.normal_(self.outer.weight, std=32**-0.5)
 
@@ -168,11 +169,11 @@ class Block(nn.Module):
         return x + self.outer(self.inner(x).relu())
 
 
-def test_residual_branches_are_scaled_to_a_bounded_product() -> None:
+def residual(blocks: int, bias: bool = False) -> tuple[nn.Sequential, dict]:
+    """A net whose every block doubles the squared gradient, and what the audit sees of it."""
     torch.manual_seed(0)
-    model = nn.Sequential(nn.Linear(64, 64), nn.Identity(), *[Block() for _ in range(20)])
-    before = log10_growth(model, 64)  # about 2 ** 20
-    model.float()
+    made = [Block(bias) for _ in range(blocks)]
+    model = nn.Sequential(nn.Linear(64, 64), nn.Identity(), *made)
     stages = (
         stage(0),
         *(
@@ -183,13 +184,18 @@ def test_residual_branches_are_scaled_to_a_bounded_product() -> None:
                 residual=True,
                 parameters=(f"{i + 2}.inner.weight", f"{i + 2}.outer.weight"),
             )
-            for i in range(20)
+            for i in range(blocks)
         ),
     )
-    rows = weight_rows(model, "")
-    seen = measurements(
-        stages=stages, trunk=trunk(chain(2.0)["trunk"].total_growth_log10), weights=rows
-    )
+    grown = trunk(chain(2.0, blocks)["trunk"].total_growth_log10)
+    return model, {"stages": stages, "trunk": grown, "weights": weight_rows(model, "")}
+
+
+def test_residual_branches_are_scaled_to_a_bounded_product() -> None:
+    model, rows = residual(20)
+    before = log10_growth(model, 64)  # about 2 ** 20
+    model.float()
+    seen = measurements(**rows)
     made = remedy(seen, "residual-branches")
     assert made.parameters["factor"] == pytest.approx(20**-0.5, rel=1e-3)
     assert made.parameters["weights"][0] == "2.outer.weight"
@@ -197,6 +203,17 @@ def test_residual_branches_are_scaled_to_a_bounded_product() -> None:
     assert before > 5
     assert log10_growth(model, 64) < 0.8
     assert "skip-connections" not in ids(seen)
+
+
+def test_many_branches_under_an_adaptive_method_are_zeroed_instead() -> None:
+    model, rows = residual(40, bias=True)
+    adam = measurements(**rows, recipe=Recipe("adam", 1e-3))
+    assert "residual-branches" in ids(measurements(**rows))
+    assert "residual-branches" not in ids(adam)
+    paste(remedy(adam, "zeroed-branches").code, model=model)
+    assert all(block.outer.bias.abs().max() == 0 for block in model[2:])
+    assert all(block.inner.weight.abs().max() > 0 for block in model[2:])
+    assert log10_growth(model, 64) == pytest.approx(0.0, abs=1e-9)
 
 
 def test_skips_are_shown_where_no_start_values_explain_the_growth() -> None:
