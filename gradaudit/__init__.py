@@ -1,6 +1,6 @@
 """gradaudit: will this model train, and if not, what exactly do I change?
 
-``import gradaudit`` is cheap: torch is imported by the first call of :func:`audit`.
+``import gradaudit`` is cheap: torch is imported by the first call of :func:`audit` or :func:`fix`.
 """
 
 from __future__ import annotations
@@ -12,14 +12,27 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from gradaudit.auditing import audit
     from gradaudit.errors import GradauditError
+    from gradaudit.fixing import Fixed, fix
     from gradaudit.records import Recipe, Report
     from gradaudit.settings import Settings
     from gradaudit.subject import Subject
 
-__all__ = ["GradauditError", "Recipe", "Report", "Settings", "Subject", "__version__", "audit"]
+__all__ = [
+    "Fixed",
+    "GradauditError",
+    "Recipe",
+    "Report",
+    "Settings",
+    "Subject",
+    "__version__",
+    "audit",
+    "fix",
+]
 
 _HOME = {
     "audit": "gradaudit.auditing",
+    "fix": "gradaudit.fixing",
+    "Fixed": "gradaudit.fixing",
     "GradauditError": "gradaudit.errors",
     "Recipe": "gradaudit.records",
     "Report": "gradaudit.records",

@@ -12,11 +12,10 @@ import click
 
 from gradaudit import __version__
 from gradaudit.errors import GradauditError, UsageError
-from gradaudit.options import audit_options, configured, settings_from, settled
+from gradaudit.options import audit_options, configured, fix_options, settings_from, settled
 from gradaudit.output import results_alone_on_stdout
 
 _LATER = {
-    "fix": "the audit's report shows each change as code to paste",
     "diff": "compare the JSON of two runs (--json)",
     "inspect": "the audit refuses files it cannot open safely, and says what they ask for",
     "config": "the report's last section shows the settings in force",
@@ -40,15 +39,17 @@ class _Commands(click.Group):
 @click.group(
     cls=_Commands,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-    epilog="Exit codes: 0 pass, 1 findings at or above --fail-on, 2 cannot run, 3 inconclusive.",
+    epilog="Exit codes: 0 pass, 1 findings at or above --fail-on, 2 cannot run, 3 inconclusive; "
+    "of fix: 0 sound or a proven cure was written, 1 no cure was found.",
 )
 @click.version_option(__version__, prog_name="gradaudit")
 def cli() -> None:
     """Will this model train, and if not, what exactly do I change?
 
     \b
-    gradaudit MODEL [options]   audit a model (`gradaudit audit --help` lists the options)
-    gradaudit demo              audit a built-in sample that explodes
+    gradaudit MODEL [options]        audit a model (`gradaudit audit --help` lists the options)
+    gradaudit fix MODEL -o DIR       audit it, search for a cure, write the proven one into DIR
+    gradaudit demo                   audit a built-in sample that explodes
 
     MODEL is a file (.pt, .pth, .safetensors) or code: path/to/file.py:name or
     package.module:name, where name is a Module, or a callable without arguments that
@@ -67,6 +68,32 @@ def audit(ctx: click.Context, /, model: str, **options: Any) -> None:
 
     options = settled(ctx, options)
     ctx.exit(run_audit(model, settings_from(ctx, options), options))
+
+
+@cli.command()
+@click.argument("model")
+@configured
+@fix_options
+@click.pass_context
+def fix(ctx: click.Context, /, model: str, **options: Any) -> None:
+    """Audit MODEL, search for a cure, and write what is shown to work into DIR.
+
+    \b
+    DIR/model.safetensors       the start to train from, under the model's own names
+    DIR/recipe.json             what is prescribed; null where nothing is
+    DIR/fix.py                  the same as code: prepare, make_optimizer, training_step
+    DIR/report.html, .json      the audit, with the proof
+
+    Where nothing is to be changed, or no cure was found, only the reports are written. The model
+    itself is not changed, and nothing is written until everything is there.
+
+    Exit codes: 0 sound, or a proven cure was written; 1 it fails and no cure was found; 2 cannot
+    run; 3 inconclusive, as without real data: a cure cannot be shown to work on made-up data.
+    """
+    from gradaudit.run import run_fix
+
+    options = settled(ctx, options)
+    ctx.exit(run_fix(model, settings_from(ctx, options), options))
 
 
 @cli.command()

@@ -14,6 +14,7 @@ from gradaudit.auditing import examine, thread_count
 from gradaudit.errors import UsageError
 from gradaudit.measure import Progress
 from gradaudit.mending.change import changed
+from gradaudit.mending.made import Made, made
 from gradaudit.records import Report
 from gradaudit.settings import BUDGETS, Settings
 from gradaudit.subject import Opened, from_python, open_subject
@@ -24,10 +25,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Fixed:
-    """The audit, and the state dict that training should start from."""
+    """The audit, and the state dict that training should start from.
+
+    ``optimizer`` is the one that the proof trained with; ``None`` where nothing is changed.
+    """
 
     report: Report
     start: Mapping[str, Tensor]
+    optimizer: Made | None = None
 
     @property
     def changed(self) -> bool:
@@ -73,9 +78,19 @@ def fix_file(spec: str, settings: Settings, progress: Progress = lambda _: None)
 
 
 def searching(settings: Settings) -> Settings:
-    """The same settings with the longest search for a cure."""
+    """The same settings with the longest search, and training enough in it to show something.
+
+    The four steps that quick effort rehearses would prove nothing.
+    """
     longest = max(budget.search_steps for budget in BUDGETS.values())
-    return replace(settings, spent=replace(settings.budget, search_steps=longest))
+    given, least = settings.budget, BUDGETS["standard"]
+    budget = replace(
+        given,
+        search_steps=longest,
+        rehearsal_steps=max(given.rehearsal_steps, least.rehearsal_steps),
+        allowance=max(given.allowance, least.allowance),
+    )
+    return replace(settings, spent=budget)
 
 
 def _fixed(opened: Opened, settings: Settings, progress: Progress, started: float) -> Fixed:
@@ -86,8 +101,13 @@ def _fixed(opened: Opened, settings: Settings, progress: Progress, started: floa
     with changed(opened, remedies, settings.seed) as subject:
         assert subject.model is not None
         start = {
-            name: value.detach().clone().contiguous()
+            name: _alone(value)
             for name, value in subject.model.state_dict().items()
             if isinstance(value, Tensor)
         }
-    return Fixed(report, start)
+        return Fixed(report, start, made(subject) if proven else None)
+
+
+def _alone(value: Tensor) -> Tensor:
+    """A copy with a storage of its own: tied weights share one, which files cannot hold."""
+    return value.detach().clone(memory_format=torch.contiguous_format)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +47,7 @@ class _Number(click.FloatRange):
 
 _POSITIVE = _Number(min=0.0, min_open=True)
 _SEED = click.IntRange(min=0, max=2**63 - 1)  # what torch takes
-_OPTIONS: tuple[_Decorator, ...] = (
+_SUBJECT: tuple[_Decorator, ...] = (
     click.option(
         "--data", metavar="SPEC", help="Sample: .pt .npz .npy .safetensors .csv or file.py:name."
     ),
@@ -80,6 +80,8 @@ _OPTIONS: tuple[_Decorator, ...] = (
         help="Are the weights a start or learned?",
     ),
     click.option("--trust", is_flag=True, help="Run code that comes with the model file."),
+)
+_REPORTS: tuple[_Decorator, ...] = (
     click.option(
         "-o", "--output", metavar="FILE", help="HTML report (default gradaudit-report.html)."
     ),
@@ -90,6 +92,8 @@ _OPTIONS: tuple[_Decorator, ...] = (
         type=click.Choice(["fail", "warn", "never"]),
         help="Verdict that ends in 1 (default fail).",
     ),
+)
+_MANNER: tuple[_Decorator, ...] = (
     click.option(
         "--select", metavar="CODES", multiple=True, callback=_codes, help="Only these rules."
     ),
@@ -107,7 +111,25 @@ _OPTIONS: tuple[_Decorator, ...] = (
         help="Give up after S seconds.",
     ),
     click.option("--quiet", "-q", is_flag=True, help="No summary and no progress."),
+)
+_OPTIONS: tuple[_Decorator, ...] = (
+    *_SUBJECT,
+    *_REPORTS,
+    *_MANNER,
     click.option("--force", is_flag=True, help="Overwrite files that are no gradaudit reports."),
+)
+_FIX_OPTIONS: tuple[_Decorator, ...] = (
+    click.option(
+        "-o",
+        "--output",
+        "folder",  # not `output`: what [tool.gradaudit] says is a report's file
+        metavar="DIR",
+        required=True,
+        help="Folder for the cure and its report; to be new or empty.",
+    ),
+    *_SUBJECT,
+    *_MANNER,
+    click.option("--force", is_flag=True, help="Replace the files of an earlier fix in DIR."),
 )
 
 
@@ -124,7 +146,16 @@ def _configured(ctx: click.Context, _param: click.Parameter, value: bool) -> Non
 
 def audit_options(command: Callable[..., None]) -> Callable[..., None]:
     """Add all options of an audit."""
-    for option in reversed(_OPTIONS):
+    return _with(_OPTIONS, command)
+
+
+def fix_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Add those of an audit that say what is measured and how, and a folder to write into."""
+    return _with(_FIX_OPTIONS, command)
+
+
+def _with(options: Sequence[_Decorator], command: Callable[..., None]) -> Callable[..., None]:
+    for option in reversed(options):
         command = option(command)
     return command
 
@@ -148,7 +179,7 @@ def settled(ctx: click.Context, options: dict[str, Any]) -> dict[str, Any]:
     """
     options = dict(options)
     for one, other in (("output", "no_html"), ("input", "data")):
-        if not (options[one] and options[other]):
+        if not (options.get(one) and options.get(other)):
             continue
         stated = [name for name in (one, other) if _stated(ctx, name)]
         if len(stated) == 1:
@@ -156,7 +187,7 @@ def settled(ctx: click.Context, options: dict[str, Any]) -> dict[str, Any]:
             options[dropped] = False if dropped == "no_html" else None
         elif one == "output":
             raise UsageError("--no-html and --output contradict each other", next_step="drop one")
-    to_stdout = [name for name in ("output", "json_file") if options[name] == "-"]
+    to_stdout = [name for name in ("output", "json_file") if options.get(name) == "-"]
     if len(to_stdout) > 1:
         raise UsageError("both --output and --json ask for standard output", expected="one at most")
     return options

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -86,9 +87,93 @@ def _write_part(path: Path, text: str, parts: dict[Path, Path]) -> None:
     # file names that are no text come as lone surrogates, which UTF-8 has no form for
     with os.fdopen(handle, "w", encoding="utf-8", errors="backslashreplace", newline="\n") as file:
         file.write(text)
+    os.chmod(name, 0o666 & ~_mask())
+
+
+def _mask() -> int:
     mask = os.umask(0)
     os.umask(mask)
-    os.chmod(name, 0o666 & ~mask)
+    return mask
+
+
+def check_folder(folder: Path, names: Sequence[str], *, force: bool) -> None:
+    """Raise ``UsageError`` before any work if ``names`` could not be written into ``folder``.
+
+    It is to be new or empty; with ``force`` files of those names in it may be replaced.
+    """
+    cannot = f"cannot write into {folder}"
+    try:
+        if folder.is_dir():
+            _check_existing(folder, names, force=force)
+        elif folder.exists():
+            raise UsageError(cannot, expected="a folder", found="a file")
+        elif not folder.resolve().parent.is_dir():
+            raise UsageError(cannot, found=f"no folder {folder.parent}", next_step="create it")
+        elif not os.access(folder.resolve().parent, os.W_OK | os.X_OK):
+            raise UsageError(cannot, found=f"no permission to write in {folder.parent}")
+    except OSError as error:
+        raise UsageError(cannot, found=error.strerror or str(error)) from None
+
+
+def _check_existing(folder: Path, names: Sequence[str], *, force: bool) -> None:
+    if not force and any(folder.iterdir()):
+        raise UsageError(f"{folder} is not empty", next_step="choose another folder or add --force")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise UsageError(f"cannot write into {folder}", found="no permission")
+    for name in names:
+        if (folder / name).is_dir():
+            raise UsageError(f"cannot write {folder / name}", found="a directory")
+
+
+def write_folder(
+    folder: Path, files: Mapping[str, str | Callable[[Path], None]], names: Sequence[str]
+) -> None:
+    """Make ``folder`` of these files, texts or what writes them; all of them or none.
+
+    In a folder that exists they replace all files called one of ``names``, and others stay.
+    Raises ``UsageError`` where one cannot be written.
+    """
+    target = folder.resolve()
+    home = target if target.exists() else target.parent
+    try:
+        part = Path(tempfile.mkdtemp(dir=home, prefix=".gradaudit.", suffix=".part"))
+        try:
+            for name, content in files.items():
+                if isinstance(content, str):
+                    (part / name).write_text(content, "utf-8", "backslashreplace", "\n")
+                else:
+                    content(part / name)
+                os.chmod(part / name, 0o666 & ~_mask())
+            if home is target:
+                _exchange(target, part, list(files), names)
+            else:
+                os.chmod(part, 0o777 & ~_mask())
+                os.rename(part, target)
+        finally:
+            shutil.rmtree(part, ignore_errors=True)
+    except OSError as error:
+        raise UsageError(
+            f"cannot write into {folder}", found=error.strerror or str(error)
+        ) from None
+
+
+def _exchange(target: Path, part: Path, files: Sequence[str], names: Sequence[str]) -> None:
+    """Move what is called one of ``names`` out of ``target`` and ``files`` in, or nothing."""
+    old = part / "old"
+    old.mkdir()
+    moved: list[tuple[Path, Path]] = []
+    try:
+        for name in names:
+            if os.path.lexists(target / name):
+                os.replace(target / name, old / name)
+                moved.append((target / name, old / name))
+        for name in files:
+            os.replace(part / name, target / name)
+            moved.append((part / name, target / name))
+    except BaseException:
+        for before, now in reversed(moved):
+            os.replace(now, before)
+        raise
 
 
 def write_stdout(text: str) -> None:

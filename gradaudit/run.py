@@ -1,11 +1,11 @@
-"""One run of the command: audit, render, write, and the exit code."""
+"""One run of a command: audit or fix, render, write, and the exit code."""
 
 from __future__ import annotations
 
 import signal
 import sys
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,12 +15,20 @@ from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from gradaudit.errors import GradauditError, ModelError, UsageError
-from gradaudit.output import check_writable, write_stdout, write_whole
+from gradaudit.output import (
+    check_folder,
+    check_writable,
+    write_folder,
+    write_stdout,
+    write_whole,
+)
 from gradaudit.settings import Settings
 
 if TYPE_CHECKING:
     from gradaudit.measure import Progress as Tell
 
+_READ = ("data", "loss", "build", "recipe_file")  # options that name files
+CURE_FILES = ("model.safetensors", "recipe.json", "fix.py", "report.html", "report.json")
 DEFAULT_REPORT = "gradaudit-report.html"
 
 
@@ -56,6 +64,51 @@ def run_audit(model: str, settings: Settings, options: Mapping[str, Any]) -> int
             if place != "-":
                 console.print(f"{kind.upper()} report: {place}", markup=False, soft_wrap=True)
     return exit_code(report.verdict, options["fail_on"] or "fail")
+
+
+def run_fix(model: str, settings: Settings, options: Mapping[str, Any]) -> int:
+    """Search for a cure, write what is proven and the reports, and return the exit code.
+
+    As in :func:`run_audit` nothing is written until every file is there.
+    """
+    folder = Path(options["folder"])
+    check_folder(folder, CURE_FILES, force=options["force"])
+    _spared(folder, (model, *(options[name] for name in _READ)))
+    with (
+        _deadline(options["timeout"]),
+        _nobody_exits(),
+        redirect_stdout(sys.stderr),
+        _progress(quiet=options["quiet"]) as tell,
+    ):
+        from gradaudit.fixing import fix_file
+        from gradaudit.reports import html, json_report, terminal
+        from gradaudit.written import cure_files, ending
+
+        fixed = fix_file(model, settings, tell)
+        tell("writing the cure")
+        files = {
+            **cure_files(fixed),
+            "report.html": html.render(fixed.report),
+            "report.json": json_report.render(fixed.report),
+        }
+    write_folder(folder, files, CURE_FILES)
+    end = ending(fixed)
+    if not options["quiet"]:
+        console = Console(stderr=True, highlight=False)
+        terminal.render(fixed.report, console)
+        for line in filter(None, (end.line, f"Written to {folder}: {', '.join(files)}")):
+            console.print(line, markup=False, soft_wrap=True)
+    return end.code
+
+
+def _spared(folder: Path, read: Sequence[str | None]) -> None:
+    """Raise ``UsageError`` where a file that is read would be replaced."""
+    replaced = {(folder / name).resolve() for name in CURE_FILES}
+    for spec in filter(None, read):
+        home, colon, _ = spec.rpartition(":")
+        for path in (spec, *([home] if colon else [])):
+            if Path(path).resolve() in replaced and Path(path).exists():
+                raise UsageError(f"{path} would be replaced", next_step="choose another folder")
 
 
 def _places(options: Mapping[str, Any]) -> dict[str, str]:

@@ -295,7 +295,6 @@ def test_a_report_is_replaced_without_force(tmp_path: Path, folder: Path) -> Non
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["fix", "model.pt", "-o", "fixed"], ["`gradaudit fix` is not in version"]),
         (["diff", "a.json", "b.json"], ["`gradaudit diff` is not in version"]),
         (["audit"], ["Missing argument 'MODEL'", "gradaudit audit --help"]),
         (["--quiet"], ["Missing argument 'MODEL'"]),

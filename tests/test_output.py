@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from gradaudit.errors import UsageError
-from gradaudit.output import check_writable, write_whole
+from gradaudit.output import check_writable, write_folder, write_whole
 from tests.command import python
 
 
@@ -125,3 +125,70 @@ def test_closed_streams_do_no_harm(tmp_path: Path) -> None:
     )
     assert done.stderr == ""
     assert done.returncode in (0, 2)
+
+
+NAMES = ("a", "b", "c")
+
+
+def binary(path: Path) -> None:
+    path.write_bytes(b"\0\1")
+
+
+def test_a_folder_is_written_whole(tmp_path: Path) -> None:
+    target = tmp_path / "new"
+    write_folder(target, {"a": "größer\n", "b": binary}, NAMES)
+    assert {path.name: path.read_bytes() for path in target.iterdir()} == {
+        "a": "größer\n".encode(),
+        "b": b"\0\1",
+    }
+    assert list(tmp_path.iterdir()) == [target]
+    (target / "d").write_text("of another")
+    write_folder(target, {"a": "anew", "c": "c"}, NAMES)
+    assert sorted(path.name for path in target.iterdir()) == ["a", "c", "d"]
+    assert (target / "a").read_text() == "anew"
+
+
+def test_a_folder_keeps_what_it_had_where_one_file_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def failing(path: Path) -> None:
+        path.write_text("half")
+        raise OSError(28, "No space left on device")
+
+    for target in (tmp_path / "new", tmp_path / "old"):
+        if target.name == "old":
+            target.mkdir()
+            (target / "c").write_text("before")
+        with pytest.raises(UsageError, match=r"cannot write into .*; found No space left"):
+            write_folder(target, {"a": "text", "b": failing}, NAMES)
+    assert [path.name for path in tmp_path.rglob("*")] == ["old", "c"]
+    replace = os.replace
+
+    def interrupted(old: Path, new: Path) -> None:
+        if new == tmp_path / "old" / "b":
+            raise KeyboardInterrupt
+        replace(old, new)
+
+    monkeypatch.setattr(os, "replace", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        write_folder(tmp_path / "old", {"a": "text", "b": "text", "c": "text"}, NAMES)
+    assert [path.name for path in tmp_path.rglob("*")] == ["old", "c"]
+    assert (tmp_path / "old" / "c").read_text() == "before"
+
+
+def test_a_link_to_a_folder_stays_a_link(tmp_path: Path) -> None:
+    (tmp_path / "home").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "home")
+    write_folder(tmp_path / "link", {"a": "text"}, NAMES)
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "home" / "a").read_text() == "text"
+
+
+def test_permissions_of_a_folder_are_those_of_a_new_one(tmp_path: Path) -> None:
+    before = os.umask(0o027)
+    try:
+        write_folder(tmp_path / "new", {"a": "text"}, NAMES)
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((tmp_path / "new").stat().st_mode) == 0o750
+    assert stat.S_IMODE((tmp_path / "new" / "a").stat().st_mode) == 0o640

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.command import run
+from tests.command import python, run
 from tests.readme import README, renewed
 
 TEXT = README.read_text()
@@ -35,7 +35,8 @@ def test_the_factory_is_audited_as_the_readme_says(
 
 
 def test_the_python_example_runs(capsys: pytest.CaptureFixture[str]) -> None:
-    exec(compile(BLOCKS[1], "README.md", "exec"), {})
+    (block,) = (b for b in BLOCKS if "gradaudit.audit(" in b)
+    exec(compile(block, "README.md", "exec"), {})
     assert capsys.readouterr().out.startswith("pass ")
 
 
@@ -55,3 +56,19 @@ def test_the_first_example_shows_what_the_command_prints(
     assert len(pieces) == 3
     assert all(piece.strip() in printed for piece in pieces[:2])
     assert "HTML report: gradaudit-report.html" in printed
+
+
+def test_the_mending_example_shows_what_the_command_prints_and_trains(tmp_path: Path) -> None:
+    (block,) = (b for b in re.findall(r"```console\n(.*?)```", TEXT, re.DOTALL) if " fix " in b)
+    command, _, shown = block.partition("\n")
+    (tmp_path / "train.py").write_text(BLOCKS[0])
+    ran = run(*command.split()[2:], "--threads", "1", cwd=tmp_path)
+    assert ran.code == 0, ran.err
+    printed = " ".join(ran.err.split())
+    pieces = re.split(r"most of all in `\d+`|`\S+` \(and|\.\.\.", " ".join(shown.split()))
+    assert len(pieces) == 5
+    assert all(piece.strip() in printed for piece in pieces)
+    (example,) = (b for b in BLOCKS if "fixed.fix" in b)
+    trained = python("-c", example, cwd=tmp_path)
+    assert trained.code == 0, trained.err
+    assert float(trained.out.removeprefix("loss ")) < 0.1

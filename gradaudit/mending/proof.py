@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from gradaudit.judging import Judged
 from gradaudit.measure import Progress
+from gradaudit.mending.completed import completed
 from gradaudit.mending.search import (
     TRIAL_STEPS,
     Search,
@@ -52,7 +53,7 @@ def mend(
             proving, tried.remedies, replace(settings, state=judged.measurements.state.state)
         )
         if _holds(tried, after, judged):
-            remedies = tried.remedies
+            remedies = completed(tried.remedies, opened, after)
             proof = Proof(side(judged), side(after), _steps(after), batches)
             break
         looking.refuse(tried, after)

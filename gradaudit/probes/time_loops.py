@@ -169,17 +169,29 @@ class _Outputs:
 
 
 def _run_double(model: nn.Module, batch: Batch) -> None:
-    values = {
-        name: _double(tensor).requires_grad_(tensor.is_floating_point())
-        for name, tensor in model.named_parameters()
-    }
-    values |= {name: _double(tensor) for name, tensor in model.named_buffers()}
-    inputs = _in_double(batch.inputs)
+    values, inputs = _values_in_double(model), _in_double(batch.inputs)
     with _default_double():
+        # its own way of tying leaves its tensors in a module that is registered under two names
         if isinstance(inputs, Mapping):
-            functional_call(model, values, (), dict(inputs))
+            functional_call(model, values, (), dict(inputs), tie_weights=False)
         else:
-            functional_call(model, values, inputs)
+            functional_call(model, values, inputs, tie_weights=False)
+
+
+def _values_in_double(model: nn.Module) -> dict[str, Tensor]:
+    """A copy of each parameter and buffer, under every name but those of a module seen before."""
+    copies: dict[int, Tensor] = {}
+    values = {}
+    for prefix, module in model.named_modules():
+        for key, tensor in (
+            *module.named_parameters(prefix, recurse=False, remove_duplicate=False),
+            *module.named_buffers(prefix, recurse=False, remove_duplicate=False),
+        ):
+            if id(tensor) not in copies:
+                trained = isinstance(tensor, nn.Parameter) and tensor.is_floating_point()
+                copies[id(tensor)] = _double(tensor).requires_grad_(trained)
+            values[key] = copies[id(tensor)]
+    return values
 
 
 def _double(tensor: Tensor) -> Tensor:

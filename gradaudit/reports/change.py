@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-from gradaudit.records import Attempt, Outcome, Proof, Remedy, Report, Side
+from gradaudit.records import Attempt, Outcome, Prescription, Proof, Remedy, Report, Side
 from gradaudit.reports import page
 from gradaudit.reports.numbers import PAGE, Style, number, percent, power, power_interval
 from gradaudit.reports.text import one_line, plural
@@ -122,6 +123,12 @@ def shown_only(remedies: tuple[Remedy, ...]) -> int:
 def tries(tried: tuple[Attempt, ...]) -> tuple[tuple[Try, ...], int]:
     """The attempts in words, as many as a page needs, and how many are left out."""
     return tuple(_try(attempt) for attempt in tried[:_TRIED_SHOWN]), len(tried[_TRIED_SHOWN:])
+
+
+def target_scaled(prescription: Prescription | None) -> bool:
+    """Whether the loss after the changes is in other units than the one before."""
+    target = (prescription.recipe or {}).get("target") if prescription is not None else None
+    return isinstance(target, Mapping) and target.get("scale") is not None
 
 
 def turned(side: Side, style: Style = PAGE) -> str:

@@ -108,11 +108,12 @@ def _proof(report: Report, symbols: dict[str, str]) -> list[Text]:
         none = change.not_found(report)
         return [Text(f"  {symbols['inconclusive']} {none}", "bold")] if none else []
     before, after = proof.before, proof.after
+    scaled = change.target_scaled(report.prescription)
     line = Text(f"  {symbols['pass']} Proven: ", "bold green")
     line.append(
         f"{before.forecast.outcome} -> {after.forecast.outcome}, "
         f"loss {change.turned(before, TERMINAL)} -> {change.turned(after, TERMINAL)} "
-        f"in {plural(proof.steps, 'step')}",
+        f"in {plural(proof.steps, 'step')}{' of the scaled target' if scaled else ''}",
         "not bold default",
     )
     return [line]

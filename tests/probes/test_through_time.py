@@ -685,3 +685,30 @@ def test_hooks_are_removed_when_forward_raises() -> None:
 
 def test_weights_only_and_models_without_recurrence_have_no_rows() -> None:
     assert measure(nn.Sequential(nn.Linear(3, 3), nn.ReLU()), torch.randn(2, 3)) == ((), ())
+
+
+class Twice(nn.Module):
+    """A cell under two names, and a head whose weight is the encoder's."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.encoder, self.head = nn.Linear(4, 4), nn.Linear(4, 4)
+        self.cell = self.again = nn.RNNCell(4, 4)
+        self.head.weight = self.encoder.weight
+
+    def forward(self, x: Tensor) -> Tensor:
+        state = torch.zeros_like(x[0])
+        for i, step in enumerate(x):
+            state = (self.cell if i % 2 else self.again)(self.encoder(step), state)
+        return self.head(state)
+
+
+def test_a_module_under_two_names_keeps_its_weights() -> None:
+    """Also before the loan ends: the next probe runs the model as it is."""
+    torch.manual_seed(0)
+    model, x = Twice(), torch.randn(6, 2, 4)
+    before, said = dict(model.named_parameters()), model(x)
+    rows, _ = measure_through_time(opened(model, x), Settings())
+    assert [row.module for row in rows] == ["cell"]
+    assert all(parameter is before[name] for name, parameter in model.named_parameters())
+    assert torch.equal(model(x), said)

@@ -1,0 +1,50 @@
+"""The optimizer and the rate that a proof trained with, where nobody had said them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from gradaudit.judging import Judged
+from gradaudit.mending.further import rate_remedy
+from gradaudit.records import Recipe, Remedy
+from gradaudit.remedies import recipe_of
+from gradaudit.subject import Opened
+
+_CLASSES = {"sgd": "SGD", "adam": "Adam", "adamw": "AdamW", "rmsprop": "RMSprop"}
+
+
+def completed(remedies: Sequence[Remedy], opened: Opened, after: Judged) -> tuple[Remedy, ...]:
+    """The remedies, and one that states what they were proven with where the recipe leaves it open.
+
+    ``after`` is the proof. A rate found on the faulty start would not do: this one trained.
+    """
+    written, given = recipe_of(remedies), opened.recipe
+    stated = {name: written[name] or getattr(given, name) for name in ("optimizer", "lr")}
+    if opened.make_optimizer is not None or all(stated.values()):
+        return tuple(remedies)
+    used = _used(after)
+    if used is None:
+        return tuple(remedies)
+    name, rate = used
+    kept = tuple(each for each in remedies if each.id != "learning-rate")
+    return (*kept, _remedy(after, given, name, rate))
+
+
+def _used(after: Judged) -> tuple[str, float] | None:
+    """The optimizer and the rate of the longest training in the proof."""
+    outlook, rehearsal = after.measurements.outlook, after.measurements.rehearsal
+    if outlook is not None and outlook.own.lr:
+        return outlook.own.optimizer, outlook.own.lr
+    if rehearsal is not None and rehearsal.rates:
+        return rehearsal.optimizer, max(rehearsal.rates)
+    return None
+
+
+def _remedy(after: Judged, given: Recipe, name: str, rate: float) -> Remedy:
+    found = rate_remedy(after.measurements, rate)
+    if given.optimizer is not None:
+        return found
+    kind = _CLASSES.get(name, name)
+    title = found.title.replace("Train at", f"Train with {kind} at")
+    return replace(found, title=title, parameters={**found.parameters, "optimizer": name})
