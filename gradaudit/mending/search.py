@@ -12,10 +12,12 @@ from gradaudit.mending.change import START, applicable, changed
 from gradaudit.mending.further import further
 from gradaudit.records import Attempt, Remedy
 from gradaudit.remedies import prescribe
+from gradaudit.rules._outlook import generalizes, reading
 from gradaudit.settings import Budget, Settings
 from gradaudit.subject import Opened
 from gradaudit.subject.telling import told
 
+_ROOM = 0.4  # of the way from a perfect prediction to the constant: halfway with a margin
 TRIAL_STEPS = 25  # training steps that one trial takes: tests/benchmarks/cost.py
 
 
@@ -30,6 +32,20 @@ class Tried:
     def passed(self) -> bool:
         """Whether nothing fails any more and training is foreseen to train."""
         return self.judged.verdict in ("pass", "warn") and self.judged.forecast.outcome == "trains"
+
+    @property
+    def well(self) -> bool:
+        """Whether it passes with room to spare, and not by learning the sample by heart."""
+        read = reading(self.judged.measurements)
+        if read is None or read.level is None:
+            return self.passed
+        return self.passed and read.level <= _ROOM and generalizes(self.judged.measurements)
+
+    @property
+    def level(self) -> float:
+        """Where the loss is expected to end: 1 the best constant prediction, 0 a perfect one."""
+        read = reading(self.judged.measurements)
+        return 1.0 if read is None or read.level is None else read.level
 
 
 @dataclass
@@ -101,18 +117,28 @@ def trial_settings(settings: Settings, judged: Judged) -> Settings:
 
 
 def cures(looking: Search, judged: Judged, settings: Settings) -> Iterator[Tried]:
-    """Sets that pass their trial, the least invasive first, pruned of what they do not need."""
-    sets = _candidates if judged.ill else _as_called_for
-    for remedies in sets(looking, judged, settings):
+    """Sets that pass their trial: those with room to spare as they come, then the rest, best first.
+
+    The least invasive come first, each pruned of what it does not need, and once more as it was.
+    """
+    if not judged.ill:
+        found = looking.attempt(_called_for(judged, settings))
+        if found is not None and found.passed and not worse(found.judged, judged):
+            yield found
+        return
+    barely = []
+    for remedies in _candidates(looking, judged, settings):
         found = looking.attempt(remedies)
-        if found is not None and found.passed and (judged.ill or not worse(found.judged, judged)):
-            yield _pruned(found, looking) if judged.ill else found
+        if found is not None and found.well:
+            pruned = _pruned(found, looking)
+            yield pruned
+            if pruned is not found:
+                yield found
+        elif found is not None and found.passed:
+            barely.append(found)
         if looking.left < 1:
-            return
-
-
-def _as_called_for(_: Search, judged: Judged, settings: Settings) -> Iterator[tuple[Remedy, ...]]:
-    yield _called_for(judged, settings)
+            break
+    yield from sorted(barely, key=lambda each: each.level)
 
 
 def _candidates(
@@ -173,7 +199,7 @@ def _pruned(found: Tried, looking: Search) -> Tried:
         if not fewer or looking.left < 1:
             break
         less = looking.attempt(fewer)
-        if less is not None and less.passed and not worse(less.judged, best.judged, 1.2):
+        if less is not None and less.well and not worse(less.judged, best.judged, 1.2):
             best = less
     return best
 

@@ -118,17 +118,27 @@ def _at_the_tasks_floor(outlook: Outlook, scale: _Scale, final: float) -> bool:
 
 def _by_heart(outlook: Outlook, scale: _Scale) -> bool:
     """Whether the sample was learned by heart, and slowly: more data would not be learned so."""
-    lowest, constant = outlook.own.held_lowest, outlook.held_constant
-    if lowest is None or constant is None or constant <= 0:
+    held = _held(outlook)
+    if held is None:
         return False
-    held = lowest / constant
     return held > _ELSEWHERE or (held > BY_HEART and _half(outlook.own, scale) > _SLOWLY)
 
 
 def _clearly(outlook: Outlook, final: float) -> bool:
+    held = _held(outlook)
+    return final < 0.45 and held is not None and held < 0.9
+
+
+def _held(outlook: Outlook) -> float | None:
+    """The least loss on the batch held out, in units of the constant's; ``None`` without one."""
     lowest, constant = outlook.own.held_lowest, outlook.held_constant
-    generalizes = bool(lowest is not None and constant and lowest < 0.9 * constant)
-    return final < 0.45 and generalizes
+    return None if lowest is None or constant is None or constant <= 0 else lowest / constant
+
+
+def generalizes(measurements: Measurements) -> bool:
+    """Whether the batch held out gets better than a constant prediction, where there is one."""
+    held = None if measurements.outlook is None else _held(measurements.outlook)
+    return held is None or held < BY_HEART
 
 
 def ill(measurements: Measurements) -> bool:
