@@ -12,6 +12,7 @@ from gradaudit.mending.search import (
     Search,
     Tried,
     cures,
+    failing_codes,
     judge_changed,
     last_loss,
     trial_settings,
@@ -44,7 +45,9 @@ def mend(
         return called_for, findings
     choosing, proving, batches = _split(opened)
     trials = max(1, (settings.budget.search_steps - PROOF_STEPS) // TRIAL_STEPS)
-    looking = Search(choosing, trial_settings(settings, judged), progress, trials)
+    looking = Search(
+        choosing, trial_settings(settings, judged), progress, trials, failing_codes(judged)
+    )
     remedies: tuple[Remedy, ...] = ()
     proof = None
     for tried in cures(looking, judged, settings):

@@ -12,7 +12,7 @@ from gradaudit.mending.change import START, applicable, changed
 from gradaudit.mending.further import further
 from gradaudit.records import Attempt, Remedy
 from gradaudit.remedies import prescribe
-from gradaudit.rules._outlook import generalizes, reading
+from gradaudit.rules._outlook import learns_beyond, reading
 from gradaudit.settings import Budget, Settings
 from gradaudit.subject import Opened
 from gradaudit.subject.telling import told
@@ -27,6 +27,7 @@ class Tried:
 
     remedies: tuple[Remedy, ...]
     judged: Judged
+    silent: bool = True  # none of the findings that failed before is there any more
 
     @property
     def passed(self) -> bool:
@@ -35,11 +36,13 @@ class Tried:
 
     @property
     def well(self) -> bool:
-        """Whether it passes with room to spare, and not by learning the sample by heart."""
+        """Whether the rules fall silent and it passes with room to spare, not by heart alone."""
         read = reading(self.judged.measurements)
+        if not self.passed or not self.silent:
+            return False
         if read is None or read.level is None:
-            return self.passed
-        return self.passed and read.level <= _ROOM and generalizes(self.judged.measurements)
+            return True
+        return read.level <= _ROOM and learns_beyond(self.judged.measurements)
 
     @property
     def level(self) -> float:
@@ -56,6 +59,7 @@ class Search:
     settings: Settings
     progress: Progress
     left: int
+    failing: frozenset[str] = frozenset()  # codes that failed before anything was changed
     attempts: list[Attempt] = field(default_factory=list)
     tried: list[Tried] = field(default_factory=list)
     _seen: set[tuple[str, ...]] = field(default_factory=set)
@@ -70,10 +74,11 @@ class Search:
         self.left -= 1
         self.progress(f"trying {' + '.join(each.id for each in remedies)}")
         try:
-            found = Tried(remedies, judge_changed(self.opened, remedies, self.settings))
+            judged = judge_changed(self.opened, remedies, self.settings)
         except GradauditError as error:
             self.attempts.append(_broken(remedies, told(error)))
             return None
+        found = Tried(remedies, judged, silent=not self.failing & _said(judged))
         self.tried.append(found)
         self.attempts.append(_attempt(found))
         return found
@@ -86,6 +91,15 @@ class Search:
         failed = _attempt(Tried(tried.remedies, after))
         self.attempts[place] = replace(failed, passed=False, why=f"in its proof: {failed.why}")
         del self.tried[number]
+
+
+def failing_codes(judged: Judged) -> frozenset[str]:
+    """Codes of the findings that fail."""
+    return frozenset(f.code for f in judged.findings if f.severity == "fail")
+
+
+def _said(judged: Judged) -> frozenset[str]:
+    return frozenset(f.code for f in judged.findings if f.severity != "note")
 
 
 def judge_changed(opened: Opened, remedies: Sequence[Remedy], settings: Settings) -> Judged:

@@ -22,6 +22,7 @@ LEFT = 1.5  # times the constant's loss, and above its own start: it left for go
 BY_HEART = 0.95  # of the constant's loss: the batch held out never came below it
 _SLOWLY = 0.3  # where sound nets that learn by heart are halfway; those that stall are above it
 _ELSEWHERE = 7.0  # times the constant's loss on the batch held out: sound nets stay below 5.3
+_MOST = 0.6  # of the recipe's steps: before that, slowly is not yet too slowly
 _FLOOR = 0.7  # above it a plateau is not what the task allows
 _LEVEL = 0.06  # a curve that moves less than this in its second half is at its plateau
 _PLAINLY = 0.8  # of the constant's loss: what comes below it within a few steps is learning
@@ -62,7 +63,7 @@ def reading(measurements: Measurements) -> Reading | None:
         at_floor = _at_the_tasks_floor(outlook, scale, final)
         sure = final > 0.8 and share >= 0.5 and end < LEFT
         return Reading("trains" if at_floor else "stalls", final, share, sure)
-    if _by_heart(outlook, scale):
+    if _by_heart(outlook, scale, share):
         return Reading("stalls", final, share, sure=False)
     return Reading("trains", final, share, sure=_clearly(outlook, final))
 
@@ -116,12 +117,13 @@ def _at_the_tasks_floor(outlook: Outlook, scale: _Scale, final: float) -> bool:
     return settled and scale(other.lowest) > scale(own.lowest) - 0.03
 
 
-def _by_heart(outlook: Outlook, scale: _Scale) -> bool:
+def _by_heart(outlook: Outlook, scale: _Scale, share: float) -> bool:
     """Whether the sample was learned by heart, and slowly: more data would not be learned so."""
     held = _held(outlook)
     if held is None:
         return False
-    return held > _ELSEWHERE or (held > BY_HEART and _half(outlook.own, scale) > _SLOWLY)
+    slowly = share >= _MOST and _half(outlook.own, scale) > _SLOWLY
+    return held > _ELSEWHERE or (held > BY_HEART and slowly)
 
 
 def _clearly(outlook: Outlook, final: float) -> bool:
@@ -135,10 +137,16 @@ def _held(outlook: Outlook) -> float | None:
     return None if lowest is None or constant is None or constant <= 0 else lowest / constant
 
 
-def generalizes(measurements: Measurements) -> bool:
-    """Whether the batch held out gets better than a constant prediction, where there is one."""
-    held = None if measurements.outlook is None else _held(measurements.outlook)
-    return held is None or held < BY_HEART
+def learns_beyond(measurements: Measurements) -> bool:
+    """Whether what is learned goes beyond the sample, or is at least learned fast."""
+    outlook = measurements.outlook
+    held = None if outlook is None else _held(outlook)
+    if outlook is None or held is None or held < BY_HEART:
+        return True
+    early = outlook.own.steps < _MOST * outlook.of
+    return held <= _ELSEWHERE and (
+        early or _half(outlook.own, _Scale.of(outlook, measurements)) <= _SLOWLY
+    )
 
 
 def ill(measurements: Measurements) -> bool:

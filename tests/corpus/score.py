@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import time
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
+from torch import nn
 
 import gradaudit
 from gradaudit.fixing import fix
-from gradaudit.records import Finding
+from gradaudit.mending.change import set_start
+from gradaudit.records import Finding, Remedy
 from gradaudit.settings import Settings
 from tests.corpus.case import Case
 from tests.corpus.training import Change, train
@@ -59,8 +62,23 @@ def foreseen(case: Case, *, mend: bool = True) -> dict[str, Any]:
     if mend and prescription.proof is not None and prescription.recipe is not None:
         change = Change(start, prescription.recipe)
         row["recipe"] = dict(prescription.recipe)
-        row["mended"] = [dataclasses.asdict(train(case, seed, change)) for seed in SEEDS]
+        row["after"] = _plain(prescription.proof.after)
+        mended = _prepared(case, prescription.remedies, prescription.recipe)
+        row["mended"] = [dataclasses.asdict(train(mended, seed, change)) for seed in SEEDS]
     return row
+
+
+def _prepared(case: Case, remedies: Sequence[Remedy], recipe: Mapping[str, Any]) -> Case:
+    """The case with what a state dict and the contract's keys do not hold: see ``fix.py``."""
+
+    def build() -> nn.Module:
+        model = case.build()
+        set_start(model, remedies, 0)
+        return model
+
+    precision = recipe.get("precision", case.recipe.precision)
+    changed = dataclasses.replace(case.recipe, precision=precision)
+    return dataclasses.replace(case, build=build, recipe=changed)
 
 
 def _said(finding: Finding) -> dict[str, str]:
