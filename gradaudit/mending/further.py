@@ -10,6 +10,7 @@ from gradaudit.mending.change import START, changed
 from gradaudit.mending.lsuv import lsuv
 from gradaudit.records import Measurements, Remedy
 from gradaudit.remedies._code import rounded
+from gradaudit.rules._outlook import recipe_to_blame
 from gradaudit.settings import Settings
 from gradaudit.subject import Opened
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 _CLASSES = {"sgd": "SGD", "adam": "Adam", "adamw": "AdamW", "rmsprop": "RMSprop"}
 _STEADY_RATES = (1e-3, 3e-3, 3e-4)
+_MOMENTUM = 0.9
 _CLIP = 1.0  # Pascanu et al. 2013 and most transformer recipes since
 
 
@@ -30,21 +32,32 @@ def further(
 ) -> Iterator[tuple[Remedy, ...]]:
     """Sets to try, the milder first: other rates, AdamW with warm-up, then orthogonal layers."""
     kept = tuple(each for each in base if each.id not in ("learning-rate", "steady-recipe"))
-    judged = last.judged if last is not None else before
-    for rate in _rates(judged.measurements):
-        yield (*kept, rate_remedy(judged.measurements, rate))
-    steady = [steady_recipe(before.measurements, rate) for rate in _STEADY_RATES]
-    yield (*_without_recipe(kept), steady[0])
-    yield (*_without_recipe(kept), steady[1])
-    if before.measurements.state.state != "trained":
-        with changed(opened, [each for each in kept if each.kind == "data"], settings.seed) as it:
-            scaled = lsuv(it, settings.seed)
-        if scaled is not None:
-            others = [r for r in _without_recipe(kept) if not set(r.sets) & set(scaled.sets)]
-            yield (*others, scaled)
-            for recipe in steady:
-                yield (*others, scaled, recipe)
-    yield (*_without_recipe(kept), steady[2])
+    seen = (last.judged if last is not None else before).measurements
+    start = _without_recipe(kept)
+    steady = [(*start, steady_recipe(before.measurements, rate)) for rate in _STEADY_RATES]
+    rates = [with_rate(kept, seen, rate) for rate in _rates(seen)]
+    if (seen.recipe.momentum or 0.0) > _MOMENTUM:
+        yield (*kept, momentum_remedy())
+    anew = () if before.measurements.state.state == "trained" else _anew(opened, start, settings)
+    if recipe_to_blame(before.measurements):
+        yield from (*rates, *steady[:2], *anew)
+    else:
+        yield from (*rates[:1], *anew[:2], steady[0], *rates[1:], *anew[2:], steady[1])
+    yield steady[2]
+
+
+def _anew(
+    opened: Opened, start: tuple[Remedy, ...], settings: Settings
+) -> tuple[tuple[Remedy, ...], ...]:
+    """Orthogonal layers of unit variance, alone and under steady recipes."""
+    with changed(opened, [each for each in start if each.kind == "data"], settings.seed) as it:
+        scaled = lsuv(it, settings.seed)
+    if scaled is None:
+        return ()
+    others = [each for each in start if not set(each.sets) & set(scaled.sets)]
+    recipe = opened.recipe
+    steady = (steady_recipe_for(recipe.steps, rate) for rate in _STEADY_RATES)
+    return ((*others, scaled), *((*others, scaled, each) for each in steady))
 
 
 def _without_recipe(remedies: Sequence[Remedy]) -> tuple[Remedy, ...]:
@@ -53,7 +66,7 @@ def _without_recipe(remedies: Sequence[Remedy]) -> tuple[Remedy, ...]:
 
 def _rates(measurements: Measurements) -> tuple[float, ...]:
     """Lower where the loss left or bounced, higher where it moved too slowly."""
-    given, outlook = _rate(measurements), measurements.outlook
+    given, outlook = rate_in_use(measurements), measurements.outlook
     if given is None:
         return ()
     rehearsal = measurements.rehearsal
@@ -65,11 +78,39 @@ def _rates(measurements: Measurements) -> tuple[float, ...]:
     return tuple(rounded(given * factor) for factor in factors)
 
 
-def _rate(measurements: Measurements) -> float | None:
+def rate_in_use(measurements: Measurements) -> float | None:
+    """The rate of the longest training seen."""
     if measurements.outlook is not None and measurements.outlook.own.lr:
         return measurements.outlook.own.lr
     rehearsal = measurements.rehearsal
     return max(rehearsal.rates) if rehearsal is not None and rehearsal.rates else None
+
+
+def with_rate(
+    remedies: Sequence[Remedy], measurements: Measurements, rate: float
+) -> tuple[Remedy, ...]:
+    """The set with another rate; a steady recipe stays one."""
+    rate = rounded(rate)
+    if any(each.id == "steady-recipe" for each in remedies):
+        other = steady_recipe_for(measurements.recipe.steps, rate)
+        return tuple(other if each.id == "steady-recipe" else each for each in remedies)
+    kept = tuple(each for each in remedies if each.id != "learning-rate")
+    return (*kept, rate_remedy(measurements, rate))
+
+
+def momentum_remedy() -> Remedy:
+    """Momentum 0.9: steps add up to ten of their length instead of twenty and more."""
+    return Remedy(
+        "momentum",
+        "recipe",
+        f"Train with a momentum of {_MOMENTUM}.",
+        {"momentum": _MOMENTUM},
+        "# `optimizer` is your torch.optim.Optimizer.\n"
+        "for group in optimizer.param_groups:\n"
+        f'    group["momentum"] = {_MOMENTUM}\n',
+        "recipe only",
+        ("GA601", "GA603", "GA604"),
+    )
 
 
 def rate_remedy(measurements: Measurements, rate: float) -> Remedy:
@@ -99,8 +140,12 @@ def _made(name: str, rate: float) -> str:
 
 
 def steady_recipe(measurements: Measurements, rate: float) -> Remedy:
+    """The steady recipe for as many steps as the user means to take."""
+    return steady_recipe_for(measurements.recipe.steps, rate)
+
+
+def steady_recipe_for(steps: int, rate: float) -> Remedy:
     """AdamW with a short warm-up, clipping, and a cosine to zero: what most nets bear."""
-    steps = measurements.recipe.steps
     warmup = max(1, min(100, steps // 10))
     return Remedy(
         "steady-recipe",

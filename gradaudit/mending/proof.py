@@ -45,12 +45,18 @@ def mend(
         return called_for, findings
     choosing, proving, batches = _split(opened)
     trials = max(1, (settings.budget.search_steps - PROOF_STEPS) // TRIAL_STEPS)
+    if judged.measurements.outlook is not None:  # steps are small: what they cost is seconds
+        trials *= 2
     looking = Search(
         choosing, trial_settings(settings, judged), progress, trials, failing_codes(judged)
     )
     remedies: tuple[Remedy, ...] = ()
     proof = None
+    proved: set[int] = set()
     for tried in cures(looking, judged, settings):
+        if id(tried) in proved:
+            continue
+        proved.add(id(tried))
         progress("proving the changes")
         after = judge_changed(
             proving, tried.remedies, replace(settings, state=judged.measurements.state.state)

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from gradaudit.records import Finding, Measurements, Remedy
 from gradaudit.remedies._code import rounded
 from gradaudit.remedies._layers import codes
-from gradaudit.rules._judge import made_up, optimizer_in_use
+from gradaudit.rules._judge import is_adaptive, made_up, optimizer_in_use
 from gradaudit.rules.learning_rate_below_floor import steepest_rate
 from gradaudit.settings import Settings
 
@@ -29,6 +29,9 @@ CURVATURE = "half of what the curvature at the start bears"
 _MARGIN = 0.5  # the ceiling is where a quadratic neither grows nor shrinks
 # Without a ceiling the steepest rate is often the last one tried. It had one step to go wrong in.
 _OPEN_MARGIN = 0.1
+# One step at each rate cannot show where Adam's steps, all of the rate's size, stop adding up.
+_ADAPTIVE_MOST = 1e-2  # UMLAUT warns above it
+_LOWER = 1 / 3  # of a rate that was seen to be too high, whatever the range test says
 _CLASSES = {"sgd": "SGD", "adam": "Adam", "adamw": "AdamW", "rmsprop": "RMSprop"}
 
 
@@ -43,7 +46,7 @@ def prescribe(
     chosen = choose(measurements)
     if chosen is None:
         return
-    rate, basis = rounded(chosen[0]), chosen[1]
+    rate, basis = rounded(_bounded(chosen[0], answered, measurements)), chosen[1]
     if "GA602" in answered and rate <= (measurements.recipe.lr or 0.0):
         return  # with its margins no higher than the rate that is too low
     name = optimizer_of(measurements)
@@ -60,6 +63,15 @@ def prescribe(
         "recipe only",
         _ANSWERS,
     )
+
+
+def _bounded(rate: float, answered: set[str], measurements: Measurements) -> float:
+    given = measurements.recipe.lr
+    if given is not None and "GA601" in answered:
+        rate = min(rate, given * _LOWER)
+    if is_adaptive(optimizer_of(measurements)) and (given is None or rate > given):
+        rate = min(rate, _ADAPTIVE_MOST)
+    return rate
 
 
 def others_fail(findings: Sequence[Finding]) -> bool:

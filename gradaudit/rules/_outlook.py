@@ -86,13 +86,18 @@ class _Scale:
         if constant is None and loss is not None:
             constant = loss.chance
         if constant is None or constant <= least:
-            constant = max(outlook.own.start, least + 1e-12)
+            first = None if loss is None or loss.initial is None else loss.initial.value
+            starts = [outlook.own.start, *([first] if first is not None else [])]
+            constant = max(min(starts), least + 1e-12)
         return cls(constant, least)
 
 
 def _still_to_come(own: Trial, scale: _Scale, of: int) -> float:
-    """Each further doubling of the steps is taken to bring what the last one brought."""
-    if own.steps >= of or len(own.losses) < 4:
+    """Each further doubling of the steps is taken to bring what the last one brought.
+
+    Nothing where the loss is not yet below the constant's: it may only be on its way there.
+    """
+    if own.steps >= of or len(own.losses) < 4 or scale(own.end) > 1:
         return 0.0
     return max(0.0, _half(own, scale) - scale(own.end)) * math.log2(of / own.steps)
 
@@ -137,16 +142,37 @@ def _held(outlook: Outlook) -> float | None:
     return None if lowest is None or constant is None or constant <= 0 else lowest / constant
 
 
-def learns_beyond(measurements: Measurements) -> bool:
-    """Whether what is learned goes beyond the sample, or is at least learned fast."""
+def learns_beyond(measurements: Measurements, *, surely: bool = False) -> bool:
+    """Whether what is learned goes beyond the sample, or (unless ``surely``) is learned fast."""
     outlook = measurements.outlook
     held = None if outlook is None else _held(outlook)
     if outlook is None or held is None or held < BY_HEART:
         return True
     early = outlook.own.steps < _MOST * outlook.of
-    return held <= _ELSEWHERE and (
-        early or _half(outlook.own, _Scale.of(outlook, measurements)) <= _SLOWLY
-    )
+    fast = early or _half(outlook.own, _Scale.of(outlook, measurements)) <= _SLOWLY
+    return not surely and held <= _ELSEWHERE and fast
+
+
+@dataclass(frozen=True)
+class Pace:
+    """How training went on the way, on the scale of the levels."""
+
+    half: float  # the level when half of the steps had been taken
+    rise: float  # the largest way up again from the lowest level so far
+
+
+def pace(measurements: Measurements) -> Pace | None:
+    """``None`` where training was not followed, or broke."""
+    outlook = measurements.outlook
+    if outlook is None or outlook.own.broke_at is not None or not outlook.own.losses:
+        return None
+    scale, own = _Scale.of(outlook, measurements), outlook.own
+    levels = [min(scale(loss), LEFT) for loss in own.losses]
+    lowest, rise = levels[0], 0.0
+    for level in levels[len(levels) // 8 :]:
+        lowest = min(lowest, level)
+        rise = max(rise, level - lowest)
+    return Pace(_half(own, scale), rise)
 
 
 def ill(measurements: Measurements) -> bool:

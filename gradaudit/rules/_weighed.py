@@ -18,7 +18,7 @@ _OF_START = ("GA101", "GA102", "GA105", "GA201", "GA202", "GA302", "GA402", "GA4
 _OF_DATA = ("GA501", "GA502")
 _OF_RECIPE = ("GA601", "GA602", "GA607", "GA612", "GA701", "GA702", "GA703", "GA704")
 _OF_MEMORY = ("GA202", "GA203")  # what a steady recipe learns all the same
-_ALSO_NOTES = ("GA202",)  # forgetting is a fault only of a task that needs the memory
+_ALSO_NOTES = ("GA202", "GA502")  # faults only of a task that needs the memory, or the scale
 _LIVES = (
     " Training with this recipe was followed for {steps} steps and does not suffer from it, so "
     "this does not fail the audit."
