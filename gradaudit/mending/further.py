@@ -10,6 +10,7 @@ from gradaudit.mending.change import START, changed
 from gradaudit.mending.lsuv import lsuv
 from gradaudit.records import Measurements, Remedy
 from gradaudit.remedies._code import rounded
+from gradaudit.rules._judge import is_adaptive, optimizer_in_use
 from gradaudit.rules._outlook import recipe_to_blame
 from gradaudit.settings import Settings
 from gradaudit.subject import Opened
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 _CLASSES = {"sgd": "SGD", "adam": "Adam", "adamw": "AdamW", "rmsprop": "RMSprop"}
 _STEADY_RATES = (1e-3, 3e-3, 3e-4)
-_MOMENTUM = 0.9
+_ADAPTIVE_MOST = 1e-2  # UMLAUT warns above it
 _CLIP = 1.0  # Pascanu et al. 2013 and most transformer recipes since
 
 
@@ -36,8 +37,6 @@ def further(
     start = _without_recipe(kept)
     steady = [(*start, steady_recipe(before.measurements, rate)) for rate in _STEADY_RATES]
     rates = [with_rate(kept, seen, rate) for rate in _rates(seen)]
-    if (seen.recipe.momentum or 0.0) > _MOMENTUM:
-        yield (*kept, momentum_remedy())
     anew = () if before.measurements.state.state == "trained" else _anew(opened, start, settings)
     if recipe_to_blame(before.measurements):
         yield from (*rates, *steady[:2], *anew)
@@ -75,6 +74,8 @@ def _rates(measurements: Measurements) -> tuple[float, ...]:
         own = outlook.own
         bounced = bounced or own.broke_at is not None or own.end > 1.2 * own.lowest
     factors = (0.1, 0.01, 0.001) if bounced else (10.0, 100.0, 0.1)
+    if bounced and is_adaptive(optimizer_in_use(measurements)):
+        given = min(given, _ADAPTIVE_MOST / factors[0])
     return tuple(rounded(given * factor) for factor in factors)
 
 
@@ -96,21 +97,6 @@ def with_rate(
         return tuple(other if each.id == "steady-recipe" else each for each in remedies)
     kept = tuple(each for each in remedies if each.id != "learning-rate")
     return (*kept, rate_remedy(measurements, rate))
-
-
-def momentum_remedy() -> Remedy:
-    """Momentum 0.9: steps add up to ten of their length instead of twenty and more."""
-    return Remedy(
-        "momentum",
-        "recipe",
-        f"Train with a momentum of {_MOMENTUM}.",
-        {"momentum": _MOMENTUM},
-        "# `optimizer` is your torch.optim.Optimizer.\n"
-        "for group in optimizer.param_groups:\n"
-        f'    group["momentum"] = {_MOMENTUM}\n',
-        "recipe only",
-        ("GA601", "GA603", "GA604"),
-    )
 
 
 def rate_remedy(measurements: Measurements, rate: float) -> Remedy:

@@ -12,14 +12,16 @@ from gradaudit.mending.change import START, applicable, changed
 from gradaudit.mending.further import further, rate_in_use, with_rate
 from gradaudit.records import Attempt, Remedy
 from gradaudit.remedies import prescribe
-from gradaudit.rules._outlook import learns_beyond, pace, reading
+from gradaudit.rules._outlook import held_out, learns_beyond, pace, reading
 from gradaudit.settings import Budget, Settings
 from gradaudit.subject import Opened
 from gradaudit.subject.telling import told
 
 _ROOM = 0.4  # of the way from a perfect prediction to the constant: halfway with a margin
 _MEMORY = {"GA201", "GA202", "GA203"}  # few sequences are easily told apart by heart
-_RATES, _GAIN = 2, 0.03  # rates to try each way, and what a change must bring
+_TOO_HIGH = {"GA601", "GA603"}
+_RATES = 2  # to try each way
+_GAIN, _SPARED = 0.1, 0.1  # what a higher rate must bring, and what a safer one may cost
 TRIAL_STEPS = 25  # training steps that one trial takes: tests/benchmarks/cost.py
 
 
@@ -45,8 +47,12 @@ class Tried:
             return False
         if read is None or read.level is None:
             return True
-        seen = self.judged.measurements
-        return read.level <= _ROOM and learns_beyond(seen, surely=self.strict)
+        return read.level <= _ROOM and self.beyond
+
+    @property
+    def beyond(self) -> bool:
+        """Whether what is learned goes beyond the sample."""
+        return learns_beyond(self.judged.measurements, surely=self.strict)
 
     @property
     def level(self) -> float:
@@ -151,10 +157,10 @@ def cures(looking: Search, judged: Judged, settings: Settings) -> Iterator[Tried
         found = looking.attempt(remedies)
         if found is not None and found.well:
             pruned = _pruned(found, looking)
-            yield tuned(pruned, looking)
+            yield tuned(pruned, looking, lower=bool(looking.failing & _TOO_HIGH))
             yield pruned
             yield found
-        elif found is not None and found.passed:
+        elif found is not None and found.passed and found.beyond:
             barely.append(found)
         if looking.left < 1:
             break
@@ -224,20 +230,22 @@ def _pruned(found: Tried, looking: Search) -> Tried:
     return best
 
 
-def tuned(found: Tried, looking: Search) -> Tried:
+def tuned(found: Tried, looking: Search, *, lower: bool) -> Tried:
     """The same at the rate, three times higher or lower, at which training goes best.
 
     A rate at which a few batches are just learned is near an edge: what rises again on its way
-    counts against it, and what is slow does too.
+    counts against it, and what is slow does too. Where the rate was too high, ``lower`` ones are
+    taken for as long as they cost little.
     """
     best, start = found, rate_in_use(found.judged.measurements)
     if start is None:
         return best
-    for factor in (3.0, 1 / 3):
+    for factor in (1 / 3, 3.0) if lower else (3.0, 1 / 3):
+        must = -_SPARED if lower and factor < 1 else _GAIN
         for step in range(1, _RATES + 1):
             rate = start * factor**step
             other = looking.attempt(with_rate(best.remedies, found.judged.measurements, rate))
-            if other is None or not other.well or _cost(other) > _cost(best) - _GAIN:
+            if other is None or not other.well or _cost(other) > _cost(best) - must:
                 break
             best = other
         if best is not found:
@@ -246,9 +254,12 @@ def tuned(found: Tried, looking: Search) -> Tried:
 
 
 def _cost(tried: Tried) -> float:
-    """Low where training is fast and smooth."""
-    seen = pace(tried.judged.measurements)
-    return 2.0 if seen is None else max(seen.half, 0.0) + max(tried.level, 0.0) + 2 * seen.rise
+    """Low where training is fast and smooth, and where it helps on what was not trained on."""
+    seen, held = pace(tried.judged.measurements), held_out(tried.judged.measurements)
+    if seen is None:
+        return 3.0
+    beyond = 1.0 if held is None else min(held, 2.0)
+    return max(seen.half, 0.0) + max(tried.level, 0.0) + 2 * seen.rise + beyond
 
 
 def worse(after: Judged, before: Judged, factor: float = 1.05) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from statistics import median
 
 from gradaudit.records import DataRow, Finding, Measurements, Remedy
 from gradaudit.remedies._code import rounded
@@ -10,6 +11,9 @@ from gradaudit.rules._scale import unscaled
 from gradaudit.settings import Settings
 
 ORDER = 10
+
+_ALIKE = 5.0  # times the median deviation: features further apart have units of their own
+_OF_MIDDLE = 0.2
 
 Numbers = float | list[float]
 
@@ -63,10 +67,21 @@ def shift_and_scale(row: DataRow) -> tuple[Numbers, Numbers]:
     A constant has no deviation: it is divided by its own size instead.
     """
     if row.feature_means:
+        least = _least_scale(row.feature_stds)
         pairs = zip(row.feature_means, row.feature_stds, strict=True)
-        both = [_pair(mean, std) for mean, std in pairs]
+        both = [_pair(mean, max(std, least)) for mean, std in pairs]
         return [shift for shift, _ in both], [scale for _, scale in both]
     return _pair(row.mean, row.std)
+
+
+def _least_scale(stds: Sequence[float]) -> float:
+    """Where features are of one kind, as pixels are, the least that any is divided by.
+
+    A pixel that is dark in nearly every image has hardly a deviation in a sample; divided by it the
+    first image in which it is bright would be a hundred deviations away.
+    """
+    middle = median(stds)
+    return _OF_MIDDLE * middle if max(stds) <= _ALIKE * middle else 0.0
 
 
 def _pair(mean: float, std: float) -> tuple[float, float]:

@@ -69,7 +69,7 @@ def _bounded(rate: float, answered: set[str], measurements: Measurements) -> flo
     given = measurements.recipe.lr
     if given is not None and "GA601" in answered:
         rate = min(rate, given * _LOWER)
-    if is_adaptive(optimizer_of(measurements)) and (given is None or rate > given):
+    if is_adaptive(optimizer_of(measurements)):
         rate = min(rate, _ADAPTIVE_MOST)
     return rate
 

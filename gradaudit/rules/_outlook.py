@@ -142,6 +142,11 @@ def _held(outlook: Outlook) -> float | None:
     return None if lowest is None or constant is None or constant <= 0 else lowest / constant
 
 
+def held_out(measurements: Measurements) -> float | None:
+    """The least loss on the batch held out, in units of the best constant prediction's."""
+    return None if measurements.outlook is None else _held(measurements.outlook)
+
+
 def learns_beyond(measurements: Measurements, *, surely: bool = False) -> bool:
     """Whether what is learned goes beyond the sample, or (unless ``surely``) is learned fast."""
     outlook = measurements.outlook
