@@ -127,6 +127,12 @@ LIMITS: Mapping[str, Limit] = {
     "decay_pull_fail": Limit(10.0, "x the pull of the loss", _DECAY),
     "decay_pull_decoupled_warn": Limit(1.0, "decay x rms of the weights", _DECAY),
     "decay_pull_decoupled_fail": Limit(5.0, "decay x rms of the weights", _DECAY),
+    "decay_pull_seen": Limit(
+        0.3,
+        "x the pull of the loss",
+        "where training was seen to fail and a steady recipe does not: 18 recipes of "
+        "tests/corpus/tune, 0.39 and more in those that decay stalls, 0.013 at most in others",
+    ),
     "noise_batches": Limit(
         20.0,
         "noise scale / batch size",

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 
+from gradaudit.forecast import forecast
 from gradaudit.gate import cause, exit_code, first_sentence, verdict
 from gradaudit.records import (
     Finding,

@@ -15,7 +15,8 @@ from tests.benchmarks._start import Run, probe
 from tests.benchmarks.rivals import RIVALS
 from tests.corpus import training
 from tests.corpus.case import Case, Pair, Task, drawn
-from tests.corpus.tune.mlp_tanh import SPIRAL, cases, net, scaled, xavier
+from tests.corpus.tune._common import gain as scaled
+from tests.corpus.tune.mlp_tanh import SPIRAL, cases, net, xavier
 
 TANH = {case.name.partition("/")[2]: case for case in cases()}
 ADAM = Recipe("adam", lr=2e-3, steps=30)
@@ -67,7 +68,7 @@ def reading(wrap: Callable[[Any, Any], Any]) -> Case:
 
 
 @pytest.mark.parametrize(
-    ("name", "trains"), [("glorot-3-adam", True), ("rate-3-adam", False), ("rate-1e-6", False)]
+    ("name", "trains"), [("glorot-3-adam", True), ("adam-3", False), ("sgd-1e-6", False)]
 )
 def test_a_rehearsal_tells_a_rate_that_is_far_off(name: str, trains: bool) -> None:
     assert RIVALS["rehearsal-30"](TANH[name]) is trains
@@ -144,15 +145,15 @@ def test_what_is_not_finite_alarms_all() -> None:
 
 def test_torchtest2_fails_where_a_batch_cannot_be_fitted() -> None:
     pytest.importorskip("torchtest2")
-    assert RIVALS["torchtest2"](TANH["default-3-sgd"]) is True
-    assert RIVALS["torchtest2-strict"](TANH["default-3-sgd"]) is True
-    assert RIVALS["torchtest2"](TANH["rate-1e-6"]) is False
-    assert RIVALS["torchtest2-strict"](TANH["rate-3-adam"]) is False
+    assert RIVALS["torchtest2"](TANH["default-3-momentum"]) is True
+    assert RIVALS["torchtest2-strict"](TANH["default-3-momentum"]) is True
+    assert RIVALS["torchtest2"](TANH["sgd-1e-6"]) is False
+    assert RIVALS["torchtest2-strict"](TANH["adam-3"]) is False
 
 
 def test_syndset_sees_the_model_and_not_the_rate() -> None:
     pytest.importorskip("syndset")
-    assert RIVALS["syndset"](TANH["rate-3-adam"]) is True
+    assert RIVALS["syndset"](TANH["adam-3"]) is True
     assert RIVALS["syndset"](relu(scale=1e25)) is False
 
 

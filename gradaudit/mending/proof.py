@@ -11,6 +11,7 @@ from gradaudit.mending.search import (
     TRIAL_STEPS,
     Search,
     Tried,
+    called_for,
     cures,
     failing_codes,
     judge_changed,
@@ -38,40 +39,58 @@ def mend(
     is held against the subject as it is, and dropped where it does not pass. Without real data,
     without a model or at quick effort the remedies are prescribed without proof.
     """
-    called_for, findings = prescribe(judged.findings, judged.measurements, settings)
+    wanted, findings = prescribe(judged.findings, judged.measurements, settings)
     if settings.budget.search_steps == 0 or opened.model is None or not opened.batches:
-        return called_for, findings
-    if made_up(judged.measurements) or (called_for is None and not judged.ill):
-        return called_for, findings
+        return wanted, findings
+    if made_up(judged.measurements) or (wanted is None and not judged.ill):
+        return wanted, findings
     choosing, proving, batches = _split(opened)
-    trials = max(1, (settings.budget.search_steps - PROOF_STEPS) // TRIAL_STEPS)
-    if judged.measurements.outlook is not None:  # steps are small: what they cost is seconds
-        trials *= 2
     looking = Search(
-        choosing, trial_settings(settings, judged), progress, trials, failing_codes(judged)
+        choosing if judged.ill else proving,
+        trial_settings(settings, judged),
+        progress,
+        _trials(judged, settings),
+        failing_codes(judged),
     )
+    cure = _proven(looking, judged, settings, proving)
     remedies: tuple[Remedy, ...] = ()
     proof = None
-    proved: set[int] = set()
-    for tried in cures(looking, judged, settings):
-        if id(tried) in proved:
-            continue
-        proved.add(id(tried))
-        progress("proving the changes")
-        after = judge_changed(
-            proving, tried.remedies, replace(settings, state=judged.measurements.state.state)
-        )
-        if _holds(tried, after, judged):
-            remedies = completed(tried.remedies, opened, after)
-            proof = Proof(side(judged), side(after), _steps(after), batches)
-            break
-        looking.refuse(tried, after)
-    shown = () if called_for is None else shown_only(called_for.remedies)
+    if cure is not None:
+        remedies = completed(cure.remedies, opened, cure.judged)
+        proof = Proof(side(judged), side(cure.judged), _steps(cure.judged), batches)
+    shown = () if wanted is None else shown_only(wanted.remedies)
     if not (remedies or shown or looking.attempts):
         return None, findings
     recipe = recipe_of(remedies) if remedies else None
     prescription = Prescription((*remedies, *shown), recipe, proof, tuple(looking.attempts))
     return prescription, answered(findings, prescription.remedies)
+
+
+def _trials(judged: Judged, settings: Settings) -> int:
+    """How many sets may be tried, so that they and a proof stay within the effort's steps."""
+    trials = max(1, (settings.budget.search_steps - PROOF_STEPS) // TRIAL_STEPS)
+    # Where steps are small what they cost is seconds.
+    return trials if judged.measurements.outlook is None else 2 * trials
+
+
+def _proven(looking: Search, judged: Judged, settings: Settings, proving: Opened) -> Tried | None:
+    """The first set that holds on the batches held back, as it was judged there."""
+    if not judged.ill:  # a single trial, on the batches to prove with, is its own proof
+        found = looking.attempt(called_for(judged, settings))
+        held = found is not None and found.passed and not worse(found.judged, judged)
+        return found if held else None
+    known = replace(settings, state=judged.measurements.state.state)
+    proved: set[int] = set()
+    for tried in cures(looking, judged, settings):
+        if id(tried) in proved:
+            continue
+        proved.add(id(tried))
+        looking.progress("proving the changes")
+        after = Tried(tried.remedies, judge_changed(proving, tried.remedies, known))
+        if after.passed:
+            return after
+        looking.refuse(tried, after.judged)
+    return None
 
 
 def _split(opened: Opened) -> tuple[Opened, Opened, str]:
@@ -80,12 +99,6 @@ def _split(opened: Opened) -> tuple[Opened, Opened, str]:
         return opened, opened, _SAME
     choosing = replace(opened, batches=opened.batches[::2])
     return choosing, replace(opened, batches=opened.batches[1::2]), _BACK
-
-
-def _holds(tried: Tried, after: Judged, before: Judged) -> bool:
-    if not Tried(tried.remedies, after).passed:
-        return False
-    return before.ill or not worse(after, before)
 
 
 def _steps(after: Judged) -> int:

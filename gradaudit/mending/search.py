@@ -147,11 +147,6 @@ def cures(looking: Search, judged: Judged, settings: Settings) -> Iterator[Tried
 
     The least invasive come first, each pruned of what it does not need, and once more as it was.
     """
-    if not judged.ill:
-        found = looking.attempt(_called_for(judged, settings))
-        if found is not None and found.passed and not worse(found.judged, judged):
-            yield found
-        return
     barely = []
     for remedies in _candidates(looking, judged, settings):
         found = looking.attempt(remedies)
@@ -171,7 +166,7 @@ def _candidates(
     looking: Search, judged: Judged, settings: Settings
 ) -> Iterator[tuple[Remedy, ...]]:
     """Sets to try: what the findings call for, what is left after it, and what else may help."""
-    found = _called_for(judged, settings)
+    found = called_for(judged, settings)
     milder = tuple(each for each in found if each.safety != START)
     if milder != found:
         yield milder
@@ -181,7 +176,7 @@ def _candidates(
         last = _last(looking, base)
         if last is None:
             break
-        more = together(base, _called_for(last.judged, looking.settings))
+        more = together(base, called_for(last.judged, looking.settings))
         if more == base:
             break
         base = more
@@ -193,7 +188,8 @@ def _last(looking: Search, remedies: Sequence[Remedy]) -> Tried | None:
     return next((each for each in looking.tried if each.remedies == tuple(remedies)), None)
 
 
-def _called_for(judged: Judged, settings: Settings) -> tuple[Remedy, ...]:
+def called_for(judged: Judged, settings: Settings) -> tuple[Remedy, ...]:
+    """What the findings prescribe, of what can be applied."""
     prescription, _ = prescribe(judged.findings, judged.measurements, settings)
     return applicable(prescription.remedies) if prescription is not None else ()
 

@@ -44,7 +44,16 @@ from collections.abc import Iterable
 from gradaudit.records import Estimate, Finding, Measurements, Where
 from gradaudit.rules._decay import halves_the_weights, is_decoupled, pull_of_decay
 from gradaudit.rules._growth import judge_growth
-from gradaudit.rules._judge import judge, learned, lower, made_up, number, optimizer_in_use
+from gradaudit.rules._judge import (
+    Judged,
+    judge,
+    learned,
+    lower,
+    made_up,
+    number,
+    optimizer_in_use,
+)
+from gradaudit.rules._outlook import ill, recipe_to_blame
 from gradaudit.settings import Settings
 
 CODE = "GA607"
@@ -65,6 +74,9 @@ def check(measurements: Measurements, settings: Settings) -> Iterable[Finding]:
     warn, fail = settings.limit(f"decay_pull{kind}_warn"), settings.limit(f"decay_pull{kind}_fail")
     measured = Estimate.exact(pull, warn.unit)
     judged = judge(measured, warn=warn, fail=fail)
+    seen = settings.limit("decay_pull_seen")
+    if pull > seen.value and ill(measurements) and recipe_to_blame(measurements):
+        judged = Judged("fail", seen)
     if judged is None:
         return
     severity, also = judged.severity, ""

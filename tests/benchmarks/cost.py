@@ -41,7 +41,7 @@ SPECTRAL = "spectral norms"
 PARTS = {
     "opening": ("auditing", "from_python"),
     "copies of the model": ("measure", "borrowed"),
-    "counting operations": ("measure", "is_cheap"),
+    "counting operations": ("measure", "expense_of"),
     "gradients of the loss": ("measure", "measure_real_loss"),
     "Jacobian growth": ("measure", "measure_growth"),
     "forward gain": ("measure", "measure_forward_gain"),
@@ -56,8 +56,9 @@ PARTS = {
     "curvature": ("measure", "measure_curvature"),
     "learning-rate range": ("measure", "measure_rate_range"),
     "rehearsal": ("measure", "rehearse"),
-    "rules": ("auditing", "run_rules"),
-    "prescription": ("auditing", "prescribe"),
+    "training small nets on": ("measure", "measure_outlook"),
+    "rules": ("judging", "run_rules"),
+    "prescription": ("mending.proof", "prescribe"),
 }
 
 

@@ -1,32 +1,65 @@
-"""``python -m tests.corpus.run HALF [--jobs N] [--only NAME] [--no-mend]``: score every case.
+"""``python -m tests.corpus.run HALF [--jobs N] [--only NAME]``: score every case of one half.
 
-Rows land in ``build/foresight.HALF.json``, which the scoreboard reads; a case that raised is a row
-with an ``error``.
+Rows land in ``build/foresight.HALF.json``, which the scoreboard reads. What is there already, made
+by the same code, is not made again; a case that raised is a row with an ``error``.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import traceback
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
 
 import click
 import torch
 
-from tests.corpus.catalogue import HALVES, cases_of, modules
+from tests.corpus.catalogue import HALVES, cases_of, digest, modules
 from tests.corpus.score import foreseen
 
-BUILD = Path(__file__).parents[2] / "build"
+ROOT = Path(__file__).parents[2]
+SAVED_EVERY = 20  # rows: what an interruption loses at most
+
+Job = tuple[str, str, int, bool]
 
 
 def place(half: str) -> Path:
     """Where the rows of one half are kept."""
-    return BUILD / f"foresight.{half}.json"
+    return ROOT / "build" / f"foresight.{half}.json"
 
 
-def _one(job: tuple[str, str, int, bool]) -> tuple[str, dict[str, Any]]:
+def code(half: str) -> str:
+    """Of everything a row depends on: the package and the half's cases."""
+    text = b"".join(path.read_bytes() for path in sorted((ROOT / "gradaudit").rglob("*.py")))
+    text += "".join(digest(half, module) for module in modules(half)).encode()
+    return hashlib.sha256(text).hexdigest()[:16]
+
+
+def known(half: str) -> dict[str, Any]:
+    """Rows made by the code as it is now."""
+    if not place(half).is_file():
+        return {}
+    found = json.loads(place(half).read_text(encoding="utf-8"))
+    return dict(found["rows"]) if found.get("code") == code(half) else {}
+
+
+def _save(half: str, rows: dict[str, Any]) -> None:
+    place(half).parent.mkdir(exist_ok=True)
+    body = {"code": code(half), "torch": torch.__version__, "rows": rows}
+    place(half).write_text(json.dumps(body, indent=1), encoding="utf-8")
+
+
+def _jobs(half: str, only: str, mend: bool, done: dict[str, Any]) -> Iterator[Job]:
+    for module in modules(half):
+        for i, case in enumerate(cases_of(half, module)):
+            if only in case.name and case.name not in done:
+                yield half, module, i, mend
+
+
+def _one(job: Job) -> tuple[str, dict[str, Any]]:
     half, module, index, mend = job
     torch.set_num_threads(1)
     case = cases_of(half, module)[index]
@@ -37,21 +70,18 @@ def _one(job: tuple[str, str, int, bool]) -> tuple[str, dict[str, Any]]:
 
 
 def run(half: str, *, jobs: int, only: str = "", mend: bool = True) -> dict[str, Any]:
-    """All rows of one half, those that ``only`` does not name as they were."""
-    work = [
-        (half, module, i, mend)
-        for module in modules(half)
-        for i, case in enumerate(cases_of(half, module))
-        if only in case.name
-    ]
-    path = place(half)
-    rows = json.loads(path.read_text(encoding="utf-8")) if only and path.is_file() else {}
+    """All rows of one half, in the order of the cases."""
+    rows = known(half)
+    work = list(_jobs(half, only, mend, rows))
     with ProcessPoolExecutor(jobs) as pool:
-        for done, (name, row) in enumerate(pool.map(_one, work), start=1):
+        futures = [pool.submit(_one, job) for job in work]
+        for count, future in enumerate(as_completed(futures), start=1):
+            name, row = future.result()
             rows[name] = row
-            print(f"{done}/{len(work)} {name}", end="\r", flush=True)
-    BUILD.mkdir(exist_ok=True)
-    path.write_text(json.dumps(rows, indent=1), encoding="utf-8")
+            print(f"{count}/{len(work)} {name:50}", end="\r", flush=True)
+            if count % SAVED_EVERY == 0:
+                _save(half, rows)
+    _save(half, rows)
     return rows
 
 
