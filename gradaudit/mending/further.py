@@ -91,7 +91,7 @@ def with_rate(
     remedies: Sequence[Remedy], measurements: Measurements, rate: float
 ) -> tuple[Remedy, ...]:
     """The set with another rate; a steady recipe stays one."""
-    rate = rounded(rate)
+    rate = float(f"{rate:.2g}")  # nobody types more
     if any(each.id == "steady-recipe" for each in remedies):
         other = steady_recipe_for(measurements.recipe.steps, rate)
         return tuple(other if each.id == "steady-recipe" else each for each in remedies)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from gradaudit.judging import Judged
@@ -27,6 +28,8 @@ from gradaudit.subject import Opened
 
 _BACK = "held back from the search"
 _SAME = "the same as in the search: the sample is one batch"
+_MANY = 80  # steps within the allowance: about 12 milliseconds each
+_WORST = {"fail": 0, "warn": 1, "note": 2}
 PROOF_STEPS = 60  # training steps that a proof takes: an audit's
 
 
@@ -63,14 +66,26 @@ def mend(
         return None, findings
     recipe = recipe_of(remedies) if remedies else None
     prescription = Prescription((*remedies, *shown), recipe, proof, tuple(looking.attempts))
-    return prescription, answered(findings, prescription.remedies)
+    return prescription, _led_by_cause(answered(findings, prescription.remedies), remedies)
+
+
+def _led_by_cause(findings: Sequence[Finding], remedies: Sequence[Remedy]) -> tuple[Finding, ...]:
+    """Where one change alone makes it train, what fails for it comes first: it is the cause."""
+    if len(remedies) != 1:
+        return tuple(findings)
+    codes = remedies[0].for_codes
+    return tuple(sorted(findings, key=lambda f: (_WORST[f.severity], f.code not in codes)))
 
 
 def _trials(judged: Judged, settings: Settings) -> int:
     """How many sets may be tried, so that they and a proof stay within the effort's steps."""
-    trials = max(1, (settings.budget.search_steps - PROOF_STEPS) // TRIAL_STEPS)
-    # Where steps are small what they cost is seconds.
-    return trials if judged.measurements.outlook is None else 2 * trials
+    outlook = judged.measurements.outlook
+    left = settings.budget.search_steps - PROOF_STEPS
+    if outlook is None:
+        return max(1, left // TRIAL_STEPS)
+    if outlook.affordable >= _MANY:  # steps are small: what they cost is seconds
+        return max(1, 2 * left // TRIAL_STEPS)
+    return max(1, left // (TRIAL_STEPS + outlook.affordable * 3 // 2))
 
 
 def _proven(looking: Search, judged: Judged, settings: Settings, proving: Opened) -> Tried | None:

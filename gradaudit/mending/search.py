@@ -22,6 +22,7 @@ _MEMORY = {"GA201", "GA202", "GA203"}  # few sequences are easily told apart by 
 _TOO_HIGH = {"GA601", "GA603"}
 _RATES = 2  # to try each way
 _GAIN, _SPARED = 0.1, 0.1  # what a higher rate must bring, and what a safer one may cost
+_ALLOWANCE = 1.5  # seconds of one core for longer training in a trial
 TRIAL_STEPS = 25  # training steps that one trial takes: tests/benchmarks/cost.py
 
 
@@ -82,7 +83,9 @@ class Search:
             return None
         self._seen.add(key)
         self.left -= 1
-        self.progress(f"trying {' + '.join(each.id for each in remedies)}")
+        count = len(self.attempts) + 1
+        names = " + ".join(each.id for each in remedies)
+        self.progress(f"trying changes {count} of at most {count + self.left}: {names}")
         try:
             judged = judge_changed(self.opened, remedies, self.settings)
         except GradauditError as error:
@@ -136,7 +139,7 @@ def trial_settings(settings: Settings, judged: Judged) -> Settings:
         curvature_products=0,
         singular_steps=0,
         singular_cost=0,
-        allowance=full.allowance,
+        allowance=min(full.allowance, _ALLOWANCE),
         search_steps=0,
     )
     return replace(settings, spent=budget, state=judged.measurements.state.state)

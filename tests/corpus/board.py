@@ -9,7 +9,7 @@ from typing import Any
 
 from tests.corpus.case import Case
 from tests.corpus.catalogue import cases
-from tests.corpus.causes import named
+from tests.corpus.causes import first_code, named
 from tests.corpus.outcomes import best, labels, one, progress, recorded
 
 Row = Mapping[str, Any]
@@ -81,9 +81,20 @@ def calibration(half: str, rows: Mapping[str, Row]) -> dict[float, Share]:
 
 
 def causes(half: str, rows: Mapping[str, Row]) -> Share:
-    """Of the recipes with a planted fault that do not train, those whose fault is named first."""
+    """Of the recipes with a planted fault that do not train, those whose true cause comes first.
+
+    True is the planted fault, or what a single change answers that alone makes it train to the end.
+    """
     faulty = [case for case, trains in scored(half) if not trains and case.fault]
-    return share(named(case, rows[case.name].get("findings", ())) for case in faulty)
+    return share(cause_is_true(half, case, rows[case.name]) for case in faulty)
+
+
+def cause_is_true(half: str, case: Case, row: Row) -> bool:
+    """Whether the finding a row leads with is the planted fault, or its removal alone mends."""
+    findings = row.get("findings", ())
+    if named(case, findings):
+        return True
+    return first_code(findings) in row.get("sole", ()) and case_mended(half, case, row)
 
 
 def mended(half: str, rows: Mapping[str, Row]) -> Share:

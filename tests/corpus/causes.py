@@ -35,9 +35,14 @@ NAMES: Mapping[str, tuple[str, ...]] = {
 }
 
 
+def first_code(findings: Sequence[Mapping[str, Any]]) -> str:
+    """Code of the finding that a report leads with."""
+    order = ("fail", "warn")
+    led = [each["code"] for severity in order for each in findings if each["severity"] == severity]
+    return led[0] if led else ""
+
+
 def named(case: Case, findings: Sequence[Mapping[str, Any]]) -> bool:
     """Whether the first finding of a row, worst first, names the fault or another name of it."""
-    worst = [each["code"] for each in findings if each["severity"] == "fail"]
-    worst = worst or [each["code"] for each in findings if each["severity"] == "warn"]
-    wanted = {code for fault in (case.fault, *case.also) for code in NAMES.get(fault, ())}
-    return bool(worst) and worst[0] in wanted
+    faults = (case.fault, *case.also)
+    return first_code(findings) in {code for fault in faults for code in NAMES.get(fault, ())}

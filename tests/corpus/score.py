@@ -12,7 +12,7 @@ from torch import nn
 
 import gradaudit
 from gradaudit.fixing import fix
-from gradaudit.mending.change import set_start
+from gradaudit.mending.change import applicable, set_start
 from gradaudit.records import Finding, Remedy
 from gradaudit.settings import Settings
 from tests.corpus.case import Case
@@ -54,6 +54,8 @@ def foreseen(case: Case, *, mend: bool = True) -> dict[str, Any]:
     if prescription is None:
         return row
     row["remedies"] = [remedy.id for remedy in prescription.remedies]
+    applied = applicable(prescription.remedies)
+    row["sole"] = list(applied[0].for_codes) if len(applied) == 1 else []
     row["tried"] = [
         {"remedies": list(each.remedies), "passed": each.passed, "why": each.why}
         for each in prescription.tried
