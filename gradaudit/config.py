@@ -36,6 +36,7 @@ OPTIONS: Mapping[str, str] = {
     "recipe": _TEXT,
     "input": _TEXT,
     "state": "auto, fresh or trained",
+    "reinit": _SWITCH,
     "output": _TEXT,
     "no-html": _SWITCH,
     "json": _TEXT,

@@ -79,6 +79,9 @@ _SUBJECT: tuple[_Decorator, ...] = (
         type=click.Choice(["auto", "fresh", "trained"]),
         help="Are the weights a start or learned?",
     ),
+    click.option(
+        "--reinit", is_flag=True, help="Learned weights may be drawn anew: take them as a start."
+    ),
     click.option("--trust", is_flag=True, help="Run code that comes with the model file."),
 )
 _REPORTS: tuple[_Decorator, ...] = (

@@ -184,6 +184,7 @@ class Settings:
     build: str | None = None
     input: str | None = None
     state: State = "auto"
+    reinit: bool = False
     trust: bool = False
     recipe: Recipe = field(default_factory=Recipe)
     effort: Literal["quick", "standard", "thorough"] = "standard"

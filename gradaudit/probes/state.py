@@ -19,12 +19,14 @@ _SHARE = 1 / 3  # of tensors that look learned: a fresh model may have a few of 
 
 
 def judge_state(rows: Sequence[WeightRow], source: Weights, settings: Settings) -> StateRow:
-    """``fresh`` or ``trained``; ``settings.state`` decides unless it is ``auto``.
+    """``fresh`` or ``trained``; ``settings`` decide unless ``state`` is ``auto``.
 
     ``rows`` are :func:`gradaudit.probes.weights.measure_weights`'s for ``source``. A weight speaks
     for training if no known initialization fits it; a bias or a normalisation's scale if it is
     neither constant nor looks drawn from the uniform law that torch draws biases from.
     """
+    if settings.reinit:
+        return StateRow("fresh", "as given by --reinit: they may be drawn anew")
     if settings.state != "auto":
         return StateRow(settings.state, "as given by --state")
     judged = [row for row in rows if _telling(row)]
