@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 _CLASSES = {"sgd": "SGD", "adam": "Adam", "adamw": "AdamW", "rmsprop": "RMSprop"}
 _STEADY_RATES = (1e-3, 3e-3, 3e-4)
+_USUAL = {"sgd": 0.1, "adam": 1e-3, "adamw": 1e-3, "rmsprop": 1e-3}  # torch's, and He et al. 2016
 _ADAPTIVE_MOST = 1e-2  # UMLAUT warns above it
 _CLIP = 1.0  # Pascanu et al. 2013 and most transformer recipes since
 
@@ -73,10 +74,14 @@ def _rates(measurements: Measurements) -> tuple[float, ...]:
     if outlook is not None:
         own = outlook.own
         bounced = bounced or own.broke_at is not None or own.end > 1.2 * own.lowest
-    factors = (0.1, 0.01, 0.001) if bounced else (10.0, 100.0, 0.1)
-    if bounced and is_adaptive(optimizer_in_use(measurements)):
-        given = min(given, _ADAPTIVE_MOST / factors[0])
-    return tuple(rounded(given * factor) for factor in factors)
+    name = optimizer_in_use(measurements).lower()
+    if bounced:
+        highest = min(given * 0.1, _ADAPTIVE_MOST) if is_adaptive(name) else given * 0.1
+        return tuple(rounded(highest * factor) for factor in (1.0, 0.1, 0.01))
+    usual = _USUAL.get(name, 1e-3) * (1 - min(measurements.recipe.momentum or 0.0, 0.99))
+    if given < usual / 3:
+        return tuple(rounded(usual * factor) for factor in (1.0, 10.0, 0.1))
+    return tuple(rounded(given * factor) for factor in (10.0, 100.0, 0.1))
 
 
 def rate_in_use(measurements: Measurements) -> float | None:

@@ -69,8 +69,6 @@ def _bounded(rate: float, answered: set[str], measurements: Measurements) -> flo
     given = measurements.recipe.lr
     if given is not None and "GA601" in answered:
         rate = min(rate, given * _LOWER)
-    if is_adaptive(optimizer_of(measurements)):
-        rate = min(rate, _ADAPTIVE_MOST)
     return rate
 
 
@@ -113,6 +111,8 @@ def _from_range(measurements: Measurements) -> tuple[float, str] | None:
         rate, basis = _OPEN_MARGIN * best, _OPEN_RANGE
     else:
         rate, basis = min(best, found.ceiling / 2), _RANGE
+    if is_adaptive(optimizer_of(measurements)):
+        rate = min(rate, _ADAPTIVE_MOST)
     momentum = measurements.recipe.momentum
     if momentum and momentum < 1:
         # Steps add up to 1 / (1 - momentum) of their length, but one at each rate does not.

@@ -58,7 +58,7 @@ def reading(measurements: Measurements) -> Reading | None:
         return Reading("diverges", end, share, sure=end > 2 * LEFT)
     if measurements.state.state == "trained" and start < 1:
         return _of_learned(own, end, share)
-    final = end - _still_to_come(own, scale, outlook.of)
+    final = max(end - _still_to_come(own, scale, outlook.of), min(end, 0.0))
     if final > DOWN or _relapses(own, scale):
         at_floor = _at_the_tasks_floor(outlook, scale, final)
         sure = final > 0.8 and share >= 0.5 and end < LEFT

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -10,7 +11,10 @@ from torch import Tensor, nn
 from gradaudit.records import Measurements, Prescription, Remedy, WeightRow
 from gradaudit.remedies import prescribe
 from gradaudit.rules import run_rules
-from gradaudit.settings import Settings
+from gradaudit.settings import BUDGETS, Settings
+
+# What the findings call for, before any search: neither longer training nor trials.
+BY_CAUSE = Settings(threads=1, spent=replace(BUDGETS["standard"], allowance=0.0, search_steps=0))
 
 
 def prescription(seen: Measurements) -> Prescription:

@@ -11,8 +11,7 @@ from torch.nn import functional as F
 
 import gradaudit
 from gradaudit.records import Report
-from gradaudit.settings import Settings
-from tests.remedies.pasted import ids, paste
+from tests.remedies.pasted import BY_CAUSE, ids, paste
 from tests.rules.literal import (
     FLAT,
     TRAINED,
@@ -48,7 +47,7 @@ def audited(model: nn.Module, x: Tensor, y: Tensor) -> Report:
         (x, y),
         loss="cross_entropy",
         optimizer=torch.optim.Adam(model.parameters(), lr=1e-3),
-        settings=Settings(threads=1),
+        settings=BY_CAUSE,
     )
 
 

@@ -13,7 +13,7 @@ import gradaudit
 from gradaudit.records import NonFinite, RateRange, Recipe, Report
 from gradaudit.rules import run_rules
 from gradaudit.settings import Settings
-from tests.remedies.pasted import ids, paste, prescription, remedy
+from tests.remedies.pasted import BY_CAUSE, ids, paste, prescription, remedy
 from tests.rules.literal import DIVERGES, FALLS, FLAT, MADE_UP, data, loss, measurements
 
 RANGE = RateRange("adam", (1e-4, 1.0), (2.0, 3.0), ceiling=0.1, steepest=0.03)
@@ -56,10 +56,11 @@ def test_where_the_recipe_is_silent_the_optimizer_comes_too(
     ours = replace(FALLS, optimizer=name, prescribed=True, rates=(0.03,))
     seen = measurements(recipe=Recipe(), rehearsal=ours, rate_range=RANGE)
     recipe = prescription(seen).recipe
-    assert (recipe["optimizer"], recipe["lr"]) == (name, 0.03)
+    rate = 0.03 if name == "sgd" else 0.01  # a range test says little of adaptive rates above it
+    assert (recipe["optimizer"], recipe["lr"]) == (name, rate)
     made = paste(remedy(seen, "learning-rate").code, model=nn.Linear(2, 2))["optimizer"]
     assert type(made) is kind
-    assert made.param_groups[0]["lr"] == 0.03
+    assert made.param_groups[0]["lr"] == rate
 
 
 def test_a_rate_that_the_rehearsal_had_to_leave_is_not_given() -> None:
@@ -154,8 +155,7 @@ def audited(
     model: nn.Module, x: torch.Tensor, y: torch.Tensor, loss: str, optimizer: torch.optim.Optimizer
 ) -> Report:
     batches = list(zip(x.split(32), y.split(32), strict=True))
-    settings = Settings(threads=1)
-    return gradaudit.audit(model, batches, loss=loss, optimizer=optimizer, settings=settings)
+    return gradaudit.audit(model, batches, loss=loss, optimizer=optimizer, settings=BY_CAUSE)
 
 
 def trained(

@@ -9,8 +9,7 @@ from torch import nn
 from torch.nn import functional as F
 
 import gradaudit
-from gradaudit.settings import Settings
-from tests.remedies.pasted import ids, paste, prescription, remedy, weight_rows
+from tests.remedies.pasted import BY_CAUSE, ids, paste, prescription, remedy, weight_rows
 from tests.rules.literal import FLAT, TRAINED, loss, measurements, module, stage, weight
 
 
@@ -73,7 +72,7 @@ def test_the_remedies_together_leave_a_saturated_net_that_trains() -> None:
     batches = list(zip(x.split(32), y.split(32), strict=True))
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     report = gradaudit.audit(
-        model, batches, loss="cross_entropy", optimizer=optimizer, settings=Settings(threads=1)
+        model, batches, loss="cross_entropy", optimizer=optimizer, settings=BY_CAUSE
     )
     assert {"GA301", "GA402"} <= {finding.code for finding in report.findings}
     assert report.prescription is not None

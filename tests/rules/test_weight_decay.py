@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from gradaudit.records import Measurements, Outlook, ParameterRow, Recipe, Trial
+from gradaudit.records import Measurements, ParameterRow, Recipe
 from tests.rules.literal import (
     FALLS,
     MADE_UP,
@@ -110,15 +110,3 @@ def test_momentum_lengthens_the_steps_of_decay_too() -> None:
 def test_on_made_up_data_it_only_warns() -> None:
     seen = decaying(replace(SGD, weight_decay=0.5), sample=MADE_UP)
     assert only("GA607", seen).severity == "warn"
-
-
-@pytest.mark.parametrize(
-    ("steps", "end", "severity"), [(1000, 0.3, "warn"), (300, 0.3, "fail"), (1000, 2.3, "fail")]
-)
-def test_training_to_the_end_has_the_last_word(steps: int, end: float, severity: str) -> None:
-    own = Trial("sgd", 0.1, steps, (2.3, end), 2.3, end, end, None)
-    seen = Outlook(of=1000, affordable=steps, own=own, reference=None, constant=2.3)
-    recipe = replace(SGD, weight_decay=0.5)
-    finding = only("GA607", decaying(recipe, outlook=seen))
-    assert finding.severity == severity
-    assert ("to its end" in finding.why) == (severity == "warn")
