@@ -61,6 +61,8 @@ def mend(
     if cure is not None:
         remedies = completed(cure.remedies, opened, cure.judged)
         proof = Proof(side(judged), side(cure.judged), _steps(cure.judged), batches)
+    elif not judged.ill:  # what the recipe lacks is stated as the audit trained with it
+        remedies = completed((), opened, judged)
     shown = () if wanted is None else shown_only(wanted.remedies)
     if not (remedies or shown or looking.attempts):
         return None, findings

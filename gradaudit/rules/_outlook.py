@@ -22,6 +22,7 @@ LEFT = 1.5  # times the constant's loss, and above its own start: it left for go
 BY_HEART = 0.95  # of the constant's loss: the batch held out never came below it
 _SLOWLY = 0.3  # where sound nets that learn by heart are halfway; those that stall are above it
 _ELSEWHERE = 7.0  # times the constant's loss on the batch held out: sound nets stay below 5.3
+_EARLY = 0.25  # of the recipe's steps: before that, what is not down yet may still come down
 _MOST = 0.6  # of the recipe's steps: before that, slowly is not yet too slowly
 _FLOOR = 0.7  # above it a plateau is not what the task allows
 _LEVEL = 0.06  # a curve that moves less than this in its second half is at its plateau
@@ -59,6 +60,8 @@ def reading(measurements: Measurements) -> Reading | None:
     if measurements.state.state == "trained" and start < 1:
         return _of_learned(own, end, share)
     final = max(end - _still_to_come(own, scale, outlook.of), min(end, 0.0))
+    if share < _EARLY and end > DOWN:
+        return Reading("open", final, share, sure=False)
     if final > DOWN or _relapses(own, scale):
         at_floor = _at_the_tasks_floor(outlook, scale, final)
         sure = final > 0.8 and share >= 0.5 and end < LEFT
