@@ -234,9 +234,14 @@ def _labels(batch: Batch) -> torch.Tensor | None:
 
 
 def _target_rows(targets: list[torch.Tensor], loss: Named) -> torch.Tensor | None:
-    """All targets as rows x features, float64: features are the last axis of two or more."""
+    """All targets as rows x features, float64: features are the last axis of two or more.
+
+    Probabilities of classes are read as the loss reads them: along axis 1 of images.
+    """
     if not targets:
         return None
+    if loss.classes:
+        targets = [t.movedim(1, -1) if _of_image(t) else t for t in targets]
     widths = {t.shape[-1] if t.dim() > 1 else 1 for t in targets}
     width = widths.pop() if len(widths) == 1 else 1
     if loss.classes and not targets[0].is_floating_point():
@@ -244,3 +249,7 @@ def _target_rows(targets: list[torch.Tensor], loss: Named) -> torch.Tensor | Non
     rows = torch.cat([t.detach().reshape(-1, width) for t in targets]).double().cpu()
     rows = rows[(rows != IGNORED).all(1)] if loss.classes else rows
     return rows if len(rows) else None
+
+
+def _of_image(target: torch.Tensor) -> bool:
+    return target.is_floating_point() and target.dim() > 3
