@@ -85,9 +85,9 @@ def measure_outlook(
     own = _train(shown, choose_optimizer(opened, lr), count, constant, held)
     reference = None
     left = min(opened.recipe.steps, count * 3 // 2 - own.steps)
-    if left >= LEAST:
-        recipe = replace(STEADY, steps=opened.recipe.steps)
-        steady = replace(shown, recipe=recipe, make_optimizer=None)
+    recipe = replace(STEADY, steps=opened.recipe.steps)
+    steady = replace(shown, recipe=recipe, make_optimizer=None)
+    if left >= LEAST and not step_hindrance(steady):
         reference = _train(steady, choose_optimizer(steady), left, constant, held)
     return Outlook(
         of=opened.recipe.steps,
@@ -192,9 +192,9 @@ class _Stepper:
         assert objective is not None
         go_on = save_process_state()
         buffers = [(b, b.detach().clone()) for b in self._model.buffers()]
+        with self._context:  # gradients stay on: a forward pass may take some of its own
+            value = float(take_loss(self._model, objective, batch)[1].detach())
         with torch.no_grad():
-            with self._context:
-                value = float(take_loss(self._model, objective, batch)[1])
             for buffer, before in buffers:
                 buffer.copy_(before)
         go_on()

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from gradaudit.records import Finding, Measurements, Remedy
 from gradaudit.remedies._code import MODEL, list_literal
-from gradaudit.remedies._layers import codes, may_reset
+from gradaudit.remedies._layers import codes, is_parameter, may_reset
 from gradaudit.settings import Settings
 
 ORDER = 27
@@ -34,6 +34,7 @@ def prescribe(
         row.module
         for row in measurements.modules
         if row.type.startswith("BatchNorm") and row.call == 0 and row.module not in residual
+        if is_parameter(f"{row.module}.bias", measurements)  # affine=False has none
     ]
     if len(norms) < 2:
         return

@@ -1,4 +1,4 @@
-"""The loss: named, the user's own, the model's own, or chosen from output and target."""
+"""The loss: named, the user's own, or the model's own."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import nn
 
 from gradaudit.errors import BadData, ModelError, UsageError
 from gradaudit.subject.code import UserCode, call, is_code
-from gradaudit.subject.losses import ALIASES, IGNORED, LOSSES, Named, class_axis, uniform_loss
+from gradaudit.subject.losses import ALIASES, IGNORED, LOSSES, Named, uniform_loss
 from gradaudit.subject.opened import Batch, Objective
 from gradaudit.subject.outputs import main_tensor, own_loss
 
@@ -43,7 +43,7 @@ class NamedObjective:
 
     def __call__(self, output: Any, batch: Batch) -> torch.Tensor:
         """Scalar loss. Raises ``BadData`` where output and target do not fit."""
-        return self.loss(*_both(output, batch, self.kind))
+        return self.loss(*output_and_target(output, batch, self.kind))
 
     def constant(self, batches: tuple[Batch, ...]) -> float | None:
         """Loss of the best constant: the variance for mse, the unigram entropy for classes, ..."""
@@ -61,7 +61,7 @@ class NamedObjective:
         """Ln C and C for C classes, counted on the axis the loss reads; ln 2 and 2 if binary."""
         if not self.loss.classes:
             return _uniform(self.loss, 0)
-        rows, _ = self.loss.align(*_both(output, batch, self.kind))
+        rows, _ = self.loss.align(*output_and_target(output, batch, self.kind))
         return _uniform(self.loss, rows.shape[1])
 
 
@@ -199,71 +199,8 @@ def _like(function: Any) -> Named | None:
     return LOSSES[name] if same and not weighted else None
 
 
-def auto_objective(output: Any, batch: Batch) -> Objective:
-    """The loss that fits the model's output and the batch's target, and why.
-
-    Raises ``BadData`` where nothing fits.
-    """
-    if own_loss(output) is not None:
-        return OwnObjective("The model returns its own loss.")
-    tensor = main_tensor(output)
-    if tensor is not None and tensor.dim() == 0:
-        return OwnObjective("The model's output is a scalar, taken as the loss.", "scalar output")
-    if batch.target is None:
-        raise BadData("there is no target to take a loss against", next_step="give --loss")
-    output, target = _both(output, batch, "auto")
-    name, why = _choose(output, target)
-    return NamedObjective(LOSSES[name], f"Chosen automatically: {why}, so {name}.")
-
-
-def _choose(output: torch.Tensor, target: torch.Tensor) -> tuple[str, str]:
-    whole = not target.is_floating_point() and not target.is_complex()
-    if not whole:
-        return _choose_float(output, target)
-    column = target.squeeze(-1) if target.shape[-1:] == (1,) else target
-    axis = class_axis(output, target)
-    axis = class_axis(output, column) if axis is None else axis
-    if axis is None and output.dim() == 3 and target.numel() == output.shape[:-1].numel():
-        axis = -1
-    if axis is not None and output.shape[axis] > 1:
-        return _choose_classes(output, axis)
-    if _is_binary(target):
-        return _binary(output, "integer targets are 0 or 1, one output for each")
-    return "mse", "integer targets with one output for each"
-
-
-def _choose_classes(output: torch.Tensor, axis: int) -> tuple[str, str]:
-    classes = f"integer targets and {output.shape[axis]} outputs for each"
-    detached = output.detach().float()
-    if bool((detached <= 1e-6).all()) and _sums_to_one(detached.exp(), axis):
-        return "nll", f"{classes} that are log-probabilities"
-    if bool((detached >= 0).all()) and _sums_to_one(detached, axis):
-        return "nll_of_probabilities", f"{classes} that are probabilities already"
-    return "cross_entropy", classes
-
-
-def _choose_float(output: torch.Tensor, target: torch.Tensor) -> tuple[str, str]:
-    if _is_binary(target):
-        return _binary(output, "floating targets are all 0 or 1")
-    return "mse", "floating targets"
-
-
-def _binary(output: torch.Tensor, why: str) -> tuple[str, str]:
-    detached = output.detach()
-    if bool(((detached >= 0) & (detached <= 1)).all()):
-        return "bce", f"{why} and outputs lie in [0, 1]"
-    return "bce_with_logits", why
-
-
-def _is_binary(target: torch.Tensor) -> bool:
-    return target.numel() > 1 and bool(((target == 0) | (target == 1)).all())
-
-
-def _sums_to_one(p: torch.Tensor, axis: int) -> bool:
-    return bool(((p.sum(axis) - 1).abs() < 1e-3).all())
-
-
-def _both(output: Any, batch: Batch, kind: str) -> tuple[torch.Tensor, torch.Tensor]:
+def output_and_target(output: Any, batch: Batch, kind: str) -> tuple[torch.Tensor, torch.Tensor]:
+    """The model's main tensor and the batch's target; ``BadData`` where there is no such pair."""
     tensor, target = main_tensor(output), batch.target
     if tensor is None:
         raise BadData(
@@ -297,9 +234,14 @@ def _labels(batch: Batch) -> torch.Tensor | None:
 
 
 def _target_rows(targets: list[torch.Tensor], loss: Named) -> torch.Tensor | None:
-    """All targets as rows x features, float64: features are the last axis of two or more."""
+    """All targets as rows x features, float64: features are the last axis of two or more.
+
+    Probabilities of classes are read as the loss reads them: along axis 1 of images.
+    """
     if not targets:
         return None
+    if loss.classes:
+        targets = [t.movedim(1, -1) if _of_image(t) else t for t in targets]
     widths = {t.shape[-1] if t.dim() > 1 else 1 for t in targets}
     width = widths.pop() if len(widths) == 1 else 1
     if loss.classes and not targets[0].is_floating_point():
@@ -307,3 +249,7 @@ def _target_rows(targets: list[torch.Tensor], loss: Named) -> torch.Tensor | Non
     rows = torch.cat([t.detach().reshape(-1, width) for t in targets]).double().cpu()
     rows = rows[(rows != IGNORED).all(1)] if loss.classes else rows
     return rows if len(rows) else None
+
+
+def _of_image(target: torch.Tensor) -> bool:
+    return target.is_floating_point() and target.dim() > 3

@@ -14,6 +14,7 @@ from torch import nn
 from gradaudit.errors import BadData, GradauditError
 from gradaudit.records import NotMeasured, SampleRow
 from gradaudit.settings import Settings
+from gradaudit.subject.auto_loss import auto_objective
 from gradaudit.subject.batches import (
     DEFAULT_BATCH_SIZE,
     batch_tensors,
@@ -25,7 +26,7 @@ from gradaudit.subject.code import UserCode, call, is_code
 from gradaudit.subject.data_files import read_data_file
 from gradaudit.subject.known_loss import recognised
 from gradaudit.subject.made_up import draw_batches, guesses, parse_input_spec
-from gradaudit.subject.objective import CustomObjective, OwnObjective, auto_objective
+from gradaudit.subject.objective import CustomObjective, OwnObjective
 from gradaudit.subject.opened import Batch, Objective
 from gradaudit.subject.outputs import main_tensor
 from gradaudit.subject.targets import Plan, make_target, plan_target, reshaped

@@ -29,6 +29,9 @@ class Loss:
     def constant(self, batches: tuple[Batch, ...]) -> float | None:
         return self.best_constant
 
+    def least(self, batches: tuple[Batch, ...]) -> float | None:
+        return None
+
     def chance(self, output: Any, batch: Batch) -> tuple[float, int] | None:
         return None
 

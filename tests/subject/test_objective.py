@@ -13,9 +13,10 @@ from torch import nn
 from gradaudit.errors import BadData, GradauditError, ModelError, UsageError
 from gradaudit.settings import Settings
 from gradaudit.subject import Batch, from_python, main_tensor
+from gradaudit.subject.auto_loss import auto_objective
 from gradaudit.subject.code import UserCode
 from gradaudit.subject.losses import LOSSES
-from gradaudit.subject.objective import auto_objective, given_objective, named_objective
+from gradaudit.subject.objective import given_objective, named_objective
 
 O5 = torch.randn(6, 5)
 LABELS = torch.tensor([0, 1, 2, 3, 4, 0])
