@@ -13,6 +13,7 @@ from gradaudit.remedies._code import MODEL, dict_literal, rounded
 from gradaudit.subject import Opened, borrowed
 
 _LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
+_DRAWN = (torch.float32, torch.float64)  # torch has no QR decomposition in half precision
 
 _CODE = """\
 with torch.no_grad():
@@ -37,7 +38,7 @@ def lsuv(opened: Opened, seed: int) -> Remedy | None:
     with borrowed(opened.model) as model, torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         handles = [
-            module.register_forward_hook(_normalise(name, gains))
+            module.register_forward_hook(_normalise(name, gains), with_kwargs=True)
             for name, module in model.named_modules()
             if isinstance(module, _LAYERS) and _is_free(module)
         ]
@@ -66,22 +67,22 @@ def lsuv(opened: Opened, seed: int) -> Remedy | None:
 
 
 def _is_free(module: nn.Module) -> bool:
-    """Whether the weight is a plain trainable parameter of floating type."""
+    """Whether the weight is a plain trainable parameter, of a type that torch draws orthogonal."""
     weight = dict(module.named_parameters(recurse=False)).get("weight")
-    return weight is not None and weight.requires_grad
+    return weight is not None and weight.requires_grad and weight.dtype in _DRAWN
 
 
 def _normalise(name: str, gains: dict[str, float]) -> Any:
-    def hook(module: Any, inputs: Any, output: Tensor) -> Tensor:
+    def hook(module: Any, inputs: Any, keywords: Any, output: Tensor) -> Tensor:
         if name not in gains:
             nn.init.orthogonal_(module.weight)
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
-            output = module.forward(*inputs)
+            output = module.forward(*inputs, **keywords)
             deviation = float(output.double().std()) if output.numel() > 1 else 1.0
             gains[name] = 1.0 / deviation if deviation > 1e-12 else math.inf
             with torch.no_grad():
                 module.weight.mul_(gains[name] if math.isfinite(gains[name]) else 1.0)
-        return module.forward(*inputs)
+        return module.forward(*inputs, **keywords)
 
     return hook

@@ -34,6 +34,7 @@ class Tried:
     judged: Judged
     silent: bool = True  # none of the findings that failed before is there any more
     strict: bool = False  # learning the sample by heart does not count
+    place: int = -1  # among the attempts
 
     @property
     def passed(self) -> bool:
@@ -92,7 +93,11 @@ class Search:
             self.attempts.append(_broken(remedies, told(error)))
             return None
         found = Tried(
-            remedies, judged, not self.failing & _said(judged), bool(self.failing & _MEMORY)
+            remedies,
+            judged,
+            silent=not self.failing & _said(judged),
+            strict=bool(self.failing & _MEMORY),
+            place=len(self.attempts),
         )
         self.tried.append(found)
         self.attempts.append(_attempt(found))
@@ -100,12 +105,10 @@ class Search:
 
     def refuse(self, tried: Tried, after: Judged) -> None:
         """Take back a pass that the proof did not bear out."""
-        number = self.tried.index(tried)
-        ids = tuple(each.id for each in tried.remedies)
-        place = next(i for i, a in enumerate(self.attempts) if a.remedies == ids and a.passed)
         failed = _attempt(Tried(tried.remedies, after))
-        self.attempts[place] = replace(failed, passed=False, why=f"in its proof: {failed.why}")
-        del self.tried[number]
+        why = f"in its proof: {failed.why}"
+        self.attempts[tried.place] = replace(failed, passed=False, why=why)
+        self.tried = [each for each in self.tried if each is not tried]
 
 
 def failing_codes(judged: Judged) -> frozenset[str]:

@@ -50,7 +50,9 @@ def code(starts: Sequence[Start]) -> str:
     if gain:
         tables.append(dict_literal("ORTHOGONAL_GAIN", gain))
         loops.append("    for name, gain in ORTHOGONAL_GAIN.items():")
-        loops.append("        nn.init.orthogonal_(model.get_parameter(name), gain=gain)")
+        loops.append("        weight = model.get_parameter(name)")
+        loops.append("        drawn = nn.init.orthogonal_(torch.empty(weight.shape), gain=gain)")
+        loops.append("        weight.copy_(drawn)  # torch draws none in half precision")
     names = " + ".join(
         f"list({t})" for t, full in (("STD", std), ("ORTHOGONAL_GAIN", gain)) if full
     )

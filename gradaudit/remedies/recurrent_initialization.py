@@ -24,7 +24,7 @@ with torch.no_grad():
                     if getattr(module, "nonlinearity", "tanh") == "relu":
                         nn.init.eye_(gate)
                     else:
-                        nn.init.orthogonal_(gate)
+                        gate.copy_(nn.init.orthogonal_(torch.empty(gate.shape)))
 """
 
 # PyTorch adds two biases, so one carries the number and the other is zero.

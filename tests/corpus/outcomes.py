@@ -7,14 +7,13 @@ from the constant to that: 0 at the constant, 1 at the best.
 
 from __future__ import annotations
 
-import json
 import statistics
 from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
-from tests.corpus.catalogue import modules
-from tests.corpus.label import place
+from tests.corpus.catalogue import cases_of, modules
+from tests.corpus.label import known
 
 SOUND, FAULTY = 0.6, 0.4  # halfway is the definition; within a tenth of it is too close to call
 WORSE = 1.5  # times the constant's loss, and above its own start: it left for good
@@ -22,12 +21,15 @@ WORSE = 1.5  # times the constant's loss, and above its own start: it left for g
 
 @cache
 def recorded(half: str) -> Mapping[str, Mapping[str, Any]]:
-    """Everything that was trained in one half, by case."""
+    """What was trained in one half by the code as it is now, by case.
+
+    What other code trained, or a case that is no more, could set what a task allows.
+    """
     found: dict[str, Mapping[str, Any]] = {}
     for module in modules(half):
-        path = place(half, module)
-        if path.is_file():
-            found.update(json.loads(path.read_text(encoding="utf-8"))["cases"])
+        trained = known(half, module)
+        rows = {} if trained is None else trained["cases"]
+        found.update({c.name: rows[c.name] for c in cases_of(half, module) if c.name in rows})
     return found
 
 

@@ -38,18 +38,22 @@ def code(half: str) -> str:
     return hashlib.sha256(text).hexdigest()[:16]
 
 
-def known(half: str) -> dict[str, Any]:
-    """Rows made by the code as it is now."""
+def known(half: str, *, mend: bool = True) -> dict[str, Any]:
+    """Rows made by the code as it is now, with cures or without."""
     if not place(half).is_file():
         return {}
     found = json.loads(place(half).read_text(encoding="utf-8"))
-    return dict(found["rows"]) if found.get("code") == code(half) else {}
+    same = (found.get("code"), found.get("mend")) == (code(half), mend)
+    return dict(found["rows"]) if same else {}
 
 
-def _save(half: str, rows: dict[str, Any]) -> None:
+def _save(half: str, rows: dict[str, Any], mend: bool) -> None:
+    """In one go: an interruption leaves the rows before or these."""
+    body = {"code": code(half), "mend": mend, "torch": torch.__version__, "rows": rows}
     place(half).parent.mkdir(exist_ok=True)
-    body = {"code": code(half), "torch": torch.__version__, "rows": rows}
-    place(half).write_text(json.dumps(body, indent=1), encoding="utf-8")
+    beside = place(half).with_suffix(".new")
+    beside.write_text(json.dumps(body, indent=1), encoding="utf-8")
+    beside.replace(place(half))
 
 
 def _jobs(half: str, only: str, mend: bool, done: dict[str, Any]) -> Iterator[Job]:
@@ -71,7 +75,7 @@ def _one(job: Job) -> tuple[str, dict[str, Any]]:
 
 def run(half: str, *, jobs: int, only: str = "", mend: bool = True) -> dict[str, Any]:
     """All rows of one half, in the order of the cases."""
-    rows = known(half)
+    rows = known(half, mend=mend)
     work = list(_jobs(half, only, mend, rows))
     with ProcessPoolExecutor(jobs) as pool:
         futures = [pool.submit(_one, job) for job in work]
@@ -80,9 +84,15 @@ def run(half: str, *, jobs: int, only: str = "", mend: bool = True) -> dict[str,
             rows[name] = row
             print(f"{count}/{len(work)} {name:50}", end="\r", flush=True)
             if count % SAVED_EVERY == 0:
-                _save(half, rows)
-    _save(half, rows)
+                _save(half, rows, mend)
+    rows = _in_order(half, rows)
+    _save(half, rows, mend)
     return rows
+
+
+def _in_order(half: str, rows: dict[str, Any]) -> dict[str, Any]:
+    names = [case.name for module in modules(half) for case in cases_of(half, module)]
+    return {name: rows[name] for name in names if name in rows}
 
 
 @click.command()

@@ -98,7 +98,7 @@ def case(
     fault: str = "",
     **more: Any,
 ) -> Case:
-    return Case(f"forecast/{name}", task, build, recipe, fault, **more)
+    return Case(f"load/{name}", task, build, recipe, fault, **more)
 
 
 def cases() -> list[Case]:
