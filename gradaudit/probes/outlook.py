@@ -221,6 +221,7 @@ def _trial(way: _Way, name: str, lr: float, held: list[float]) -> Trial:
         math.fsum(losses[i : i + each]) / len(losses[i : i + each]) for i in range(0, count, each)
     ]
     levels = [way.level(t, way.width) for t in range(way.width, count + 1, max(1, way.width // 2))]
+    levels.append(way.level(count, way.width))
     seen = [loss for loss in held if math.isfinite(loss)]
     return Trial(
         optimizer=name,

@@ -64,7 +64,7 @@ def _remedy(row: DataRow, code: str, role: str, variable: str, *, several: bool)
 def shift_and_scale(row: DataRow) -> tuple[Numbers, Numbers]:
     """Mean and standard deviation: per feature where known, else of the whole tensor.
 
-    A constant has no deviation: it is divided by its own size instead.
+    A constant has no deviation: it is only shifted.
     """
     if row.feature_means:
         least = _least_scale(row.feature_stds)

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from gradaudit.records import Finding, Measurements, Remedy
 from gradaudit.remedies._layers import codes
+from gradaudit.rules._judge import optimizer_in_use
 from gradaudit.settings import Settings
 
 ORDER = 59
@@ -23,6 +24,8 @@ def prescribe(
     who reach it only late in training).
     """
     given = measurements.recipe.momentum or 0.0
+    if "adam" in optimizer_in_use(measurements).lower():
+        return  # its momentum is beta1, and another matter
     if given <= 0.95 or not codes(findings) & set(_ANSWERS):
         return
     yield Remedy(

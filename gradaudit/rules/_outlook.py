@@ -27,6 +27,7 @@ _MOST = 0.6  # of the recipe's steps: before that, slowly is not yet too slowly
 _FLOOR = 0.7  # above it a plateau is not what the task allows
 _LEVEL = 0.06  # a curve that moves less than this in its second half is at its plateau
 _PLAINLY = 0.8  # of the constant's loss: what comes below it within a few steps is learning
+_NO_SCALE = 1e-11
 _RELAPSE = 1.25  # times the lowest level seen: on its way up again
 
 
@@ -54,6 +55,8 @@ def reading(measurements: Measurements) -> Reading | None:
     if own.broke_at is not None:
         return Reading("diverges", None, share, sure=True)
     scale = _Scale.of(outlook, measurements)
+    if scale.constant - scale.least < _NO_SCALE:  # a loss of its own that starts at zero or below
+        return Reading("open", None, share, sure=False)
     end, start = scale(own.end), scale(own.start)
     if end > LEFT and own.end > own.start:
         return Reading("diverges", end, share, sure=end > 2 * LEFT)

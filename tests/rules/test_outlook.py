@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import replace
 from typing import Any
 
@@ -249,7 +248,8 @@ def test_without_a_constant_the_uniform_guess_then_the_start_stands_in() -> None
 def test_a_constant_that_is_perfect_is_no_unit() -> None:
     assert level(flat(0.5), constant=0.0) == pytest.approx(1.0)
     assert level(trial(4.0, 3.0, 2.0, 2.0), constant=1.0, least=1.0) == pytest.approx(1 / 3)
-    assert math.isfinite(level(flat(0.0), constant=0.0))
+    for start in (0.0, -3.0):  # a loss of its own, of which nothing is known
+        assert read(flat(start), constant=0.0) == ("open", False)
 
 
 # --- pace, and what goes beyond the sample
