@@ -211,7 +211,10 @@ def together(first: Sequence[Remedy], second: Sequence[Remedy]) -> tuple[Remedy,
     recipe = {**old, **{i: r for i, r in new.items() if r.kind != "data" or i not in old}}
     starts = [each for each in first if each.safety == START]
     done = {each.code for each in starts}
-    starts += [each for each in second if each.safety == START and each.code not in done]
+    for each in (r for r in second if r.safety == START and r.code not in done):
+        # drawn once more, what was drawn before is gone
+        starts = [r for r in starts if r.id != each.id or not set(r.sets) <= set(each.sets)]
+        starts.append(each)
     data = [each for each in recipe.values() if each.kind == "data"]
     rest = [each for each in recipe.values() if each.kind != "data"]
     return (*data, *starts, *rest)

@@ -11,6 +11,7 @@ from gradaudit.rules._growth import judge_growth
 from gradaudit.rules._initialization import (
     activation_key,
     all_zero,
+    blamed_offenders,
     needed_variance,
     offenders,
     symmetric,
@@ -71,6 +72,9 @@ def resets(
         growth = judge_growth(measurements, settings, above=above)
         if growth is not None and growth.past:
             found = offenders(measurements, tolerance, above=above)
+            off.update({each.row.parameter: each.row for each in found})
+        elif "GA302" in codes(findings):
+            found = blamed_offenders(measurements, above=above)
             off.update({each.row.parameter: each.row for each in found})
     if "GA302" in codes(findings):
         zero = all_zero(measurements)

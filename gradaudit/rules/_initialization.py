@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from gradaudit.records import Measurements, StageRow, WeightRow
+from gradaudit.rules._outlook import ill, recipe_to_blame
 
 # variance x fan_in that keeps gradients at their size: 1 / E[phi'^2] (ReLU-like), 1 / E[phi^2]
 # (GELU, SiLU, ELU: the customary gain), 1 for linear and tanh (chi = 1 at the fixed point q = 0;
@@ -33,6 +34,9 @@ NEEDED: Mapping[str, float] = {
 
 # Where the nonlinearity was not seen, linear (1) and He (2) are both possible.
 _UNSEEN_TOLERANCE = 2.5
+# A net too shallow to grow past its limits can still saturate, or start blind: from these ratios on
+# that explains a failure that was seen. Torch's own start has a sixth of what a ReLU needs.
+_FAR_ABOVE, _FAR_BELOW = 3.0, 5.0
 _OF_LAYERS = ("dense", "convolution")
 
 
@@ -94,6 +98,13 @@ def offenders(measurements: Measurements, tolerance: float, *, above: bool) -> t
         if _is_off(offender, tolerance, above=above):
             found.append(offender)
     return tuple(sorted(found, key=lambda o: o.ratio, reverse=above))
+
+
+def blamed_offenders(measurements: Measurements, *, above: bool) -> tuple[Offender, ...]:
+    """Weights far off where training was seen to fail from this start under a steady recipe too."""
+    if not ill(measurements) or recipe_to_blame(measurements):
+        return ()
+    return offenders(measurements, _FAR_ABOVE if above else _FAR_BELOW, above=above)
 
 
 def _variance(row: WeightRow) -> float:

@@ -38,6 +38,7 @@ from gradaudit.rules._growth import growth_severity, judge_growth
 from gradaudit.rules._initialization import (
     Offender,
     all_zero,
+    blamed_offenders,
     offenders,
     recurrent_offenders,
     symmetric,
@@ -66,6 +67,9 @@ def check(measurements: Measurements, settings: Settings) -> Iterable[Finding]:
 def _variance(measurements: Measurements, settings: Settings, *, above: bool) -> Iterator[Finding]:
     growth = judge_growth(measurements, settings, above=above)
     if growth is None or not growth.past:
+        blamed = blamed_offenders(measurements, above=above)
+        if blamed:
+            yield _finding(blamed, "fail", settings, above=above)
         return
     found = offenders(measurements, settings.limit("initialization_off").value, above=above)
     if found:
