@@ -22,6 +22,7 @@ from gradaudit.probes._training import (
     optimizer_name,
     step_hindrance,
 )
+from gradaudit.probes.constant_output import constant_output
 from gradaudit.probes.expense import Expense
 from gradaudit.records import NotMeasured, Outlook, Recipe, Trial
 from gradaudit.settings import Settings
@@ -80,7 +81,7 @@ def measure_outlook(
     seen = opened.batches[:-1] if held is not None else opened.batches
     objective = opened.objective
     assert objective is not None
-    constant = objective.constant(seen)
+    constant = _constant(opened, seen)
     shown = replace(opened, batches=seen)
     own = _train(shown, choose_optimizer(opened, lr), count, constant, held)
     reference = None
@@ -95,9 +96,17 @@ def measure_outlook(
         own=own,
         reference=reference,
         constant=constant,
-        held_constant=None if held is None else objective.constant((held,)),
+        held_constant=None if held is None else _constant(opened, (held,)),
         least=objective.least(seen),
     ), ()
+
+
+def _constant(opened: Opened, batches: tuple[Batch, ...]) -> float | None:
+    """The best constant prediction's loss: known for named losses, else fitted."""
+    assert opened.objective is not None
+    assert opened.model is not None
+    known = opened.objective.constant(batches)
+    return known if known is not None else constant_output(opened.model, opened.objective, batches)
 
 
 def _hindrance(opened: Opened, count: int) -> str:

@@ -28,6 +28,7 @@ _FLOOR = 0.7  # above it a plateau is not what the task allows
 _LEVEL = 0.06  # a curve that moves less than this in its second half is at its plateau
 _PLAINLY = 0.8  # of the constant's loss: what comes below it within a few steps is learning
 _NO_SCALE = 1e-11
+_LEARNED = 0.05  # of the constant's loss: what is less may be noise
 _RELAPSE = 1.25  # times the lowest level seen: on its way up again
 
 
@@ -86,16 +87,33 @@ class _Scale:
 
     @classmethod
     def of(cls, outlook: Outlook, measurements: Measurements) -> _Scale:
-        """For losses that nothing is known about the start stands in for the constant."""
-        loss, least = measurements.loss, outlook.least or 0.0
-        constant = outlook.constant
+        """Of a loss whose perfect value is unknown 0 is the least that either training reached.
+
+        Where nothing at all is known, the start stands in for the constant.
+        """
+        loss, constant = measurements.loss, outlook.constant
         if constant is None and loss is not None:
             constant = loss.chance
+        least = outlook.least
+        if least is None:
+            reached = _reached(outlook)
+            learned = constant is not None and constant - reached >= _LEARNED * abs(constant)
+            least = reached if learned else min(0.0, reached)
         if constant is None or constant <= least:
             first = None if loss is None or loss.initial is None else loss.initial.value
             starts = [outlook.own.start, *([first] if first is not None else [])]
             constant = max(min(starts), least + 1e-12)
         return cls(constant, least)
+
+
+def _reached(outlook: Outlook) -> float:
+    """The least level that either training came to."""
+    trials = [outlook.own, *([outlook.reference] if outlook.reference is not None else [])]
+    return (
+        min(each.lowest for each in trials if each.losses)
+        if any(each.losses for each in trials)
+        else 0.0
+    )
 
 
 def _still_to_come(own: Trial, scale: _Scale, of: int) -> float:

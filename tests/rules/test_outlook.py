@@ -230,7 +230,9 @@ def level(own: Trial, **changes: Any) -> float:
 
 def test_levels_lie_between_a_perfect_and_a_constant_prediction() -> None:
     assert level(flat(1.5), constant=2.0, least=1.0) == pytest.approx(0.5)
-    assert level(flat(1.5), constant=2.0, least=None) == pytest.approx(0.75)
+    # a perfect loss that is unknown: 0 is the least that was reached, if anything was learned
+    assert level(flat(1.5), constant=2.0, least=None) == pytest.approx(0.0)
+    assert level(flat(1.95), constant=2.0, least=None) == pytest.approx(1.95 / 2.0)
 
 
 def test_without_a_constant_the_uniform_guess_then_the_start_stands_in() -> None:
