@@ -69,14 +69,15 @@ def test_it_is_put_back_also_where_something_raises(where: str) -> None:
     model = net()
     before, generators = state_of(model), random_state()
     code = DRAW if where == "body" else DRAW + "raise ArithmeticError('no')\n"
-    with (
-        pytest.raises(ArithmeticError),
-        changed(subject(model), [remedy(START, code)], 5) as loan,
-    ):
-        assert loan.model is not None
-        assert where == "body"
-        loan.batches[0].run(loan.model)
-        raise ArithmeticError("no")
+
+    def use() -> None:
+        with changed(subject(model), [remedy(START, code)], 5) as loan:
+            assert where == "body"
+            loan.batches[0].run(model)
+            raise ArithmeticError("no")
+
+    with pytest.raises(ArithmeticError):
+        use()
     assert same(state_of(model), before)
     assert same(random_state(), generators)
 
