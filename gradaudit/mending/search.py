@@ -213,7 +213,8 @@ def together(first: Sequence[Remedy], second: Sequence[Remedy]) -> tuple[Remedy,
     done = {each.code for each in starts}
     for each in (r for r in second if r.safety == START and r.code not in done):
         # drawn once more, what was drawn before is gone
-        starts = [r for r in starts if r.id != each.id or not set(r.sets) <= set(each.sets)]
+        gone = {r.id for r in starts if r.sets and set(r.sets) <= set(each.sets)} & {each.id}
+        starts = [r for r in starts if r.id not in gone]
         starts.append(each)
     data = [each for each in recipe.values() if each.kind == "data"]
     rest = [each for each in recipe.values() if each.kind != "data"]

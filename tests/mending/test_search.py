@@ -75,7 +75,7 @@ def judged(level: float = 0.1, *fails: str, **how: Any) -> Judged:
         SampleRow("given", "given", 1, None, ""),
         SUBJECT.recipe,
         StateRow(how.get("state", "fresh"), ""),
-        outlook=Outlook(200, 200, own, how.get("reference"), 1.0, 1.0),
+        outlook=Outlook(200, 200, own, how.get("reference"), 1.0, 1.0, least=0.0),
     )
     outcome = how.get("outcome", "stalls" if fails or level > 0.5 else "trains")
     return Judged(
@@ -135,8 +135,11 @@ def test_the_first_data_scaling_stays_and_of_two_recipes_the_later_counts() -> N
 
 
 def test_start_values_measured_later_are_changed_later_but_not_the_same_twice() -> None:
-    other = replace(INIT, code="# other numbers")
-    assert together((INIT,), (other, INIT)) == (INIT, other)
+    first = replace(INIT, sets=("a.weight",))
+    other = replace(INIT, code="# another weight", sets=("b.weight",))
+    assert together((first,), (other, first)) == (first, other)
+    again = replace(INIT, code="# both anew", sets=("a.weight", "b.weight"))
+    assert together((first,), (again,)) == (again,)  # what was drawn first would be gone
 
 
 def test_a_set_is_tried_once_and_no_empty_one(looking: Any) -> None:
