@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from gradaudit.judging import Judged
 from gradaudit.measure import Progress
+from gradaudit.mending.attempts import last_loss, worse
 from gradaudit.mending.completed import completed
 from gradaudit.mending.search import (
     TRIAL_STEPS,
@@ -16,9 +17,7 @@ from gradaudit.mending.search import (
     cures,
     failing_codes,
     judge_changed,
-    last_loss,
     trial_settings,
-    worse,
 )
 from gradaudit.records import Finding, Prescription, Proof, Remedy, Side
 from gradaudit.remedies import answered, prescribe, recipe_of, shown_only

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from gradaudit.errors import GradauditError
 from gradaudit.judging import Judged, judge
 from gradaudit.measure import Progress
+from gradaudit.mending.attempts import attempt_of, broken_attempt, worse
 from gradaudit.mending.change import START, applicable, changed
 from gradaudit.mending.further import further, rate_in_use, with_rate
 from gradaudit.records import Attempt, Remedy
@@ -90,7 +91,7 @@ class Search:
         try:
             judged = judge_changed(self.opened, remedies, self.settings)
         except GradauditError as error:
-            self.attempts.append(_broken(remedies, told(error)))
+            self.attempts.append(broken_attempt(remedies, told(error)))
             return None
         found = Tried(
             remedies,
@@ -100,12 +101,13 @@ class Search:
             place=len(self.attempts),
         )
         self.tried.append(found)
-        self.attempts.append(_attempt(found))
+        self.attempts.append(attempt_of(found.remedies, found.judged, passed=found.passed))
         return found
 
     def refuse(self, tried: Tried, after: Judged) -> None:
         """Take back a pass that the proof did not bear out."""
-        failed = _attempt(Tried(tried.remedies, after))
+        passed = Tried(tried.remedies, after).passed
+        failed = attempt_of(tried.remedies, after, passed=passed)
         why = f"in its proof: {failed.why}"
         self.attempts[tried.place] = replace(failed, passed=False, why=why)
         self.tried = [each for each in self.tried if each is not tried]
@@ -266,39 +268,3 @@ def _cost(tried: Tried) -> float:
         return 3.0
     beyond = 1.0 if held is None else min(held, 2.0)
     return max(seen.half, 0.0) + max(tried.level, 0.0) + 2 * seen.rise + beyond
-
-
-def worse(after: Judged, before: Judged, factor: float = 1.05) -> bool:
-    """Whether it reached a loss clearly above the other's."""
-    a, b = last_loss(after), last_loss(before)
-    return a is not None and b is not None and a > factor * b
-
-
-def last_loss(judged: Judged) -> float | None:
-    """Of the longest training seen; ``None`` where it broke or was not made."""
-    outlook, rehearsal = judged.measurements.outlook, judged.measurements.rehearsal
-    if outlook is not None:
-        return None if outlook.own.broke_at is not None else outlook.own.end
-    if rehearsal is None or rehearsal.outcome == "diverges" or not rehearsal.losses:
-        return None
-    return rehearsal.losses[-1]
-
-
-def _attempt(found: Tried) -> Attempt:
-    failing = list(dict.fromkeys(f.code for f in found.judged.findings if f.severity == "fail"))
-    why = "it passes" if found.passed else f"forecast: {found.judged.forecast.outcome}"
-    if failing:
-        why = f"{', '.join(failing)} still fails; {why}"
-    return Attempt(
-        tuple(each.id for each in found.remedies),
-        tuple(each.title for each in found.remedies),
-        found.judged.forecast.outcome,
-        found.passed,
-        why,
-        last_loss(found.judged),
-    )
-
-
-def _broken(remedies: Sequence[Remedy], why: str) -> Attempt:
-    ids, titles = tuple(r.id for r in remedies), tuple(r.title for r in remedies)
-    return Attempt(ids, titles, "not applied", passed=False, why=why)
