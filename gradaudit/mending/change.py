@@ -12,11 +12,11 @@ from torch import Tensor, nn
 
 from gradaudit.records import Recipe, Remedy
 from gradaudit.remedies import recipe_of
+from gradaudit.remedies.catalogue import SHOWN
 from gradaudit.subject import Opened, borrowed
 from gradaudit.subject.opened import Batch
 from gradaudit.subject.recipe import with_options
 
-SHOWN = "changes architecture: shown, not applied"
 START = "changes start values"
 _IN_RECIPE = {
     "optimizer": "optimizer",

@@ -9,9 +9,8 @@ from gradaudit.judging import Judged
 from gradaudit.mending.further import rate_remedy
 from gradaudit.records import Recipe, Remedy
 from gradaudit.remedies import recipe_of
+from gradaudit.remedies.learning_rate import CLASSES
 from gradaudit.subject import Opened
-
-_CLASSES = {"sgd": "SGD", "adam": "Adam", "adamw": "AdamW", "rmsprop": "RMSprop"}
 
 
 def completed(remedies: Sequence[Remedy], opened: Opened, after: Judged) -> tuple[Remedy, ...]:
@@ -45,6 +44,6 @@ def _remedy(after: Judged, given: Recipe, name: str, rate: float) -> Remedy:
     found = rate_remedy(after.measurements, rate)
     if given.optimizer is not None:
         return found
-    kind = _CLASSES.get(name, name)
+    kind = CLASSES.get(name, name)
     title = found.title.replace("Train at", f"Train with {kind} at")
     return replace(found, title=title, parameters={**found.parameters, "optimizer": name})

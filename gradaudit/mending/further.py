@@ -10,6 +10,7 @@ from gradaudit.mending.change import START, changed
 from gradaudit.mending.lsuv import lsuv
 from gradaudit.records import Measurements, Remedy
 from gradaudit.remedies._code import rounded
+from gradaudit.remedies.learning_rate import ADAPTIVE_MOST, CLASSES
 from gradaudit.rules._judge import is_adaptive, optimizer_in_use
 from gradaudit.rules._outlook import recipe_to_blame
 from gradaudit.settings import Settings
@@ -18,10 +19,8 @@ from gradaudit.subject import Opened
 if TYPE_CHECKING:
     from gradaudit.mending.search import Tried
 
-_CLASSES = {"sgd": "SGD", "adam": "Adam", "adamw": "AdamW", "rmsprop": "RMSprop"}
 _STEADY_RATES = (1e-3, 3e-3, 3e-4)
 _USUAL = {"sgd": 0.1, "adam": 1e-3, "adamw": 1e-3, "rmsprop": 1e-3}  # torch's, and He et al. 2016
-_ADAPTIVE_MOST = 1e-2  # UMLAUT warns above it
 _CLIP = 1.0  # Pascanu et al. 2013 and most transformer recipes since
 
 
@@ -76,7 +75,7 @@ def _rates(measurements: Measurements) -> tuple[float, ...]:
         bounced = bounced or own.broke_at is not None or own.end > 1.2 * own.lowest
     name = optimizer_in_use(measurements).lower()
     if bounced:
-        highest = min(given * 0.1, _ADAPTIVE_MOST) if is_adaptive(name) else given * 0.1
+        highest = min(given * 0.1, ADAPTIVE_MOST) if is_adaptive(name) else given * 0.1
         return tuple(rounded(highest * factor) for factor in (1.0, 0.1, 0.01))
     usual = _USUAL.get(name, 1e-3) * (1 - min(measurements.recipe.momentum or 0.0, 0.99))
     if given < usual / 3:
@@ -123,7 +122,7 @@ def rate_remedy(measurements: Measurements, rate: float) -> Remedy:
 
 
 def _made(name: str, rate: float) -> str:
-    kind = _CLASSES.get(name, "AdamW")
+    kind = CLASSES.get(name, "AdamW")
     return (
         "# `model` is your torch.nn.Module.\nimport torch\n\n"
         f"optimizer = torch.optim.{kind}(model.parameters(), lr={rate!r})\n"

@@ -31,7 +31,7 @@ _PLAIN_KEYS = (
     "loss_scale",
 )
 _SCALED = ("input", "target")
-_SHOWN = "changes architecture: shown, not applied"
+SHOWN = "changes architecture: shown, not applied"
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ def answered(findings: Sequence[Finding], remedies: Sequence[Remedy]) -> tuple[F
 
 def shown_only(remedies: Sequence[Remedy]) -> tuple[Remedy, ...]:
     """Those that change the architecture: never applied."""
-    return tuple(remedy for remedy in remedies if remedy.safety == _SHOWN)
+    return tuple(remedy for remedy in remedies if remedy.safety == SHOWN)
 
 
 def recipe_of(remedies: Sequence[Remedy]) -> Mapping[str, object]:
@@ -97,7 +97,7 @@ def recipe_of(remedies: Sequence[Remedy]) -> Mapping[str, object]:
     recipe: dict[str, object] = dict.fromkeys(_PLAIN_KEYS)
     recipe.update({key: {"shift": None, "scale": None} for key in _SCALED})
     for remedy in remedies:
-        if remedy.safety == _SHOWN:
+        if remedy.safety == SHOWN:
             continue
         for key in recipe:
             if key in remedy.parameters:

@@ -30,9 +30,9 @@ _MARGIN = 0.5  # the ceiling is where a quadratic neither grows nor shrinks
 # Without a ceiling the steepest rate is often the last one tried. It had one step to go wrong in.
 _OPEN_MARGIN = 0.1
 # One step at each rate cannot show where Adam's steps, all of the rate's size, stop adding up.
-_ADAPTIVE_MOST = 1e-2  # UMLAUT warns above it
+ADAPTIVE_MOST = 1e-2  # UMLAUT warns above it
 _LOWER = 1 / 3  # of a rate that was seen to be too high, whatever the range test says
-_CLASSES = {"sgd": "SGD", "adam": "Adam", "adamw": "AdamW", "rmsprop": "RMSprop"}
+CLASSES = {"sgd": "SGD", "adam": "Adam", "adamw": "AdamW", "rmsprop": "RMSprop"}
 
 
 def prescribe(
@@ -51,12 +51,12 @@ def prescribe(
         return  # with its margins no higher than the rate that is too low
     name = optimizer_of(measurements)
     parameters: dict[str, object] = {"lr": rate, "basis": basis}
-    if measurements.recipe.optimizer is None and name in _CLASSES:
+    if measurements.recipe.optimizer is None and name in CLASSES:
         parameters["optimizer"] = name
     yield Remedy(
         "learning-rate",
         "recipe",
-        f"Train with {_CLASSES.get(name, name or 'your optimizer')} at a learning rate of {rate} "
+        f"Train with {CLASSES.get(name, name or 'your optimizer')} at a learning rate of {rate} "
         f"({basis}).",
         parameters,
         _code(measurements, name, rate),
@@ -112,7 +112,7 @@ def _from_range(measurements: Measurements) -> tuple[float, str] | None:
     else:
         rate, basis = min(best, found.ceiling / 2), _RANGE
     if is_adaptive(optimizer_of(measurements)):
-        rate = min(rate, _ADAPTIVE_MOST)
+        rate = min(rate, ADAPTIVE_MOST)
     momentum = measurements.recipe.momentum
     if momentum and momentum < 1:
         # Steps add up to 1 / (1 - momentum) of their length, but one at each rate does not.
@@ -127,7 +127,7 @@ def optimizer_of(measurements: Measurements) -> str:
 
 
 def _code(measurements: Measurements, name: str, rate: float) -> str:
-    if measurements.recipe.optimizer is not None or name not in _CLASSES:
+    if measurements.recipe.optimizer is not None or name not in CLASSES:
         return (
             "# `optimizer` is your torch.optim.Optimizer.\n"
             "for group in optimizer.param_groups:\n"
@@ -137,5 +137,5 @@ def _code(measurements: Measurements, name: str, rate: float) -> str:
         "# `model` is your torch.nn.Module.\n"
         "import torch\n"
         "\n"
-        f"optimizer = torch.optim.{_CLASSES[name]}(model.parameters(), lr={rate!r})\n"
+        f"optimizer = torch.optim.{CLASSES[name]}(model.parameters(), lr={rate!r})\n"
     )

@@ -7,8 +7,9 @@ from collections.abc import Iterable, Sequence
 import torch
 
 from gradaudit.fixing import Fixed
-from gradaudit.mending.change import SHOWN, merged
+from gradaudit.mending.change import merged
 from gradaudit.records import Finding, Prescription, Report
+from gradaudit.remedies.catalogue import SHOWN
 from gradaudit.reports.text import plural
 from gradaudit.written.optimizer import optimizer_part
 from gradaudit.written.start import Part, start_part
