@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from gradaudit.judging import Judged
-from gradaudit.mending.further import rate_remedy
+from gradaudit.mending.further import rate_remedy, trained_with
 from gradaudit.records import Recipe, Remedy
 from gradaudit.remedies import recipe_of
 from gradaudit.remedies.learning_rate import CLASSES
@@ -22,22 +22,12 @@ def completed(remedies: Sequence[Remedy], opened: Opened, after: Judged) -> tupl
     stated = {name: written[name] or getattr(given, name) for name in ("optimizer", "lr")}
     if opened.make_optimizer is not None or all(stated.values()):
         return tuple(remedies)
-    used = _used(after)
+    used = trained_with(after.measurements)
     if used is None:
         return tuple(remedies)
     name, rate = used
     kept = tuple(each for each in remedies if each.id != "learning-rate")
     return (*kept, _remedy(after, given, name, rate))
-
-
-def _used(after: Judged) -> tuple[str, float] | None:
-    """The optimizer and the rate of the longest training in the proof."""
-    outlook, rehearsal = after.measurements.outlook, after.measurements.rehearsal
-    if outlook is not None and outlook.own.lr:
-        return outlook.own.optimizer, outlook.own.lr
-    if rehearsal is not None and rehearsal.rates:
-        return rehearsal.optimizer, max(rehearsal.rates)
-    return None
 
 
 def _remedy(after: Judged, given: Recipe, name: str, rate: float) -> Remedy:

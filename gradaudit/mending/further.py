@@ -83,12 +83,20 @@ def _rates(measurements: Measurements) -> tuple[float, ...]:
     return tuple(rounded(given * factor) for factor in (10.0, 100.0, 0.1))
 
 
+def trained_with(measurements: Measurements) -> tuple[str, float] | None:
+    """The optimizer and the rate of the longest training seen."""
+    outlook, rehearsal = measurements.outlook, measurements.rehearsal
+    if outlook is not None and outlook.own.lr:
+        return outlook.own.optimizer, outlook.own.lr
+    if rehearsal is not None and rehearsal.rates:
+        return rehearsal.optimizer, max(rehearsal.rates)
+    return None
+
+
 def rate_in_use(measurements: Measurements) -> float | None:
     """The rate of the longest training seen."""
-    if measurements.outlook is not None and measurements.outlook.own.lr:
-        return measurements.outlook.own.lr
-    rehearsal = measurements.rehearsal
-    return max(rehearsal.rates) if rehearsal is not None and rehearsal.rates else None
+    used = trained_with(measurements)
+    return None if used is None else used[1]
 
 
 def with_rate(
