@@ -32,7 +32,7 @@ from gradaudit.probes.weights import measure_weights
 from gradaudit.records import Measurements, NotMeasured, ParameterRow, Rehearsal, StateRow
 from gradaudit.settings import Settings
 from gradaudit.subject import Opened, borrowed
-from gradaudit.subject.telling import first_line
+from gradaudit.telling import first_line
 
 Progress = Callable[[str], None]  # called with what is being measured now
 

@@ -14,10 +14,12 @@ PACKAGE = CHECKOUT / "gradaudit"
 # Layers in the order in which each may import: those before it, never those after.
 ORDER = (
     ("errors", "resources"),
+    ("telling",),
     ("records",),
     ("settings",),
     ("config", "output"),
     ("linalg",),
+    ("onnx_graph",),
     ("subject",),
     ("probes",),
     ("rules",),

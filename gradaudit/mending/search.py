@@ -16,7 +16,7 @@ from gradaudit.remedies import prescribe
 from gradaudit.rules._outlook import held_out, learns_beyond, pace, reading
 from gradaudit.settings import Budget, Settings
 from gradaudit.subject import Opened
-from gradaudit.subject.telling import told
+from gradaudit.telling import told
 
 _ROOM = 0.4  # of the way from a perfect prediction to the constant: halfway with a margin
 _MEMORY = {"GA201", "GA202", "GA203"}  # few sequences are easily told apart by heart

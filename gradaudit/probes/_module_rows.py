@@ -17,7 +17,7 @@ from gradaudit.probes.activations import ActivationWatch, Key
 from gradaudit.probes.representation import Ranks
 from gradaudit.probes.trace import l2_norm
 from gradaudit.records import ModuleRow, NotMeasured
-from gradaudit.subject.telling import listed
+from gradaudit.telling import listed
 
 
 @dataclass

@@ -33,7 +33,7 @@ from gradaudit.records import AttentionRow, Estimate, NotMeasured
 from gradaudit.settings import Settings
 from gradaudit.subject.borrow import borrowed
 from gradaudit.subject.opened import Opened
-from gradaudit.subject.telling import listed
+from gradaudit.telling import listed
 
 UNIT = "share of ln(keys allowed)"
 _CARRIED = frozenset(

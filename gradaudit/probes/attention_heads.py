@@ -16,7 +16,7 @@ from gradaudit.linalg.products import gram, product_norm
 from gradaudit.probes.attention_sites import Projections, find_projections
 from gradaudit.probes.recurrent_gates import bounds_estimate
 from gradaudit.records import Estimate, HeadRow, NotMeasured
-from gradaudit.subject.telling import listed
+from gradaudit.telling import listed
 
 _BOTH, _QK, _OV = "QK and OV norms per head", "QK norm per head", "OV norm per head"
 _OVERFLOW = "the norm overflows float64"

@@ -26,7 +26,7 @@ from gradaudit.probes.trunk import Trunk
 from gradaudit.records import Estimate, NotMeasured, StageRow
 from gradaudit.settings import Settings
 from gradaudit.subject import Opened
-from gradaudit.subject.telling import first_line
+from gradaudit.telling import first_line
 
 Rows = tuple[StageRow, ...]
 

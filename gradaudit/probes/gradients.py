@@ -44,7 +44,7 @@ from gradaudit.subject.batches import sample_count
 from gradaudit.subject.borrow import borrowed
 from gradaudit.subject.opened import Batch, Objective, Opened
 from gradaudit.subject.process_state import save_process_state
-from gradaudit.subject.telling import listed
+from gradaudit.telling import listed
 
 
 @dataclass(frozen=True)

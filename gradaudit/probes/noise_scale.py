@@ -23,7 +23,7 @@ from gradaudit.settings import Settings
 from gradaudit.subject.batches import map_tensors, sample_count
 from gradaudit.subject.borrow import borrowed
 from gradaudit.subject.opened import Batch, Objective, Opened
-from gradaudit.subject.telling import listed
+from gradaudit.telling import listed
 
 WHAT = "gradient noise scale"
 UNIT = "samples"

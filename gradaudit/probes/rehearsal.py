@@ -20,7 +20,7 @@ from gradaudit.records import Estimate, NotMeasured, Recipe, Rehearsal
 from gradaudit.settings import Settings
 from gradaudit.subject.borrow import borrowed
 from gradaudit.subject.opened import Batch, Opened
-from gradaudit.subject.telling import listed
+from gradaudit.telling import listed
 
 MEASURED = 6  # steps of a rehearsal whose updates are looked at: each costs a copy of the weights
 VISITS = 3  # each batch is seen about this often, so that its own losses can be compared

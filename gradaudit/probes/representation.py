@@ -28,7 +28,7 @@ from gradaudit.probes._hooks import ModuleCall
 from gradaudit.probes.trace import tensors_in
 from gradaudit.records import NotMeasured
 from gradaudit.subject.opened import Opened
-from gradaudit.subject.telling import listed
+from gradaudit.telling import listed
 
 SAMPLES, ENTRIES, CALLS = 64, 16_384, 256
 _ROUNDING = 1e-6  # relative difference between float32 outputs that may be rounding alone

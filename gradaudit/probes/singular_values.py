@@ -31,7 +31,7 @@ from gradaudit.probes.trace import Op, l2_norm
 from gradaudit.records import Estimate, NotMeasured, StageRow, TrunkRow
 from gradaudit.settings import Settings
 from gradaudit.subject import Opened, borrowed
-from gradaudit.subject.telling import first_line
+from gradaudit.telling import first_line
 
 UNIT = "singular value"
 WHAT = "singular values of stages"

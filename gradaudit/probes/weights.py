@@ -21,7 +21,7 @@ from gradaudit.probes.weight_norms import ASSUMED_SIZE, Norms, measure_norms
 from gradaudit.probes.weight_sites import Site, Weights, find_weights
 from gradaudit.records import Estimate, NotMeasured, WeightRow
 from gradaudit.settings import Settings
-from gradaudit.subject.telling import listed
+from gradaudit.telling import listed
 
 
 def measure_weights(

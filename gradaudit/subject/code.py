@@ -16,7 +16,7 @@ from types import ModuleType
 from typing import Any
 
 from gradaudit.errors import GradauditError, ModelError, UsageError
-from gradaudit.subject.telling import missing, told
+from gradaudit.telling import missing, told
 
 
 def is_code(spec: str) -> bool:

@@ -14,7 +14,7 @@ import numpy as np
 from gradaudit.errors import BadData, UnreadableFile
 from gradaudit.subject.formats.safetensors_file import load_safetensors
 from gradaudit.subject.formats.torch_file import load_torch_file
-from gradaudit.subject.telling import missing, told
+from gradaudit.telling import missing, told
 
 _WANTED = "a .pt, .npz, .npy, .safetensors or .csv file, or code as file.py:name"
 _LEGACY = b"\x80\x02\x8a\nl\xfc\x9c"

@@ -19,7 +19,7 @@ from gradaudit.errors import UnreadableFile, UsageError
 from gradaudit.records import Recipe
 from gradaudit.subject.code import call
 from gradaudit.subject.opened import OptimizerFactory
-from gradaudit.subject.telling import listed, missing, told
+from gradaudit.telling import listed, missing, told
 
 if sys.version_info >= (3, 11):
     import tomllib

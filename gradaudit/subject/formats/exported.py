@@ -9,7 +9,7 @@ import torch
 
 from gradaudit.errors import RefusedFile, UnreadableFile
 from gradaudit.subject.formats.loaded import Loaded
-from gradaudit.subject.telling import told
+from gradaudit.telling import told
 
 
 def load_exported(path: Path, *, trust: bool) -> Loaded:

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from gradaudit.errors import UnreadableFile
-from gradaudit.subject.telling import told
+from gradaudit.telling import told
 
 _NESTED = ("state_dict", "model_state_dict", "model")
 

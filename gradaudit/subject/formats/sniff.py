@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from gradaudit.errors import UnreadableFile
-from gradaudit.subject.telling import missing
+from gradaudit.telling import missing
 
 Kind = Literal[
     "torch zip",

@@ -20,7 +20,7 @@ from gradaudit.subject.formats.allowed import (
 )
 from gradaudit.subject.formats.dry_pickle import INSTANCE, DryPickle, dry_read
 from gradaudit.subject.formats.torch_limits import check_archive, check_declared
-from gradaudit.subject.telling import told
+from gradaudit.telling import told
 
 _LEGACY_PICKLES = 5  # magic, protocol, system, the object, the storages' keys
 _PICKLE_LIMIT = 1 << 28

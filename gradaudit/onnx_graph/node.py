@@ -1,0 +1,159 @@
+"""A node of the graph as a module: called with the values that others made."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+import torch
+from onnx import defs
+from torch import Tensor, nn
+
+from gradaudit.errors import ModelError
+from gradaudit.onnx_graph.registry import Operator
+from gradaudit.onnx_graph.tensors import STORED_ONLY
+
+if TYPE_CHECKING:
+    from gradaudit.onnx_graph.graph import Graph
+
+
+@dataclass(frozen=True)
+class Call:
+    """How one node calls its operator."""
+
+    operator: Operator
+    keywords: Mapping[str, Any]  # attributes and context
+    name: str  # the node's own name
+    same_type: tuple[tuple[int, ...], ...] = ()  # by output: inputs that have its type
+
+
+class NodeError(ModelError, RuntimeError):
+    """An operator's function raised: which node, on which inputs, and what it said."""
+
+    def __init__(self, call: Call, inputs: Sequence[Any], error: Exception) -> None:
+        given = ", ".join(_described(value) for value in inputs)
+        said = str(error).splitlines()[0] if str(error) else type(error).__name__
+        super().__init__(
+            f"node {call.name!r} ({call.operator.name}) failed on {given or 'no inputs'}",
+            found=said,
+        )
+
+
+def _described(value: Any) -> str:
+    if isinstance(value, Tensor):
+        return f"{str(value.dtype).removeprefix('torch.')}{list(value.shape)}"
+    return "nothing" if value is None else f"a {type(value).__name__}"
+
+
+class Node(nn.Module):
+    """One node. ``forward`` takes the inputs that are no parameters, in order.
+
+    Parameters that the node reads are registered here too, beside their own place in the tree, so
+    that whoever looks at the module finds its weights; the state dict has them once, there.
+    """
+
+    def __init__(self, call: Call, inputs: Sequence[str | None]) -> None:
+        """``inputs``: by input, the attribute a bound tensor has here, "" if given, or ``None``."""
+        super().__init__()
+        self.call = call
+        self.inputs = tuple(inputs)
+        self.bodies: tuple[str, ...] = ()  # attributes that are subgraphs
+        self.borrowed: frozenset[str] = frozenset()  # parameters with a place of their own elsewhere
+
+    def borrow(self, leaf: str, parameter: nn.Parameter | None) -> None:
+        """Register a parameter here as well, unless this is its own place."""
+        if self._parameters.get(leaf) is not parameter or parameter is None:
+            self.register_parameter(leaf, parameter)
+            self.borrowed |= {leaf}
+
+    def extra_repr(self) -> str:
+        return self.call.name
+
+    def forward(self, *given: Any, captured: Mapping[str, Any] | None = None) -> Any:
+        """The operator's results: one value, or a tuple."""
+        values = iter(given)
+        inputs = [
+            None if bound is None else getattr(self, bound) if bound else next(values)
+            for bound in self.inputs
+        ]
+        return self.compute(inputs, captured)
+
+    def compute(self, inputs: list[Any], captured: Mapping[str, Any] | None) -> Any:
+        """Call the operator's function."""
+        keywords = self.call.keywords
+        if captured is not None:
+            inner = {name: body(self._modules[name], captured) for name in self.bodies}
+            keywords = {**keywords, **inner}
+        function = self.call.operator.function
+        try:
+            if any(isinstance(value, Tensor) and value.dtype in STORED_ONLY for value in inputs):
+                return _through_int64(function, inputs, keywords, self.call)
+            return function(*inputs, **keywords)
+        except (NodeError, torch.OutOfMemoryError):
+            raise
+        except (RuntimeError, ValueError, TypeError, IndexError, KeyError) as error:
+            raise NodeError(self.call, inputs, error) from error
+
+    def _save_to_state_dict(self, destination: Any, prefix: str, keep_vars: bool) -> None:
+        super()._save_to_state_dict(destination, prefix, keep_vars)
+        for name in self.borrowed:
+            destination.pop(prefix + name, None)
+
+    def _load_from_state_dict(self, *args: Any) -> None:
+        parameters = dict(self._parameters)
+        for name in self.borrowed:
+            self._parameters.pop(name, None)
+        try:
+            super()._load_from_state_dict(*args)
+        finally:
+            self._parameters.clear()
+            self._parameters.update(parameters)
+
+
+def body(graph: Any, captured: Mapping[str, Any]) -> Callable[..., tuple[Any, ...]]:
+    """A subgraph as a function of its inputs alone."""
+    inner: Graph = graph
+    return lambda *inputs: inner(*inputs, captured=captured)
+
+
+def _through_int64(
+    function: Callable[..., Any], inputs: list[Any], keywords: Mapping[str, Any], call: Call
+) -> Any:
+    """``function`` on unsigned integers wider than a byte, which torch stores but cannot compute.
+
+    Results of the type of such an input are cast back. uint64 goes by its bits, so what compares
+    or divides is right up to 2^63 - 1.
+    """
+    kinds = [value.dtype if isinstance(value, Tensor) else None for value in inputs]
+    wide = [
+        value.to(torch.int64) if kind in STORED_ONLY else value
+        for value, kind in zip(inputs, kinds, strict=True)
+    ]
+    results = function(*wide, **keywords)
+    several = results if isinstance(results, tuple) else (results,)
+    back = []
+    for result, sources in zip(several, (*call.same_type, *[()] * len(several)), strict=False):
+        kind = next((kinds[i] for i in sources if i < len(kinds) and kinds[i] in STORED_ONLY), None)
+        back.append(result.to(kind) if kind is not None and isinstance(result, Tensor) else result)
+    return tuple(back) if isinstance(results, tuple) else back[0]
+
+
+def same_types(operator: str, domain: str, version: int) -> tuple[tuple[int, ...], ...]:
+    """For each output of the operator, the inputs whose type its documentation gives it."""
+    try:
+        schema = defs.get_schema(operator, version, domain)
+    except defs.SchemaError:
+        return ()
+    inputs = [each.type_str for each in schema.inputs]
+    return tuple(
+        tuple(i for i, kind in enumerate(inputs) if kind == output.type_str)
+        for output in schema.outputs
+    )
+
+
+@cache
+def node_class(kind: str, base: type[Node] = Node) -> type[Node]:
+    """A class of that name, so that whoever prints a module's type prints the operator's."""
+    return type(kind, (base,), {"__module__": __name__, "__doc__": f"ONNX's {kind}."})

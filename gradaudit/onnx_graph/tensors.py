@@ -1,0 +1,57 @@
+"""ONNX tensor types and torch's, and one as the other."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from onnx import TensorProto
+
+DTYPES: dict[int, torch.dtype] = {
+    TensorProto.FLOAT: torch.float32,
+    TensorProto.UINT8: torch.uint8,
+    TensorProto.INT8: torch.int8,
+    TensorProto.UINT16: torch.uint16,
+    TensorProto.INT16: torch.int16,
+    TensorProto.INT32: torch.int32,
+    TensorProto.INT64: torch.int64,
+    TensorProto.BOOL: torch.bool,
+    TensorProto.FLOAT16: torch.float16,
+    TensorProto.DOUBLE: torch.float64,
+    TensorProto.UINT32: torch.uint32,
+    TensorProto.UINT64: torch.uint64,
+    TensorProto.COMPLEX64: torch.complex64,
+    TensorProto.COMPLEX128: torch.complex128,
+    TensorProto.BFLOAT16: torch.bfloat16,
+}
+ELEMENT_TYPES = {dtype: number for number, dtype in DTYPES.items()}
+# Types that torch stores and hardly computes with: taken through int64 (see `nodes.py`).
+STORED_ONLY = frozenset({torch.uint16, torch.uint32, torch.uint64})
+
+
+def from_numpy(array: np.ndarray[Any, Any]) -> Any:
+    """A tensor of its own with the array's values; an array of strings stays what it is.
+
+    Raises ``TypeError`` for a type that torch does not carry.
+    """
+    if array.dtype.kind in "OUS":
+        return array.astype(object)
+    if array.dtype.name == "bfloat16":
+        bits = np.ascontiguousarray(array).view(np.int16)
+        return torch.from_numpy(bits.copy()).view(torch.bfloat16).reshape(array.shape)
+    carried = getattr(torch, array.dtype.name, None)
+    if carried not in ELEMENT_TYPES:
+        raise TypeError(f"tensors of type {array.dtype.name}")
+    native = np.array(array, dtype=array.dtype.newbyteorder("="), order="C", copy=True)
+    return torch.from_numpy(native)
+
+
+def to_numpy(value: torch.Tensor) -> np.ndarray[Any, Any]:
+    """The tensor's values; bfloat16 as ml_dtypes' type, which onnx brings along."""
+    value = value.detach().cpu()
+    if value.dtype == torch.bfloat16:
+        import ml_dtypes
+
+        return value.contiguous().view(torch.int16).numpy().view(ml_dtypes.bfloat16)
+    return value.numpy()
