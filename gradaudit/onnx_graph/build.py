@@ -12,10 +12,12 @@ from onnx import FunctionProto, GraphProto, ModelProto, NodeProto, TensorProto
 from torch import nn
 
 from gradaudit.onnx_graph.attributes import attributes_of, bound, sparse, subgraphs_of
-from gradaudit.onnx_graph.graph import Graph, Step
+from gradaudit.onnx_graph.graph import Graph, Step, scope_class
+from gradaudit.onnx_graph.layers import Asked, Layer, Parameters, layer_of
 from gradaudit.onnx_graph.names import Tree
 from gradaudit.onnx_graph.node import Call, Node, node_class, same_types
 from gradaudit.onnx_graph.registry import STANDARD, find_operator
+from gradaudit.onnx_graph.scopes import Run, Scope, class_names, runs, scopes_of
 
 Reader = Callable[[TensorProto], Any]
 
@@ -42,7 +44,7 @@ class _Builder:
     frozen: Collection[str]
     opsets: Mapping[str, int]
     functions: Mapping[tuple[str, str, str], FunctionProto]
-    taken: set[str] = field(default_factory=set)  # node names
+    names: dict[nn.Parameter, str] = field(default_factory=dict)  # as the module has them
 
     def hold(self, name: str, value: Any, *, constant: bool = False) -> Held:
         """Place a value under ``name``; a constant is not in the state dict."""
@@ -52,7 +54,8 @@ class _Builder:
             return Held(keeper, "value")
         if value.is_floating_point() and not constant:
             parameter = nn.Parameter(value, requires_grad=name not in self.frozen)
-            return Held(*self.tree.add_parameter(name, parameter))
+            home, leaf, self.names[parameter] = self.tree.add_parameter(name, parameter)
+            return Held(home, leaf)
         return Held(*self.tree.add_buffer(name, value, persistent=not constant))
 
 
@@ -101,8 +104,8 @@ def _fill(
     visible: dict[str, Held],
     prefix: str,
 ) -> None:
-    """Give ``graph`` its steps, one a node; ``visible`` are the values held in the tree."""
-    steps = []
+    """Give ``graph`` its steps; ``visible`` are the values held in the tree."""
+    steps, scopes = [], []
     for number, node in enumerate(nodes):
         name = prefix + (node.name or f"{node.op_type}_{number}")
         if node.op_type == "Constant" and _domain(node.domain) == "":
@@ -110,9 +113,53 @@ def _fill(
             visible[node.output[0]] = builder.hold(node.output[0], value, constant=True)
         else:
             steps.append(_step(node, name, builder, visible))
+            scopes.append(scopes_of(node))
+    found = runs(scopes)
+    caller = _Caller(steps, class_names(found), builder, visible)
+    _finish(graph, caller.called(found, set(graph.output_names)), visible)
+
+
+def _finish(graph: Graph, steps: Sequence[Step], visible: Mapping[str, Held]) -> None:
     graph.set_steps(_with_ends(steps, graph.output_names))
-    read = {n for s in steps for n in (*s.inputs, *(s.captures or ()))} | set(graph.output_names)
-    graph.set_held({n: (h.home, h.leaf) for n, h in visible.items() if n in read})
+    read = {n for step in steps for n in _reads(step)} | set(graph.output_names)
+    graph.set_held({n: (visible[n].home, visible[n].leaf) for n in sorted(read & visible.keys())})
+
+
+def _reads(step: Step) -> tuple[str, ...]:
+    return (*step.inputs, *(step.captures or ()))
+
+
+class _Caller:
+    """Makes the steps of one module call one step."""
+
+    def __init__(
+        self,
+        steps: Sequence[Step],
+        kinds: Mapping[int, str],
+        builder: _Builder,
+        visible: Mapping[str, Held],
+    ) -> None:
+        self._steps, self._kinds, self._builder, self._visible = steps, kinds, builder, visible
+        self._last = {name: i for i, step in enumerate(steps) for name in _reads(step)}
+
+    def called(self, found: Sequence[Run], outputs: Collection[str]) -> list[Step]:
+        """A step for each run; ``outputs`` are read behind them all."""
+        return [
+            self._steps[run.node] if run.scope is None else self._call(run, run.scope, outputs)
+            for run in found
+        ]
+
+    def _call(self, run: Run, scope: Scope, outputs: Collection[str]) -> Step:
+        nodes = run.nodes()
+        own = [self._steps[i] for i in nodes]
+        made = [name for step in own for name in step.outputs if name]
+        results = [n for n in made if n in outputs or self._last.get(n, -1) > nodes[-1]]
+        known = self._visible.keys() | set(made)
+        given = [n for n in dict.fromkeys(n for s in own for n in _reads(s)) if n not in known]
+        inner = scope_class(self._kinds[id(run)])(given, results)
+        _finish(inner, self.called(run.inside, set(results)), self._visible)
+        path = self._builder.tree.add_module(scope.path, inner)
+        return Step(inner, path, tuple(given), tuple(results), None, ())
 
 
 def _constant(attribute: str, value: Any) -> Any:
@@ -137,27 +184,43 @@ def _step(node: NodeProto, name: str, builder: _Builder, visible: dict[str, Held
     keywords = {k: v for k, v in attributes.items() if k in operator.attributes}
     keywords |= {word: context[word] for word in operator.context}
     call = Call(operator, keywords, name, same_types(node.op_type, _domain(node.domain), version))
-    module = node_class(node.op_type)(call, _bindings(node, visible))
+    parameters = [_parameter(value, visible) for value in node.input]
+    absent = frozenset(i for i, value in enumerate(node.input) if not value)
+    layer = layer_of(_domain(node.domain), node.op_type, Asked(keywords, parameters, absent))
+    layer = layer or Layer(nn.Module)
+    bindings = _bindings(node, parameters, layer.leaves)
+    attributes = dict(layer.attributes)
+    attributes |= {leaf: None for leaf in layer.leaves if leaf and leaf not in bindings}
+    module = node_class(node.op_type, layer.base)(call, bindings, attributes)
     path = builder.tree.add_module(name, module)
-    _borrow(module, node, visible)
+    _borrow(module, node, builder, visible)
     captures = _subgraphs(module, node, path, builder, visible)
     return Step(module, name, _given(node.input, module), tuple(node.output), captures, ())
 
 
-def _bindings(node: NodeProto, visible: Mapping[str, Held]) -> list[str | None]:
+def _parameter(value: str, visible: Mapping[str, Held]) -> nn.Parameter | None:
+    held = visible.get(value)
+    return None if held is None else held.parameter
+
+
+def _bindings(
+    node: NodeProto, parameters: Parameters, leaves: Sequence[str]
+) -> list[str | None]:
     """By input: the attribute under which a parameter is bound, "" if given, None if absent."""
     bindings: list[str | None] = []
-    for i, value in enumerate(node.input):
-        held = visible.get(value)
-        parameter = None if held is None else held.parameter
-        bindings.append(None if not value else "" if parameter is None else f"input_{i}")
+    for i, (value, parameter) in enumerate(zip(node.input, parameters, strict=True)):
+        leaf = (leaves[i] if i < len(leaves) else "") or f"input_{i}"
+        bindings.append(None if not value else "" if parameter is None else leaf)
     return bindings
 
 
-def _borrow(module: Node, node: NodeProto, visible: Mapping[str, Held]) -> None:
+def _borrow(
+    module: Node, node: NodeProto, builder: _Builder, visible: Mapping[str, Held]
+) -> None:
     for value, leaf in zip(node.input, module.inputs, strict=True):
-        if leaf:
-            module.borrow(leaf, visible[value].parameter)
+        parameter = visible[value].parameter if leaf else None
+        if leaf and parameter is not None:
+            module.borrow(leaf, builder.names[parameter], parameter)
 
 
 def _given(inputs: Sequence[str], module: Node) -> tuple[str, ...]:
@@ -222,7 +285,7 @@ def _with_ends(steps: Sequence[Step], outputs: Sequence[str]) -> list[Step]:
     needed = set(outputs)
     ended: list[Step] = []
     for step in reversed(steps):
-        reads = {*step.inputs, *(step.captures or ())}
+        reads = set(_reads(step))
         kept = tuple(name if name in needed else "" for name in step.outputs)
         ended.append(replace(step, outputs=kept, done_with=tuple(sorted(reads - needed))))
         needed |= reads

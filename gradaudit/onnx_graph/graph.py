@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 from torch import nn
@@ -82,6 +83,12 @@ class Graph(nn.Module):
             raise TypeError(f"the graph needs its input {missing[0]!r}")
         values.update(given)
         return values
+
+
+@cache
+def scope_class(kind: str) -> type[Graph]:
+    """A class of that name, for the nodes of one module call."""
+    return type(kind, (Graph,), {"__module__": __name__, "__doc__": "Nodes called as one."})
 
 
 def _run(step: Step, given: list[Any], values: Mapping[str, Any]) -> Sequence[Any]:

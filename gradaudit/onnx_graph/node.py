@@ -54,19 +54,30 @@ class Node(nn.Module):
     that whoever looks at the module finds its weights; the state dict has them once, there.
     """
 
-    def __init__(self, call: Call, inputs: Sequence[str | None]) -> None:
-        """``inputs``: by input, the attribute a bound tensor has here, "" if given, or ``None``."""
-        super().__init__()
+    def __init__(
+        self, call: Call, inputs: Sequence[str | None], attributes: Mapping[str, Any]
+    ) -> None:
+        """``inputs``: by input, the attribute a bound tensor has here, "" if given, or ``None``.
+
+        ``attributes`` are what users of torch's layer read of it, where the node is one.
+        """
+        nn.Module.__init__(self)  # a layer's own would make weights
+        for name, value in attributes.items():
+            setattr(self, name, value)
         self.call = call
         self.inputs = tuple(inputs)
         self.bodies: tuple[str, ...] = ()  # attributes that are subgraphs
-        self.borrowed: frozenset[str] = frozenset()  # parameters with a place of their own elsewhere
+        self.borrowed: dict[str, str] = {}  # parameters that have a place elsewhere: their names
 
-    def borrow(self, leaf: str, parameter: nn.Parameter | None) -> None:
+    def borrow(self, leaf: str, name: str, parameter: nn.Parameter) -> None:
         """Register a parameter here as well, unless this is its own place."""
-        if self._parameters.get(leaf) is not parameter or parameter is None:
+        if self._parameters.get(leaf) is not parameter:
             self.register_parameter(leaf, parameter)
-            self.borrowed |= {leaf}
+            self.borrowed[leaf] = name
+
+    def train(self, mode: bool = True) -> Node:
+        """Nothing: what a node does in training, the graph says."""
+        return self
 
     def extra_repr(self) -> str:
         return self.call.name
@@ -97,7 +108,7 @@ class Node(nn.Module):
             raise NodeError(self.call, inputs, error) from error
 
     def _save_to_state_dict(self, destination: Any, prefix: str, keep_vars: bool) -> None:
-        super()._save_to_state_dict(destination, prefix, keep_vars)
+        nn.Module._save_to_state_dict(self, destination, prefix, keep_vars)
         for name in self.borrowed:
             destination.pop(prefix + name, None)
 
@@ -106,7 +117,7 @@ class Node(nn.Module):
         for name in self.borrowed:
             self._parameters.pop(name, None)
         try:
-            super()._load_from_state_dict(*args)
+            nn.Module._load_from_state_dict(self, *args)
         finally:
             self._parameters.clear()
             self._parameters.update(parameters)
@@ -154,6 +165,7 @@ def same_types(operator: str, domain: str, version: int) -> tuple[tuple[int, ...
 
 
 @cache
-def node_class(kind: str, base: type[Node] = Node) -> type[Node]:
-    """A class of that name, so that whoever prints a module's type prints the operator's."""
-    return type(kind, (base,), {"__module__": __name__, "__doc__": f"ONNX's {kind}."})
+def node_class(kind: str, layer: type[nn.Module] = nn.Module) -> type[Node]:
+    """A class named as the operator, for whoever prints a module's type; also a ``layer``."""
+    bases = (Node,) if layer is nn.Module else (Node, layer)
+    return type(kind, bases, {"__module__": __name__, "__doc__": f"ONNX's {kind}."})
