@@ -16,6 +16,7 @@ from gradaudit.onnx_graph.graph import Graph, Step
 from gradaudit.onnx_graph.names import Tree
 from gradaudit.onnx_graph.node import Call, Node, node_class, same_types
 from gradaudit.onnx_graph.registry import STANDARD, find_operator
+from gradaudit.onnx_graph.tensors import declared_type
 
 Reader = Callable[[TensorProto], Any]
 
@@ -110,6 +111,8 @@ def _fill(
             visible[node.output[0]] = builder.hold(node.output[0], value, constant=True)
         else:
             steps.append(_step(node, name, builder, visible))
+            for made in node.output:  # a subgraph may make a value named as one around it
+                visible.pop(made, None)
     graph.set_steps(_with_ends(steps, graph.output_names))
     read = {n for s in steps for n in (*s.inputs, *(s.captures or ()))} | set(graph.output_names)
     graph.set_held({n: (h.home, h.leaf) for n, h in visible.items() if n in read})
@@ -171,7 +174,11 @@ def _subgraphs(
     captures: dict[str, None] = {}
     protos = subgraphs_of(node)
     for attribute, proto in protos.items():
-        inner = Graph([each.name for each in proto.input], [each.name for each in proto.output])
+        inner = Graph(
+            [each.name for each in proto.input],
+            [each.name for each in proto.output],
+            [declared_type(each) for each in proto.output],
+        )
         module.add_module(attribute, inner)
         module.bodies += (attribute,)
         within = {**visible, **_initializers(proto, builder)}
