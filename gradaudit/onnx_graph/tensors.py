@@ -29,16 +29,6 @@ ELEMENT_TYPES = {dtype: number for number, dtype in DTYPES.items()}
 # Types that torch stores and hardly computes with: taken through int64 (see `nodes.py`).
 STORED_ONLY = frozenset({torch.uint16, torch.uint32, torch.uint64})
 
-# What a file declares of a value: the type (None for what is no tensor, and strings) and the shape,
-# with 0 where it depends on the inputs.
-TensorType = tuple[torch.dtype | None, tuple[int, ...]]
-
-
-def declared_type(value: Any) -> TensorType:
-    """What a ValueInfoProto says."""
-    kind = value.type.tensor_type
-    return DTYPES.get(kind.elem_type), tuple(size.dim_value for size in kind.shape.dim)
-
 
 def from_numpy(array: np.ndarray[Any, Any]) -> Any:
     """A tensor of its own with the array's values; an array of strings stays what it is.
@@ -65,3 +55,14 @@ def to_numpy(value: torch.Tensor) -> np.ndarray[Any, Any]:
 
         return value.contiguous().view(torch.int16).numpy().view(ml_dtypes.bfloat16)
     return value.numpy()
+
+
+# What a file declares of a value: the type (None for what is no tensor, and strings) and the shape,
+# with 0 where it depends on the inputs.
+TensorType = tuple[torch.dtype | None, tuple[int, ...]]
+
+
+def declared_type(value: Any) -> TensorType:
+    """What a ValueInfoProto says."""
+    kind = value.type.tensor_type
+    return DTYPES.get(kind.elem_type), tuple(size.dim_value for size in kind.shape.dim)
