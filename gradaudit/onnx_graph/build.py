@@ -18,6 +18,7 @@ from gradaudit.onnx_graph.names import Tree
 from gradaudit.onnx_graph.node import Call, Node, node_class, same_types
 from gradaudit.onnx_graph.registry import STANDARD, find_operator
 from gradaudit.onnx_graph.scopes import Run, Scope, class_names, runs, scopes_of
+from gradaudit.onnx_graph.tensors import declared_type
 
 Reader = Callable[[TensorProto], Any]
 
@@ -113,6 +114,8 @@ def _fill(
             visible[node.output[0]] = builder.hold(node.output[0], value, constant=True)
         else:
             steps.append(_step(node, name, builder, visible))
+            for made in node.output:  # a subgraph may make a value named as one around it
+                visible.pop(made, None)
             scopes.append(scopes_of(node))
     found = runs(scopes)
     caller = _Caller(steps, class_names(found), builder, visible)
@@ -234,7 +237,11 @@ def _subgraphs(
     captures: dict[str, None] = {}
     protos = subgraphs_of(node)
     for attribute, proto in protos.items():
-        inner = Graph([each.name for each in proto.input], [each.name for each in proto.output])
+        inner = Graph(
+            [each.name for each in proto.input],
+            [each.name for each in proto.output],
+            [declared_type(each) for each in proto.output],
+        )
         module.add_module(attribute, inner)
         module.bodies += (attribute,)
         within = {**visible, **_initializers(proto, builder)}

@@ -9,6 +9,8 @@ from typing import Any
 
 from torch import nn
 
+from gradaudit.onnx_graph.tensors import TensorType
+
 
 @dataclass(frozen=True)
 class Step:
@@ -30,8 +32,11 @@ class Graph(nn.Module):
     :class:`gradaudit.onnx_graph.node.NodeError` where an operator raises.
     """
 
-    def __init__(self, inputs: Sequence[str], outputs: Sequence[str]) -> None:
+    def __init__(
+        self, inputs: Sequence[str], outputs: Sequence[str], types: Sequence[TensorType] = ()
+    ) -> None:
         super().__init__()
+        self.output_types = tuple(types)  # known for subgraphs
         self.input_names, self.output_names = tuple(inputs), tuple(outputs)
         self._steps: list[Step] = []
         # Values that lie in the tree of modules, by name: the module and the attribute. They are

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from onnx import defs
@@ -13,10 +13,7 @@ from torch import Tensor, nn
 
 from gradaudit.errors import ModelError
 from gradaudit.onnx_graph.registry import Operator
-from gradaudit.onnx_graph.tensors import STORED_ONLY
-
-if TYPE_CHECKING:
-    from gradaudit.onnx_graph.graph import Graph
+from gradaudit.onnx_graph.tensors import STORED_ONLY, TensorType
 
 
 @dataclass(frozen=True)
@@ -95,11 +92,11 @@ class Node(nn.Module):
         """Call the operator's function."""
         keywords = self.call.keywords
         if captured is not None:
-            inner = {name: body(self._modules[name], captured) for name in self.bodies}
+            inner = {name: Body(self._modules[name], captured) for name in self.bodies}
             keywords = {**keywords, **inner}
         function = self.call.operator.function
         try:
-            if any(isinstance(value, Tensor) and value.dtype in STORED_ONLY for value in inputs):
+            if not self.call.operator.as_stored and any(_is_stored_only(value) for value in inputs):
                 return _through_int64(function, inputs, keywords, self.call)
             return function(*inputs, **keywords)
         except (NodeError, torch.OutOfMemoryError):
@@ -123,10 +120,27 @@ class Node(nn.Module):
             self._parameters.update(parameters)
 
 
-def body(graph: Any, captured: Mapping[str, Any]) -> Callable[..., tuple[Any, ...]]:
+@dataclass(frozen=True)
+class Body:
     """A subgraph as a function of its inputs alone."""
-    inner: Graph = graph
-    return lambda *inputs: inner(*inputs, captured=captured)
+
+    graph: Any
+    captured: Mapping[str, Any]
+
+    def __call__(self, *inputs: Any) -> tuple[Any, ...]:
+        """The subgraph's outputs."""
+        results: tuple[Any, ...] = self.graph(*inputs, captured=self.captured)
+        return results
+
+    @property
+    def output_types(self) -> tuple[TensorType, ...]:
+        """What the file declares of each output."""
+        types: tuple[TensorType, ...] = self.graph.output_types
+        return types
+
+
+def _is_stored_only(value: Any) -> bool:
+    return isinstance(value, Tensor) and value.dtype in STORED_ONLY
 
 
 def _through_int64(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from onnx import AttributeProto, FunctionProto, ModelProto, NodeProto
+from onnx import ModelProto, NodeProto
 
 from gradaudit.errors import UnreadableFile
 from gradaudit.onnx_graph.attributes import subgraphs_of
@@ -23,7 +23,9 @@ def check_supported(model: ModelProto, name: str) -> None:
         if (node.domain, node.op_type, node.overload) not in functions:
             lack = _lack(node, versions)
             if lack:
-                missing.setdefault(lack, []).append(node.name or f"the one that makes {node.output[0]!r}")
+                missing.setdefault(lack, []).append(
+                    node.name or f"the one that makes {node.output[0]!r}"
+                )
     if missing:
         rows = [f"{lack} (node {listed(nodes, _MOST_NODES)})" for lack, nodes in missing.items()]
         raise UnreadableFile(

@@ -72,3 +72,14 @@ def to_numpy(value: torch.Tensor) -> np.ndarray[Any, Any]:
         name = str(value.dtype).removeprefix("torch.")
         return value.contiguous().view(bits).numpy().view(getattr(ml_dtypes, name))
     return value.numpy()
+
+
+# What a file declares of a value: the type (None for what is no tensor, and strings) and the shape,
+# with 0 where it depends on the inputs.
+TensorType = tuple[torch.dtype | None, tuple[int, ...]]
+
+
+def declared_type(value: Any) -> TensorType:
+    """What a ValueInfoProto says."""
+    kind = value.type.tensor_type
+    return DTYPES.get(kind.elem_type), tuple(size.dim_value for size in kind.shape.dim)
