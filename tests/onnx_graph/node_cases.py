@@ -125,7 +125,7 @@ def same(result: Any, expected: Any, rtol: float, atol: float, name: str) -> Non
         np.testing.assert_array_equal(got.astype(object), expected.astype(object))
     elif got.dtype.name.startswith(("bfloat", "float8")):
         wide = (got.astype(np.float32), expected.astype(np.float32))
-        np.testing.assert_allclose(*wide, rtol=rtol, atol=atol)
+        np.testing.assert_allclose(*wide, rtol=max(rtol, 2**-6), atol=atol)
     else:
         np.testing.assert_allclose(got, expected, rtol=rtol, atol=atol)
 
