@@ -107,6 +107,7 @@ def _gemm(asked: Asked) -> Layer | None:
 
 
 @_layer("MatMul")
+@_layer("BiasedMatMul", "gradaudit")
 def _matmul(asked: Asked) -> Layer | None:
     weight = asked.parameter(1)
     if weight is None or weight.dim() != 2:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
 from typing import Any
 
 import torch
@@ -178,8 +177,13 @@ def same_types(operator: str, domain: str, version: int) -> tuple[tuple[int, ...
     )
 
 
-@cache
-def node_class(kind: str, layer: type[nn.Module] = nn.Module) -> type[Node]:
+_classes: dict[tuple[str, type[nn.Module]], type[Node]] = {}
+
+
+def node_class(kind: str, layer: type[nn.Module]) -> type[Node]:
     """A class named as the operator, for whoever prints a module's type; also a ``layer``."""
-    bases = (Node,) if layer is nn.Module else (Node, layer)
-    return type(kind, bases, {"__module__": __name__, "__doc__": f"ONNX's {kind}."})
+    if (kind, layer) not in _classes:
+        bases = (Node,) if layer is nn.Module else (Node, layer)
+        names = {"__module__": __name__, "__doc__": f"ONNX's {kind}."}
+        _classes[kind, layer] = type(kind, bases, names)
+    return _classes[kind, layer]

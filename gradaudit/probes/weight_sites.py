@@ -93,7 +93,8 @@ def vectors(source: Weights) -> Iterator[tuple[str, str, Tensor]]:
     """
     if isinstance(source, nn.Module):
         uses = {id(place.parameter): place for place in reversed(list(places(source)))}
-        named = [(p.name, p.module, p.leaf, p.parameter) for p in reversed(list(uses.values()))]
+        found = reversed(list(uses.values()))
+        named = [(p.name, p.module, p.leaf, p.parameter.data) for p in found]
     else:
         named = [(name, *name.rpartition(".")[::2], tensor) for name, tensor in source.items()]
     for name, module, leaf, tensor in named:
