@@ -37,7 +37,7 @@ STORED_ONLY = frozenset({torch.uint16, torch.uint32, torch.uint64})
 
 
 def torch_dtype(element_type: int) -> torch.dtype:
-    """torch's type; raises ``ValueError`` for one that it does not carry."""
+    """The type in torch; raises ``ValueError`` for one that it does not carry."""
     if element_type not in DTYPES:
         known = element_type in TensorProto.DataType.values()
         label = TensorProto.DataType.Name(element_type) if known else str(element_type)
