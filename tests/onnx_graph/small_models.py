@@ -36,9 +36,10 @@ def one_node(
         [typed(n, v) for n, v in zip(names, values, strict=True) if n],
         [onnx.ValueInfoProto(name=name) for name in made],
     )
-    return helper.make_model(
+    model = helper.make_model(
         graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=10 if opset < 24 else 11
     )
+    return onnx.shape_inference.infer_shapes(model)
 
 
 def run_node(
@@ -62,9 +63,8 @@ def from_onnxruntime(model: onnx.ModelProto, values: Sequence[Any]) -> list[Any]
     """What onnxruntime gives for these inputs."""
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
-    inferred = onnx.shape_inference.infer_shapes(model)
     session = onnxruntime.InferenceSession(
-        inferred.SerializeToString(), options, providers=["CPUExecutionProvider"]
+        model.SerializeToString(), options, providers=["CPUExecutionProvider"]
     )
     given = [_as_array(value) for value in values if value is not None]
     feeds = {each.name: value for each, value in zip(session.get_inputs(), given, strict=True)}
@@ -84,14 +84,13 @@ def agree(ours: Any, theirs: Any) -> None:
         if isinstance(want, list):
             agree(got, want)
             continue
-        found = _as_array(got)
-        want = np.asarray(want)
-        assert found.shape == want.shape
+        found, expected = _as_array(got), np.asarray(want)
+        assert found.shape == expected.shape
         if found.dtype == object:
-            assert found.tolist() == want.tolist()
+            assert found.tolist() == expected.tolist()
         else:
-            assert found.dtype == want.dtype
-            np.testing.assert_allclose(found, want, rtol=1e-5, atol=1e-6)
+            assert found.dtype == expected.dtype
+            np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
 
 
 def from_text(text: str) -> onnx.ModelProto:
