@@ -15,10 +15,10 @@ OWN = '<opset_import: ["" : 16, "own" : 1], domain: "own">\n'
 W = "<float[2] w = {0.5, 2.0}>"
 
 FUNCTIONS = {
-    # Called twice with the same parameter, once with another attribute, and one output left.
+    # Called twice with the same parameter and other attributes; not all outputs are read.
     "attributes": f"""{HEAD} g (float[2] x) => (float[2] y) {W} {{
         a, spare = own.scaled <by = 3.0> (x, w)
-        y = own.scaled <by = 0.5> (a, w)
+        y, other = own.scaled <by = 0.5> (a, w)
     }}
     {OWN} scaled <by> (u, v) => (r, s) {{
         c = Constant <value_float: float = @by> ()
