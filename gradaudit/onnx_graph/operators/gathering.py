@@ -27,9 +27,11 @@ def gather(data: Tensor, indices: Tensor, *, axis: int = 0) -> Tensor:
             return F.embedding(index, data)
         shape = (*data.shape[:axis], *index.shape, *data.shape[axis + 1 :])
         return data.index_select(axis, index.reshape(-1)).reshape(shape)
-    except IndexError as error:
-        span = f"{indices.min().item()} to {indices.max().item()}"
-        raise ValueError(f"indices from {span} into axis {axis} of size {size}") from error
+    except (IndexError, RuntimeError) as error:
+        low, high = int(indices.min()), int(indices.max())
+        if -size <= low and high < size:
+            raise
+        raise ValueError(f"indices {low} to {high} into axis {axis} of size {size}") from error
 
 
 @operator("GatherElements")

@@ -133,7 +133,7 @@ def mel_weight_matrix(
     *,
     output_datatype: int = 1,
 ) -> Tensor:
-    """Triangular filters ``[dft_length // 2 + 1, num_mel_bins]`` of peak 1, evenly spaced in mel."""
+    """Triangles of peak 1, evenly spaced in mel: ``[dft_length // 2 + 1, num_mel_bins]``."""
     bins, length = int(num_mel_bins), int(dft_length)
     low, high = (
         2595 * math.log10(1 + float(edge) / 700) for edge in (lower_edge_hertz, upper_edge_hertz)
