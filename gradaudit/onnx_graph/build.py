@@ -9,6 +9,8 @@ from onnx import FunctionProto, GraphProto, ModelProto, NodeProto
 
 from gradaudit.onnx_graph.attributes import attributes_of, bound, subgraphs_of
 from gradaudit.onnx_graph.calls import Caller, finish
+from gradaudit.onnx_graph.constants import settings_in
+from gradaudit.onnx_graph.declared import declared_inputs
 from gradaudit.onnx_graph.fusing import fused
 from gradaudit.onnx_graph.graph import Graph, Step
 from gradaudit.onnx_graph.holding import (
@@ -18,11 +20,11 @@ from gradaudit.onnx_graph.holding import (
     Values,
     constant,
     initializers,
-    standard,
     versions,
 )
 from gradaudit.onnx_graph.names import Tree
 from gradaudit.onnx_graph.node import Node
+from gradaudit.onnx_graph.registry import standard
 from gradaudit.onnx_graph.scopes import class_names, runs, scopes_of
 from gradaudit.onnx_graph.steps import node_step
 from gradaudit.onnx_graph.tensors import declared_type
@@ -31,19 +33,17 @@ from gradaudit.onnx_graph.tensors import declared_type
 def build(model: ModelProto, read: Reader, frozen: Collection[str] = ()) -> Graph:
     """The model's graph; ``read`` gives the value of an initializer.
 
-    Floating initializers become parameters, of which those in ``frozen`` require no gradient; all
-    others buffers. The model must have passed :mod:`gradaudit.onnx_graph.checks`.
+    Floating initializers become parameters, of which those in ``frozen`` and those that no training
+    moves (:mod:`constants`) require no gradient; all others become buffers. The model must have passed :mod:`gradaudit.onnx_graph.checks`.
     """
     graph = model.graph
-    own = {each.name for each in graph.initializer}
-    root = Graph(
-        [each.name for each in graph.input if each.name not in own],
-        [each.name for each in graph.output],
-    )
+    inputs = declared_inputs(graph)
+    root = Graph([each.name for each in inputs], [each.name for each in graph.output])
+    root.declared = inputs
     builder = Builder(
         Tree(root),
         read,
-        frozenset(frozen),
+        settings_in(model) | set(frozen),
         versions(model.opset_import),
         {(f.domain, f.name, f.overload): f for f in model.functions},
     )

@@ -12,8 +12,9 @@ from onnx import FunctionProto, GraphProto, TensorProto
 from torch import nn
 
 from gradaudit.onnx_graph.attributes import sparse
+from gradaudit.onnx_graph.constants import is_mask
 from gradaudit.onnx_graph.names import Tree
-from gradaudit.onnx_graph.registry import STANDARD
+from gradaudit.onnx_graph.registry import standard
 
 Reader = Callable[[TensorProto], Any]
 
@@ -61,7 +62,8 @@ class Builder:
             vars(keeper)["value"] = value
             return Held(keeper, "value")
         if value.is_floating_point() and not constant:
-            parameter = nn.Parameter(value, requires_grad=name not in self.frozen)
+            fixed = name in self.frozen or is_mask(value)
+            parameter = nn.Parameter(value, requires_grad=not fixed)
             home, leaf, self.names[parameter] = self.tree.add_parameter(name, parameter)
             return Held(home, leaf)
         return Held(*self.tree.add_buffer(name, value, persistent=not constant))
@@ -70,11 +72,6 @@ class Builder:
 def versions(imports: Iterable[Any]) -> dict[str, int]:
     """The opset version of each domain."""
     return {standard(each.domain): each.version for each in imports}
-
-
-def standard(domain: str) -> str:
-    """A domain's name, the standard one's as the empty string."""
-    return "" if domain in STANDARD else domain
 
 
 def initializers(graph: GraphProto, builder: Builder) -> dict[str, Held]:

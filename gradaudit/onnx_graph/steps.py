@@ -10,10 +10,10 @@ from torch import nn
 from gradaudit.onnx_graph.attributes import attributes_of
 from gradaudit.onnx_graph.fusing import SHOWN
 from gradaudit.onnx_graph.graph import Step
-from gradaudit.onnx_graph.holding import Builder, Values, standard
+from gradaudit.onnx_graph.holding import Builder, Values
 from gradaudit.onnx_graph.layers import Asked, Layer, Parameters, layer_of
 from gradaudit.onnx_graph.node import Call, Node, node_class, same_types
-from gradaudit.onnx_graph.registry import find_operator
+from gradaudit.onnx_graph.registry import find_operator, standard
 
 
 def node_step(node: NodeProto, name: str, builder: Builder, values: Values) -> tuple[Node, Step]:

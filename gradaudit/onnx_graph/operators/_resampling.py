@@ -165,7 +165,7 @@ def _cropped(x: Tensor, axis: Axis, way: Way) -> Tensor:
 
 
 def _fused(x: Tensor, axes: Sequence[Axis], way: Way) -> Tensor | None:
-    """torch's own interpolation, where it is the same."""
+    """Torch's own interpolation, where it is the same."""
     spatial = x.dim() - 2
     if spatial not in (1, 2, 3) or not x.is_floating_point() or any(a.dim < 2 for a in axes):
         return None
