@@ -87,6 +87,8 @@ def scatter_nd(
         row = row * size + from_front(position, size)
     index = row.reshape(-1, 1).expand(-1, rows.shape[1])
     put = updates.reshape(index.shape)
+    if reduction == "none":  # the same, and faster by rows
+        return rows.index_put((row.reshape(-1),), put).reshape(data.shape)
     return _scattered(rows, 0, index, put, reduction).reshape(data.shape)
 
 
