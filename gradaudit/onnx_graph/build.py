@@ -8,7 +8,7 @@ from dataclasses import replace
 from onnx import FunctionProto, GraphProto, ModelProto, NodeProto
 
 from gradaudit.onnx_graph.attributes import attributes_of, bound, subgraphs_of
-from gradaudit.onnx_graph.calls import Caller, finish
+from gradaudit.onnx_graph.module_calls import Caller, finish
 from gradaudit.onnx_graph.constants import settings_in
 from gradaudit.onnx_graph.declared import declared_inputs
 from gradaudit.onnx_graph.fusing import fused
