@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
-from onnx import FunctionProto, GraphProto, ModelProto, NodeProto, TensorProto
+from onnx import FunctionProto, GraphProto, ModelProto, NodeProto
 from torch import nn
 
-from gradaudit.onnx_graph.attributes import attributes_of, bound, sparse, subgraphs_of
+from gradaudit.onnx_graph.attributes import Reader, attributes_of, bound, subgraphs_of
 from gradaudit.onnx_graph.graph import Graph, Step
 from gradaudit.onnx_graph.names import Tree
 from gradaudit.onnx_graph.node import Call, Node, node_class, same_types
-from gradaudit.onnx_graph.registry import STANDARD, find_operator
-
-Reader = Callable[[TensorProto], Any]
+from gradaudit.onnx_graph.protos import (
+    Key,
+    free_names,
+    functions_of,
+    initializers_of,
+    key_of,
+    plain,
+    versions_of,
+)
+from gradaudit.onnx_graph.registry import find_operator
 
 
 @dataclass(frozen=True)
@@ -41,8 +48,7 @@ class _Builder:
     read: Reader
     frozen: Collection[str]
     opsets: Mapping[str, int]
-    functions: Mapping[tuple[str, str, str], FunctionProto]
-    taken: set[str] = field(default_factory=set)  # node names
+    functions: Mapping[Key, FunctionProto]
 
     def hold(self, name: str, value: Any, *, constant: bool = False) -> Held:
         """Place a value under ``name``; a constant is not in the state dict."""
@@ -57,13 +63,13 @@ class _Builder:
 
 
 def build(model: ModelProto, read: Reader, frozen: Collection[str] = ()) -> Graph:
-    """The model's graph; ``read`` gives the value of an initializer.
+    """The model's graph; ``read`` gives the value of a stored tensor.
 
     Floating initializers become parameters, of which those in ``frozen`` require no gradient; all
     others buffers. The model must have passed :mod:`gradaudit.onnx_graph.checks`.
     """
     graph = model.graph
-    own = {each.name for each in graph.initializer}
+    own = initializers_of(graph)
     root = Graph(
         [each.name for each in graph.input if each.name not in own],
         [each.name for each in graph.output],
@@ -72,26 +78,16 @@ def build(model: ModelProto, read: Reader, frozen: Collection[str] = ()) -> Grap
         Tree(root),
         read,
         frozenset(frozen),
-        _versions(model.opset_import),
-        {(f.domain, f.name, f.overload): f for f in model.functions},
+        versions_of(model.opset_import),
+        functions_of(model),
     )
     _fill(root, graph.node, builder, _initializers(graph, builder), "")
     return root
 
 
-def _versions(imports: Iterable[Any]) -> dict[str, int]:
-    return {_domain(each.domain): each.version for each in imports}
-
-
-def _domain(domain: str) -> str:
-    return "" if domain in STANDARD else domain
-
-
 def _initializers(graph: GraphProto, builder: _Builder) -> dict[str, Held]:
-    held = {each.name: builder.hold(each.name, builder.read(each)) for each in graph.initializer}
-    for each in graph.sparse_initializer:
-        held[each.values.name] = builder.hold(each.values.name, sparse(each))
-    return held
+    own = initializers_of(graph)
+    return {name: builder.hold(name, builder.read(each)) for name, each in own.items()}
 
 
 def _fill(
@@ -105,8 +101,8 @@ def _fill(
     steps = []
     for number, node in enumerate(nodes):
         name = prefix + (node.name or f"{node.op_type}_{number}")
-        if node.op_type == "Constant" and _domain(node.domain) == "":
-            value = _constant(*next(iter(attributes_of(node).items())))
+        if node.op_type == "Constant" and plain(node.domain) == "":
+            value = _constant(*next(iter(attributes_of(node, builder.read).items())))
             visible[node.output[0]] = builder.hold(node.output[0], value, constant=True)
         else:
             steps.append(_step(node, name, builder, visible))
@@ -126,17 +122,17 @@ def _constant(attribute: str, value: Any) -> Any:
 
 
 def _step(node: NodeProto, name: str, builder: _Builder, visible: dict[str, Held]) -> Step:
-    function = builder.functions.get((node.domain, node.op_type, node.overload))
+    function = builder.functions.get(key_of(node))
     if function is not None:
         return _function(node, function, name, builder, visible)
-    version = builder.opsets.get(_domain(node.domain), 1)
+    version = builder.opsets.get(plain(node.domain), 1)
     operator = find_operator(node.domain, node.op_type, version)
     assert operator is not None, f"{node.op_type} was not checked"
-    attributes = attributes_of(node)
+    attributes = attributes_of(node, builder.read)
     context = {"opset": version, "wanted": tuple(bool(each) for each in node.output)}
     keywords = {k: v for k, v in attributes.items() if k in operator.attributes}
     keywords |= {word: context[word] for word in operator.context}
-    call = Call(operator, keywords, name, same_types(node.op_type, _domain(node.domain), version))
+    call = Call(operator, keywords, name, same_types(node.op_type, plain(node.domain), version))
     module = node_class(node.op_type)(call, _bindings(node, visible))
     path = builder.tree.add_module(name, module)
     _borrow(module, node, visible)
@@ -174,25 +170,14 @@ def _subgraphs(
         inner = Graph([each.name for each in proto.input], [each.name for each in proto.output])
         module.add_module(attribute, inner)
         module.bodies += (attribute,)
-        within = {**visible, **_initializers(proto, builder)}
+        free = free_names(proto)
+        captures |= {name: None for name in free if name not in visible}
+        within = {name: visible[name] for name in free if name in visible}
+        within |= _initializers(proto, builder)
         for each in inner.input_names:
             within.pop(each, None)
         _fill(inner, proto.node, builder, within, f"{path}.{attribute}.")
-        captures |= {n: None for n in free_names(proto) if n not in within}
     return tuple(captures) if protos else None
-
-
-def free_names(graph: GraphProto) -> list[str]:
-    """Values that a subgraph reads and does not make, in order of their first use."""
-    made = {each.name for each in (*graph.input, *graph.initializer)}
-    made |= {each.values.name for each in graph.sparse_initializer}
-    free: dict[str, None] = {}
-    for node in graph.node:
-        inner = [n for g in subgraphs_of(node).values() for n in free_names(g)]
-        free |= {name: None for name in (*node.input, *inner) if name and name not in made}
-        made.update(node.output)
-    free |= {each.name: None for each in graph.output if each.name not in made}
-    return list(free)
 
 
 def _function(
@@ -211,7 +196,7 @@ def _function(
     within |= {f: builder.hold(f, None) for f, a in actual.items() if not a}
     attributes = {a.name: a for a in (*function.attribute_proto, *node.attribute)}
     nodes = [bound(each, attributes) for each in function.node]
-    own = replace(builder, opsets={**builder.opsets, **_versions(function.opset_import)})
+    own = replace(builder, opsets={**builder.opsets, **versions_of(function.opset_import)})
     _fill(inner, nodes, own, within, f"{path}.")
     outputs = tuple(node.output) + ("",) * (len(function.output) - len(node.output))
     return Step(inner, name, tuple(given.values()), outputs, None, ())

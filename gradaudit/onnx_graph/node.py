@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from gradaudit.errors import ModelError
 from gradaudit.onnx_graph.registry import Operator
 from gradaudit.onnx_graph.tensors import STORED_ONLY
+from gradaudit.telling import quoted
 
 if TYPE_CHECKING:
     from gradaudit.onnx_graph.graph import Graph
@@ -36,7 +37,7 @@ class NodeError(ModelError, RuntimeError):
         given = ", ".join(_described(value) for value in inputs)
         said = str(error).splitlines()[0] if str(error) else type(error).__name__
         super().__init__(
-            f"node {call.name!r} ({call.operator.name}) failed on {given or 'no inputs'}",
+            f"node {quoted(call.name)} ({call.operator.name}) failed on {given or 'no inputs'}",
             found=said,
         )
 
@@ -60,7 +61,9 @@ class Node(nn.Module):
         self.call = call
         self.inputs = tuple(inputs)
         self.bodies: tuple[str, ...] = ()  # attributes that are subgraphs
-        self.borrowed: frozenset[str] = frozenset()  # parameters with a place of their own elsewhere
+        self.borrowed: frozenset[str] = (
+            frozenset()
+        )  # parameters with a place of their own elsewhere
 
     def borrow(self, leaf: str, parameter: nn.Parameter | None) -> None:
         """Register a parameter here as well, unless this is its own place."""
