@@ -24,10 +24,25 @@ DTYPES: dict[int, torch.dtype] = {
     TensorProto.COMPLEX64: torch.complex64,
     TensorProto.COMPLEX128: torch.complex128,
     TensorProto.BFLOAT16: torch.bfloat16,
+    TensorProto.FLOAT8E4M3FN: torch.float8_e4m3fn,
+    TensorProto.FLOAT8E4M3FNUZ: torch.float8_e4m3fnuz,
+    TensorProto.FLOAT8E5M2: torch.float8_e5m2,
+    TensorProto.FLOAT8E5M2FNUZ: torch.float8_e5m2fnuz,
+    TensorProto.FLOAT8E8M0: torch.float8_e8m0fnu,
 }
 ELEMENT_TYPES = {dtype: number for number, dtype in DTYPES.items()}
+_BITS = {1: np.uint8, 2: np.int16}  # by size in bytes
 # Types that torch stores and hardly computes with: taken through int64 (see `nodes.py`).
 STORED_ONLY = frozenset({torch.uint16, torch.uint32, torch.uint64})
+
+
+def torch_dtype(element_type: int) -> torch.dtype:
+    """The type in torch; raises ``ValueError`` for one that it does not carry."""
+    if element_type not in DTYPES:
+        known = element_type in TensorProto.DataType.values()
+        label = TensorProto.DataType.Name(element_type) if known else str(element_type)
+        raise ValueError(f"tensors of type {label}, which torch does not carry")
+    return DTYPES[element_type]
 
 
 def from_numpy(array: np.ndarray[Any, Any]) -> Any:
@@ -37,21 +52,23 @@ def from_numpy(array: np.ndarray[Any, Any]) -> Any:
     """
     if array.dtype.kind in "OUS":
         return array.astype(object)
-    if array.dtype.name == "bfloat16":
-        bits = np.ascontiguousarray(array).view(np.int16)
-        return torch.from_numpy(bits.copy()).view(torch.bfloat16).reshape(array.shape)
     carried = getattr(torch, array.dtype.name, None)
     if carried not in ELEMENT_TYPES:
         raise TypeError(f"tensors of type {array.dtype.name}")
+    if array.dtype.isbuiltin != 1 and carried.itemsize in _BITS:  # one of ml_dtypes' types
+        bits = np.array(array, order="C", copy=True).view(_BITS[carried.itemsize])
+        return torch.from_numpy(bits).view(carried)
     native = np.array(array, dtype=array.dtype.newbyteorder("="), order="C", copy=True)
     return torch.from_numpy(native)
 
 
 def to_numpy(value: torch.Tensor) -> np.ndarray[Any, Any]:
-    """The tensor's values; bfloat16 as ml_dtypes' type, which onnx brings along."""
+    """The tensor's values; bfloat16 and float8 as ml_dtypes' types, which onnx brings along."""
     value = value.detach().cpu()
-    if value.dtype == torch.bfloat16:
+    if value.dtype == torch.bfloat16 or (value.is_floating_point() and value.element_size() == 1):
         import ml_dtypes
 
-        return value.contiguous().view(torch.int16).numpy().view(ml_dtypes.bfloat16)
+        bits = torch.uint8 if value.element_size() == 1 else torch.int16
+        name = str(value.dtype).removeprefix("torch.")
+        return value.contiguous().view(bits).numpy().view(getattr(ml_dtypes, name))
     return value.numpy()

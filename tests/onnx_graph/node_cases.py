@@ -116,7 +116,7 @@ def same(result: Any, expected: Any, rtol: float, atol: float, name: str) -> Non
     assert got.shape == expected.shape, f"{name} has shape {got.shape}, not {expected.shape}"
     if got.dtype.kind in "OUSb":
         np.testing.assert_array_equal(got.astype(object), expected.astype(object))
-    elif got.dtype.name == "bfloat16":
+    elif got.dtype.name.startswith(("bfloat", "float8")):
         wide = (got.astype(np.float32), expected.astype(np.float32))
         np.testing.assert_allclose(*wide, rtol=rtol, atol=atol)
     else:
