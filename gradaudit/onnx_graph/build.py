@@ -7,8 +7,7 @@ from dataclasses import replace
 
 from onnx import FunctionProto, GraphProto, ModelProto, NodeProto
 
-from gradaudit.onnx_graph.attributes import attributes_of, bound, subgraphs_of
-from gradaudit.onnx_graph.module_calls import Caller, finish
+from gradaudit.onnx_graph.attributes import Reader, attributes_of, bound, subgraphs_of
 from gradaudit.onnx_graph.constants import settings_in
 from gradaudit.onnx_graph.declared import declared_inputs
 from gradaudit.onnx_graph.fusing import fused
@@ -16,15 +15,15 @@ from gradaudit.onnx_graph.graph import Graph, Step
 from gradaudit.onnx_graph.holding import (
     Builder,
     Held,
-    Reader,
     Values,
     constant,
     initializers,
-    versions,
 )
+from gradaudit.onnx_graph.module_calls import Caller, finish
 from gradaudit.onnx_graph.names import Tree
 from gradaudit.onnx_graph.node import Node
-from gradaudit.onnx_graph.registry import standard
+from gradaudit.onnx_graph.protos import captured, free_names, functions_of, key_of, versions_of
+from gradaudit.onnx_graph.registry import plain
 from gradaudit.onnx_graph.scopes import class_names, runs, scopes_of
 from gradaudit.onnx_graph.steps import node_step
 from gradaudit.onnx_graph.tensors import declared_type
@@ -34,7 +33,8 @@ def build(model: ModelProto, read: Reader, frozen: Collection[str] = ()) -> Grap
     """The model's graph; ``read`` gives the value of an initializer.
 
     Floating initializers become parameters, of which those in ``frozen`` and those that no training
-    moves (:mod:`constants`) require no gradient; all others become buffers. The model must have passed :mod:`gradaudit.onnx_graph.checks`.
+    moves (:mod:`gradaudit.onnx_graph.constants`) require no gradient; all others become buffers.
+    The model must have passed :mod:`gradaudit.onnx_graph.checks`.
     """
     graph = model.graph
     inputs = declared_inputs(graph)
@@ -44,8 +44,8 @@ def build(model: ModelProto, read: Reader, frozen: Collection[str] = ()) -> Grap
         Tree(root),
         read,
         settings_in(model) | set(frozen),
-        versions(model.opset_import),
-        {(f.domain, f.name, f.overload): f for f in model.functions},
+        versions_of(model.opset_import),
+        functions_of(model),
     )
     _fill(root, graph.node, builder, Values(initializers(graph, builder)), "")
     return root
@@ -56,11 +56,11 @@ def _fill(
 ) -> None:
     """Give ``graph`` its steps; ``values`` are those held in the tree."""
     steps, scopes = [], []
-    read_elsewhere = {*graph.output_names, *(n for node in nodes for n in _captured(node))}
+    read_elsewhere = {*graph.output_names, *(n for node in nodes for n in captured(node))}
     for number, node in enumerate(fused(nodes, values.parameter, read_elsewhere)):
         name = prefix + (node.name or f"{node.op_type}_{number}")
-        if node.op_type == "Constant" and standard(node.domain) == "":
-            value = constant(*next(iter(attributes_of(node).items())))
+        if node.op_type == "Constant" and plain(node.domain) == "":
+            value = constant(*next(iter(attributes_of(node, builder.read).items())))
             values.held[node.output[0]] = builder.hold(node.output[0], value, constant=True)
             continue
         steps.append(_step(node, name, builder, values))
@@ -73,7 +73,7 @@ def _fill(
 
 
 def _step(node: NodeProto, name: str, builder: Builder, values: Values) -> Step:
-    function = builder.functions.get((node.domain, node.op_type, node.overload))
+    function = builder.functions.get(key_of(node))
     if function is not None:
         return _function(node, function, name, builder, values)
     module, step = node_step(node, name, builder, values)
@@ -97,28 +97,13 @@ def _subgraph(
     )
     module.add_module(attribute, inner)
     module.bodies += (attribute,)
-    within = {**values.held, **initializers(proto, builder)}
+    free = free_names(proto)
+    within = {name: values.held[name] for name in free if name in values.held}
+    within |= initializers(proto, builder)
     for each in inner.input_names:
         within.pop(each, None)
     _fill(inner, proto.node, builder, Values(within), f"{module.call.name}.{attribute}.")
-    return [name for name in free_names(proto) if name not in within]
-
-
-def _captured(node: NodeProto) -> list[str]:
-    return [name for graph in subgraphs_of(node).values() for name in free_names(graph)]
-
-
-def free_names(graph: GraphProto) -> list[str]:
-    """Values that a subgraph reads and does not make, in order of their first use."""
-    made = {each.name for each in (*graph.input, *graph.initializer)}
-    made |= {each.values.name for each in graph.sparse_initializer}
-    free: dict[str, None] = {}
-    for node in graph.node:
-        read = (*node.input, *_captured(node))
-        free |= dict.fromkeys(name for name in read if name and name not in made)
-        made.update(node.output)
-    free |= dict.fromkeys(each.name for each in graph.output if each.name not in made)
-    return list(free)
+    return [name for name in free if name not in values.held]
 
 
 def _function(
@@ -133,7 +118,7 @@ def _function(
     within |= {f: builder.hold(f, None) for f, a in actual.items() if not a}
     attributes = {a.name: a for a in (*function.attribute_proto, *node.attribute)}
     nodes = [bound(each, attributes) for each in function.node]
-    own = replace(builder, opsets={**builder.opsets, **versions(function.opset_import)})
+    own = replace(builder, opsets={**builder.opsets, **versions_of(function.opset_import)})
     _fill(inner, nodes, own, Values(within), f"{path}.")
     outputs = tuple(node.output) + ("",) * (len(function.output) - len(node.output))
     return Step(inner, name, tuple(given.values()), outputs, None, ())

@@ -14,7 +14,7 @@ import torch
 from onnx import GraphProto, ModelProto, NodeProto
 
 from gradaudit.onnx_graph.attributes import subgraphs_of
-from gradaudit.onnx_graph.registry import standard
+from gradaudit.onnx_graph.registry import plain
 
 # By operator: the inputs that are settings.
 _SETTINGS = {
@@ -41,7 +41,7 @@ def settings_in(model: ModelProto) -> set[str]:
     found = {
         node.input[i]
         for node in _nodes(model.graph)
-        if standard(node.domain) == ""
+        if plain(node.domain) == ""
         for i in _SETTINGS.get(node.op_type, ())
         if i < len(node.input)
     }

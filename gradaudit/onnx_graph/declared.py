@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from onnx import GraphProto, NodeProto, ValueInfoProto
 
+from gradaudit.onnx_graph.protos import initializers_of
 from gradaudit.onnx_graph.tensors import DTYPES
 
 # Operators that hand indices on as they are.
@@ -36,7 +37,7 @@ class Declared:
 
 def declared_inputs(graph: GraphProto) -> tuple[Declared, ...]:
     """The graph's inputs in order, without those that initializers fill."""
-    tables = {each.name: tuple(each.dims) for each in graph.initializer}
+    tables = {name: tuple(each.dims) for name, each in initializers_of(graph).items()}
     rows = _rows(graph.node, tables)
     return tuple(
         Declared(each.name, *_declared(each), rows.get(each.name))

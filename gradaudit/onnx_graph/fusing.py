@@ -63,9 +63,9 @@ def _biases(
             continue
         for product, name in (tuple(node.input), tuple(node.input)[::-1]):
             bias = parameter(name)
-            if product in widths and product not in read_elsewhere and bias is not None:
-                if bias.shape == (widths[product],):
-                    found[product] = (name, node.output[0])
+            alone = product in widths and product not in read_elsewhere
+            if alone and bias is not None and bias.shape == (widths[product],):
+                found[product] = (name, node.output[0])
     return found
 
 

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import torch
-from onnx import FunctionProto, GraphProto, TensorProto
+from onnx import FunctionProto, GraphProto
 from torch import nn
 
-from gradaudit.onnx_graph.attributes import sparse
+from gradaudit.onnx_graph.attributes import Reader
 from gradaudit.onnx_graph.constants import is_mask
 from gradaudit.onnx_graph.names import Tree
-from gradaudit.onnx_graph.registry import standard
-
-Reader = Callable[[TensorProto], Any]
+from gradaudit.onnx_graph.protos import Key, initializers_of
 
 
 @dataclass(frozen=True)
@@ -52,7 +50,7 @@ class Builder:
     read: Reader
     frozen: Collection[str]
     opsets: Mapping[str, int]
-    functions: Mapping[tuple[str, str, str], FunctionProto]
+    functions: Mapping[Key, FunctionProto]
     names: dict[nn.Parameter, str] = field(default_factory=dict)  # as the module has them
 
     def hold(self, name: str, value: Any, *, constant: bool = False) -> Held:
@@ -69,17 +67,10 @@ class Builder:
         return Held(*self.tree.add_buffer(name, value, persistent=not constant))
 
 
-def versions(imports: Iterable[Any]) -> dict[str, int]:
-    """The opset version of each domain."""
-    return {standard(each.domain): each.version for each in imports}
-
-
 def initializers(graph: GraphProto, builder: Builder) -> dict[str, Held]:
     """The graph's own initializers, placed."""
-    held = {each.name: builder.hold(each.name, builder.read(each)) for each in graph.initializer}
-    for each in graph.sparse_initializer:
-        held[each.values.name] = builder.hold(each.values.name, sparse(each))
-    return held
+    own = initializers_of(graph)
+    return {name: builder.hold(name, builder.read(each)) for name, each in own.items()}
 
 
 def constant(attribute: str, value: Any) -> Any:

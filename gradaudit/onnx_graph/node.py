@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from gradaudit.errors import ModelError
 from gradaudit.onnx_graph.registry import Operator
 from gradaudit.onnx_graph.tensors import STORED_ONLY, TensorType
+from gradaudit.telling import quoted
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,7 @@ class NodeError(ModelError, RuntimeError):
         given = ", ".join(_described(value) for value in inputs)
         said = str(error).splitlines()[0] if str(error) else type(error).__name__
         super().__init__(
-            f"node {call.name!r} ({call.operator.name}) failed on {given or 'no inputs'}",
+            f"node {quoted(call.name)} ({call.operator.name}) failed on {given or 'no inputs'}",
             found=said,
         )
 
@@ -76,6 +77,7 @@ class Node(nn.Module):
         return self
 
     def extra_repr(self) -> str:
+        """The node's own name."""
         return self.call.name
 
     def forward(self, *given: Any, captured: Mapping[str, Any] | None = None) -> Any:

@@ -78,14 +78,14 @@ def operator(
     return register
 
 
-def standard(domain: str) -> str:
+def plain(domain: str) -> str:
     """A domain's name, the standard one's as the empty string."""
     return "" if domain in STANDARD else domain
 
 
 def find_operator(domain: str, name: str, version: int) -> Operator | None:
     """The implementation that holds in opset ``version`` of ``domain``."""
-    key = (standard(domain), name)
+    key = (plain(domain), name)
     versions = [each for each in operators().get(key, ()) if each.since <= version]
     return versions[-1] if versions else None
 

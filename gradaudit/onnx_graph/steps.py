@@ -13,17 +13,19 @@ from gradaudit.onnx_graph.graph import Step
 from gradaudit.onnx_graph.holding import Builder, Values
 from gradaudit.onnx_graph.layers import Asked, Layer, Parameters, layer_of
 from gradaudit.onnx_graph.node import Call, Node, node_class, same_types
-from gradaudit.onnx_graph.registry import find_operator, standard
+from gradaudit.onnx_graph.registry import find_operator, plain
 
 
 def node_step(node: NodeProto, name: str, builder: Builder, values: Values) -> tuple[Node, Step]:
     """The node as a module in the tree, without its subgraphs, and how it is called."""
-    domain = standard(node.domain)
+    domain = plain(node.domain)
     version = builder.opsets.get(domain, 1)
     operator = find_operator(domain, node.op_type, version)
     assert operator is not None, f"{node.op_type} was not checked"
     context = {"opset": version, "wanted": tuple(bool(each) for each in node.output)}
-    keywords = {k: v for k, v in attributes_of(node).items() if k in operator.attributes}
+    keywords = {
+        k: v for k, v in attributes_of(node, builder.read).items() if k in operator.attributes
+    }
     keywords |= {word: context[word] for word in operator.context}
     parameters = [values.parameter(value) for value in node.input]
     absent = frozenset(i for i, value in enumerate(node.input) if not value)
