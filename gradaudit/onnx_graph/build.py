@@ -11,6 +11,7 @@ from gradaudit.onnx_graph.attributes import Reader, attributes_of, bound, subgra
 from gradaudit.onnx_graph.constants import settings_in
 from gradaudit.onnx_graph.declared import declared_inputs
 from gradaudit.onnx_graph.fusing import fused
+from gradaudit.onnx_graph.gradient_nodes import with_bodies
 from gradaudit.onnx_graph.graph import Graph, Step
 from gradaudit.onnx_graph.holding import (
     Builder,
@@ -56,8 +57,10 @@ def _fill(
 ) -> None:
     """Give ``graph`` its steps; ``values`` are those held in the tree."""
     steps, scopes = [], []
+    nodes = with_bodies(nodes)
     read_elsewhere = {*graph.output_names, *(n for node in nodes for n in captured(node))}
-    for number, node in enumerate(fused(nodes, values.parameter, read_elsewhere)):
+    nodes = fused(nodes, values.parameter, read_elsewhere)
+    for number, node in enumerate(nodes):
         name = prefix + (node.name or f"{node.op_type}_{number}")
         if node.op_type == "Constant" and plain(node.domain) == "":
             value = constant(*next(iter(attributes_of(node, builder.read).items())))
