@@ -11,11 +11,7 @@ from torch import Tensor
 
 from gradaudit.onnx_graph.operators._attending import attend, attend_in_steps, window
 from gradaudit.onnx_graph.operators.attention import attention, flex_attention, rotary_embedding
-from gradaudit.onnx_graph.operators.linear_attention import (
-    causal_conv_with_state,
-    linear_attention,
-    swiglu,
-)
+from gradaudit.onnx_graph.operators.linear_attention import linear_attention
 from tests.onnx_graph.one_node import as_onnxruntime
 
 ALL = (True, True, True, True)
@@ -158,21 +154,6 @@ def test_linear_attention_has_gradients(rule: str) -> None:
     assert torch.autograd.gradcheck(run, (q, k, v, state, decay, beta), fast_mode=True)
 
 
-def test_causal_convolution_goes_on_where_it_stopped() -> None:
-    x, w, b = random(2, 3, 6), random(3, 1, 4, seed=1), random(3, seed=2)
-    y, state = causal_conv_with_state(x, w, b, activation="silu")
-    first, between = causal_conv_with_state(x[..., :2], w, b, activation="silu")
-    rest, last = causal_conv_with_state(x[..., 2:], w, b, between, activation="silu")
-    torch.testing.assert_close(torch.cat([first, rest], -1), y)
-    torch.testing.assert_close(last, state)
-
-
-def test_swiglu_has_a_gradient() -> None:
-    for alpha in (1.0, 1.7):
-        given = (random(3, 2), random(3, 2, seed=1))
-        assert torch.autograd.gradcheck(lambda a, b, t=alpha: swiglu(a, b, alpha=t), given)
-
-
 FLAT = torch.ones(1, 2, 4)
 
 
@@ -193,10 +174,6 @@ FLAT = torch.ones(1, 2, 4)
                 FLAT, FLAT, FLAT, q_num_heads=2, kv_num_heads=2, update_rule="other"
             ),
             "expected an update rule of .* found 'other'",
-        ),
-        (
-            lambda: causal_conv_with_state(FLAT, FLAT, activation="relu"),
-            "silu, swish or none, found 'relu'",
         ),
     ],
 )
