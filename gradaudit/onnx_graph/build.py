@@ -60,6 +60,7 @@ def _fill(
     nodes = with_bodies(nodes)
     read_elsewhere = {*graph.output_names, *(n for node in nodes for n in captured(node))}
     nodes = fused(nodes, values.parameter, read_elsewhere)
+    values.read.update(read_elsewhere, *(node.input for node in nodes))
     for number, node in enumerate(nodes):
         name = prefix + (node.name or f"{node.op_type}_{number}")
         if node.op_type == "Constant" and plain(node.domain) == "":

@@ -117,6 +117,12 @@ def _matmul(asked: Asked) -> Layer | None:
     return _dense(asked, weight, inputs_first=True)
 
 
+@_layer("Dense", "gradaudit")
+def _linear(asked: Asked) -> Layer | None:
+    weight = asked.parameter(1)
+    return None if weight is None else _dense(asked, weight, inputs_first=False)
+
+
 def _dense(asked: Asked, weight: nn.Parameter, *, inputs_first: bool) -> Layer | None:
     bias = asked.parameter(2)
     if bias is None and not asked.missing(2):

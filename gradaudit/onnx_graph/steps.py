@@ -22,7 +22,8 @@ def node_step(node: NodeProto, name: str, builder: Builder, values: Values) -> t
     version = builder.opsets.get(domain, 1)
     operator = find_operator(domain, node.op_type, version)
     assert operator is not None, f"{node.op_type} was not checked"
-    context = {"opset": version, "wanted": tuple(bool(each) for each in node.output)}
+    wanted = tuple(each in values.read for each in node.output)
+    context = {"opset": version, "wanted": wanted, "outputs": sum(map(bool, node.output))}
     keywords = {
         k: v for k, v in attributes_of(node, builder.read).items() if k in operator.attributes
     }
