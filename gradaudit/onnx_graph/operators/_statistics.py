@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -19,18 +19,13 @@ def stashed(x: Tensor, stash_type: int) -> Tensor:
 
 
 def batch_normalized(
-    x: Tensor,
-    scale: Tensor,
-    bias: Tensor,
-    mean: Tensor,
-    var: Tensor,
-    epsilon: float,
-    *,
-    training: bool,
+    x: Tensor, given: Sequence[Tensor], epsilon: float, *, training: bool
 ) -> tuple[Tensor, Callable[[], tuple[Tensor, Tensor]]]:
-    """The normalized batch (N, C, ...), and a function that gives the batch's mean and variance."""
+    """The normalized batch (N, C, ...), and a function that gives the batch's mean and variance.
+
+    ``given``: scale, bias, mean and variance of the channels.
+    """
     batch = x[:, None] if x.dim() == 1 else x
-    given = (scale, bias, mean, var)
     kind = x.dtype
     for each in given:
         kind = torch.promote_types(kind, each.dtype)
