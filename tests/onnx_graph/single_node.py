@@ -65,3 +65,33 @@ def check_same(name: str, inputs: Any, *, opset: int, outputs: int = 1, **attrib
         found = to_numpy(got)
         assert (found.dtype, found.shape) == (want.dtype, want.shape)
         np.testing.assert_allclose(found, want, rtol=1e-4, atol=1e-5)
+
+
+def check_gradients(
+    name: str, inputs: Any, *, opset: int, twice: bool = True, **attributes: Any
+) -> None:
+    """Assert that first (and second) derivatives in the float64 inputs are right."""
+    model = load_onnx(single_node(name, inputs, opset=opset, **attributes))
+    given = [
+        value.requires_grad_() if value.dtype == torch.float64 else value
+        for value in (each.clone() for each in inputs if each is not None)
+    ]
+    assert torch.autograd.gradcheck(model, given)
+    if twice:
+        assert torch.autograd.gradgradcheck(model, given)
+
+
+def functions_called(model: Any, *inputs: Any) -> list[str]:
+    """The names of the torch functions that a call of ``model`` calls, in order."""
+    names = []
+
+    class Recorder(torch.overrides.TorchFunctionMode):
+        def __torch_function__(
+            self, function: Any, types: Any, args: Any = (), kwargs: Any = None
+        ) -> Any:
+            names.append(function.__name__)
+            return function(*args, **(kwargs or {}))
+
+    with Recorder():
+        model(*inputs)
+    return names

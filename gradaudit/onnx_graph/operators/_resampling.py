@@ -201,8 +201,8 @@ def _fused(x: Tensor, axes: Sequence[Axis], way: Way) -> Tensor | None:
         return None
     if all(axis.length == axis.exact for axis in axes):
         return F.interpolate(x, lengths, mode=mode, align_corners=aligned)
-    if aligned or any(axis.length == axis.size for axis in axes):
-        return None  # torch goes by lengths here, whatever the scale
+    if aligned or not all(_goes_by_scale(axis) for axis in axes):
+        return None
     return F.interpolate(x, scale_factor=scales, mode=mode, align_corners=False)
 
 
@@ -213,6 +213,11 @@ def _aligns_corners(axes: Sequence[Axis], way: Way) -> bool | None:
     if way.transformation == "pytorch_half_pixel":
         return None if any(axis.length == 1 for axis in axes) else False
     return {"align_corners": True, "half_pixel": False}.get(way.transformation)
+
+
+def _goes_by_scale(axis: Axis) -> bool:
+    """Whether torch, given the scale alone, makes the axis as long and resamples it by that."""
+    return axis.length != axis.size and int(axis.size * axis.scale) == axis.length
 
 
 def _as_torch(axis: Axis, way: Way) -> bool:
