@@ -159,13 +159,9 @@ def _filtered(x: Tensor, axis: Axis, way: Way) -> Tensor:
         total = weights.sum(1, keepdim=True)
         weights = weights / torch.where(total == 0, torch.ones_like(total), total)
     places = indices.to(torch.int64).clamp(0, axis.size - 1).to(x.device)
-    weights = weights.to(x.device, x.dtype)
-    shape = (-1, *[1] * (x.dim() - 1 - axis.dim))
-    taps = [
-        x.index_select(axis.dim, places[:, tap]) * weights[:, tap].reshape(shape)
-        for tap in range(2 * reach)
-    ]
-    return sum(taps[1:], taps[0])
+    weights = weights.to(x.device, x.dtype).reshape(*places.shape, *[1] * (x.dim() - 1 - axis.dim))
+    taps = x.index_select(axis.dim, places.flatten()).unflatten(axis.dim, places.shape)
+    return (taps * weights).sum(axis.dim + 1)
 
 
 def _cubic(t: Tensor, a: float) -> Tensor:

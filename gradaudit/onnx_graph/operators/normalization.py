@@ -38,11 +38,11 @@ def batch_normalization_by_outputs(
     y = y.reshape(x.shape)
     if not training:
         return y
+    saved = [each.to(x.dtype).reshape(mean.shape) for each in statistics()]
     moved = [
-        old * momentum + new.to(old.dtype).reshape(old.shape) * (1 - momentum)
-        for old, new in zip((mean, var), statistics(), strict=True)
+        old * momentum + new * (1 - momentum) for old, new in zip((mean, var), saved, strict=True)
     ]
-    return y, *moved, *[new.to(x.dtype).reshape(mean.shape) for new in statistics()]
+    return y, *moved, *saved
 
 
 @operator("BatchNormalization", since=14)

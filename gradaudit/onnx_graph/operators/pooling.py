@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from gradaudit.onnx_graph.operators._pooling import (
+    Grid,
     flat_indices,
     fused_padding,
     pooling_grid,
@@ -130,9 +131,20 @@ def lp_pool(
         auto_pad=auto_pad,
         ceil_mode=ceil_mode,
     )
-    x = padded(x, grid.fitting)
-    for axis in range(len(grid.windows.kernel)):
-        x = torch.linalg.vector_norm(slid(x, grid.windows, axis), p, dim=-1)
+    wide = x.to(torch.promote_types(x.dtype, torch.float32))  # powers leave what halves can hold
+    sums = _sums((wide if p % 2 == 0 else wide.abs()).pow(p), grid)
+    # where all are zeros the root has no derivative, and zero is one of its subgradients
+    some = sums != 0
+    return torch.where(some, torch.where(some, sums, 1).pow(1 / p), sums).to(x.dtype)
+
+
+def _sums(x: Tensor, grid: Grid) -> Tensor:
+    x, at = padded(x, grid.fitting), grid.windows
+    if set(at.dilations) == {1}:
+        average: Callable[..., Tensor] = _AVERAGE[len(at.kernel)]
+        return average(x, at.kernel, at.strides) * torch.Size(at.kernel).numel()
+    for axis in range(len(at.kernel)):
+        x = slid(x, at, axis).sum(-1)
     return x
 
 
