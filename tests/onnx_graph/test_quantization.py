@@ -7,6 +7,7 @@ from torch.autograd import forward_ad
 
 from gradaudit.onnx_graph.loading import load_onnx
 from gradaudit.onnx_graph.node import NodeError
+from gradaudit.onnx_graph.operators.quantization import dequantize_linear, quantize_linear
 from tests.onnx_graph.single_node import check_same, ours
 
 BYTES = [torch.uint8, torch.int8]
@@ -94,6 +95,25 @@ def test_products_by_row_and_column_are_their_formula():
     right = (b.double() - b_zero) * column
     expected = (left @ right / 2).round() + 3
     assert torch.equal(found, expected.clamp(-128, 127).to(torch.int8))
+
+
+@pytest.mark.parametrize(
+    ("kind", "largest", "beyond"),
+    [(torch.float8_e4m3fn, 448.0, torch.nan), (torch.float8_e5m2, 57344.0, torch.inf)],
+)
+def test_float8_saturates_or_overflows(kind, largest, beyond):
+    x = torch.tensor([0.3, -1e6, float("inf")], requires_grad=True)
+    scale, zero = torch.tensor(2.0), torch.zeros((), dtype=kind)
+    saturated = quantize_linear(x, scale, zero)
+    assert saturated.dtype == kind
+    expected = torch.tensor([0.15, -largest, largest])
+    torch.testing.assert_close(saturated.float(), expected, rtol=0.1, atol=0)
+    over = quantize_linear(x, scale, zero, saturate=0).float()[1:].abs()
+    torch.testing.assert_close(over, torch.tensor([beyond, beyond]), equal_nan=True)
+    y = dequantize_linear(saturated, scale, zero)
+    assert torch.equal(y, saturated.float() * 2)
+    y.sum().backward()
+    assert torch.equal(x.grad, torch.tensor([1.0, 0.0, 0.0]))
 
 
 def chain(*nodes, inputs, output):

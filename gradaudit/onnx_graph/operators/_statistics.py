@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
@@ -19,19 +19,22 @@ def stashed(x: Tensor, stash_type: int) -> Tensor:
 
 
 def batch_normalized(
-    x: Tensor, given: Sequence[Tensor], epsilon: float, *, training: bool
+    x: Tensor,
+    scale: Tensor,
+    bias: Tensor,
+    mean: Tensor,
+    var: Tensor,
+    *,
+    epsilon: float,
+    training: bool,
 ) -> tuple[Tensor, Callable[[], tuple[Tensor, Tensor]]]:
-    """The normalized batch (N, C, ...), and a function that gives the batch's mean and variance.
-
-    ``given``: scale, bias, mean and variance of the channels.
-    """
+    """The normalized batch (N, C, ...), and a function that gives the batch's mean and variance."""
     batch = x[:, None] if x.dim() == 1 else x
     kind = x.dtype
-    if any(each.dtype != kind for each in given):
-        for each in given:
-            kind = torch.promote_types(kind, each.dtype)
-        batch, given = batch.to(kind), [each.to(kind) for each in given]
-    scale, bias, mean, var = given
+    for each in (scale, bias, mean, var):
+        kind = kind if each.dtype == kind else torch.promote_types(kind, each.dtype)
+    batch = batch.to(kind)
+    scale, bias, mean, var = (each.to(kind) for each in (scale, bias, mean, var))
 
     def statistics() -> tuple[Tensor, Tensor]:
         axes = (0, *range(2, batch.dim()))

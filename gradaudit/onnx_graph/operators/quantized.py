@@ -45,7 +45,7 @@ def conv_integer(
 
 
 @operator("QLinearConv", since=10, gradient=_PAST_ROUNDING)
-def qlinear_conv(  # noqa: PLR0917
+def qlinear_conv(
     x: Tensor,
     x_scale: Tensor,
     x_zero: Tensor,
@@ -81,7 +81,7 @@ def qlinear_conv(  # noqa: PLR0917
 
 
 @operator("QLinearMatMul", since=10, gradient=_PAST_ROUNDING)
-def qlinear_matmul(  # noqa: PLR0917
+def qlinear_matmul(
     a: Tensor,
     a_scale: Tensor,
     a_zero: Tensor,
