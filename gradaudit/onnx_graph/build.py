@@ -10,6 +10,7 @@ from onnx import FunctionProto, GraphProto, ModelProto, NodeProto
 from gradaudit.onnx_graph.attributes import Reader, attributes_of, bound, subgraphs_of
 from gradaudit.onnx_graph.constants import settings_in
 from gradaudit.onnx_graph.declared import declared_inputs
+from gradaudit.onnx_graph.export_notes import export_notes
 from gradaudit.onnx_graph.fusing import fused
 from gradaudit.onnx_graph.gradient_nodes import with_bodies
 from gradaudit.onnx_graph.graph import Graph, Step
@@ -49,6 +50,7 @@ def build(model: ModelProto, read: Reader, frozen: Collection[str] = ()) -> Grap
         functions_of(model),
     )
     _fill(root, graph.node, builder, Values(initializers(graph, builder)), "")
+    root.notes = export_notes(root)
     return root
 
 

@@ -112,8 +112,9 @@ def _find_biases(
             continue
         for product, name in (tuple(node.input), tuple(node.input)[::-1]):
             bias, found = parameter(name), products.get(product)
-            alone = found is not None and reads[product] == 1
-            if alone and bias is not None and bias.shape == (found.outputs,):
+            if found is None or bias is None or reads[product] != 1:
+                continue
+            if bias.shape == (found.outputs,):
                 found.bias, found.sum = name, node.output[0]
 
 

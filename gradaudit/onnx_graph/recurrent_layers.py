@@ -10,7 +10,11 @@ from torch import Tensor, nn
 
 from gradaudit.onnx_graph.node import Node
 
-KERNEL, HIDDEN, BIASES = "kernel", "recurrent_kernel", "biases"  # [D, G H, I], [D, G H, H], [D, 2 G H]
+KERNEL, HIDDEN, BIASES = (
+    "kernel",
+    "recurrent_kernel",
+    "biases",
+)  # [D, G H, I], [D, G H, H], [D, 2 G H]
 _ENDS = ("", "_reverse")
 
 
@@ -24,7 +28,7 @@ class _AsTorch(Node, nn.RNNBase):
     hidden_size: int
 
     # RNNBase keeps a list of its weights beside them; here the graph has them.
-    __setattr__ = nn.Module.__setattr__
+    __setattr__ = nn.Module.__setattr__  # type: ignore[assignment]
     _apply = nn.Module._apply
 
     def flatten_parameters(self) -> None:

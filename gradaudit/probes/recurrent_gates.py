@@ -73,8 +73,9 @@ def measure_parts(
 ) -> tuple[tuple[WeightPart, ...], tuple[NotMeasured, ...]]:
     """One row per block of ``matrix`` (rows, columns), finite, in as many equal blocks of rows.
 
-    ``whole`` is the norm of all of it; ``recurrent``: it maps the state to the state. Spectral radii are of square hidden-to-hidden blocks; above
-    a side of 1,024 they are not measured, for all eigenvalues are needed.
+    ``whole`` is the norm of all of it; ``recurrent``: it maps the state to the state. Spectral
+    radii are of square hidden-to-hidden blocks; above a side of 1,024 they are not measured, for
+    all eigenvalues are needed.
     """
     if not names:
         return (), ()

@@ -214,8 +214,9 @@ def as_used(module: nn.Module) -> Iterator[tuple[str, Tensor | Exception]]:
     A parametrization may have state and move it (spectral norm's power iteration), so a copy is
     run, with the random state put back. The exception where it raised one.
     """
-    if hasattr(module, "as_torch"):
-        yield from module.as_torch()
+    as_torch = getattr(module, "as_torch", None)
+    if as_torch is not None:
+        yield from as_torch()
         return
     hooked = {hook_target(hook): hook for hook in module._forward_pre_hooks.values()}
     hooked.pop("", None)

@@ -83,10 +83,10 @@ def batch_normalization(
     is_test: int = 0,
     momentum: float = 0.9,
     spatial: int = 1,
-    wanted: Sequence[bool] = (True,),
-) -> Tensor | tuple[Tensor, ...]:
+    outputs: int = 1,
+) -> Tensor:
     """``(x - mean) / sqrt(var + eps) * scale + bias`` with the statistics given, as in testing."""
-    if not is_test and any(wanted[1:]):
+    if not is_test and outputs > 1:
         raise ValueError("training batch normalization of opsets before 7 is not supported")
     flat = x if spatial else x.flatten(1)
     parameters = (each.flatten() for each in (scale, bias, mean, var))
