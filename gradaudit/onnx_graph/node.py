@@ -61,9 +61,7 @@ class Node(nn.Module):
         self.call = call
         self.inputs = tuple(inputs)
         self.bodies: tuple[str, ...] = ()  # attributes that are subgraphs
-        self.borrowed: frozenset[str] = (
-            frozenset()
-        )  # parameters with a place of their own elsewhere
+        self.borrowed: frozenset[str] = frozenset()  # parameters whose own place is elsewhere
 
     def borrow(self, leaf: str, parameter: nn.Parameter | None) -> None:
         """Register a parameter here as well, unless this is its own place."""
@@ -72,6 +70,7 @@ class Node(nn.Module):
             self.borrowed |= {leaf}
 
     def extra_repr(self) -> str:
+        """The node's own name."""
         return self.call.name
 
     def forward(self, *given: Any, captured: Mapping[str, Any] | None = None) -> Any:
