@@ -20,11 +20,11 @@ from gradaudit.onnx_graph.protos import (
     called,
     initializers_of,
     nodes_within,
-    plain,
     reads,
     tensors_in,
     tensors_of,
 )
+from gradaudit.onnx_graph.registry import plain
 from gradaudit.onnx_graph.signatures import check_attribute, check_signature
 from gradaudit.onnx_graph.stored import Stored
 from gradaudit.telling import listed, quoted

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 from torch import nn
+
+from gradaudit.onnx_graph.declared import Declared
+from gradaudit.onnx_graph.tensors import TensorType
 
 
 @dataclass(frozen=True)
@@ -29,9 +33,13 @@ class Graph(nn.Module):
     :class:`gradaudit.onnx_graph.node.NodeError` where an operator raises.
     """
 
-    def __init__(self, inputs: Sequence[str], outputs: Sequence[str]) -> None:
+    def __init__(
+        self, inputs: Sequence[str], outputs: Sequence[str], types: Sequence[TensorType] = ()
+    ) -> None:
         super().__init__()
+        self.output_types = tuple(types)  # known for subgraphs
         self.input_names, self.output_names = tuple(inputs), tuple(outputs)
+        self.declared: tuple[Declared, ...] = ()  # of the model's own graph
         self._steps: list[Step] = []
         # Values that lie in the tree of modules, by name: the module and the attribute. They are
         # looked up at each call, as torch.func.functional_call exchanges them.
@@ -82,6 +90,12 @@ class Graph(nn.Module):
             raise TypeError(f"the graph needs its input {missing[0]!r}")
         values.update(given)
         return values
+
+
+@cache
+def scope_class(kind: str) -> type[Graph]:
+    """A class of that name, for the nodes of one module call."""
+    return type(kind, (Graph,), {"__module__": __name__, "__doc__": "Nodes called as one."})
 
 
 def _run(step: Step, given: list[Any], values: Mapping[str, Any]) -> Sequence[Any]:

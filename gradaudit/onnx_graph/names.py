@@ -27,16 +27,16 @@ class Tree:
         self._root = root
         self._tries: Counter[tuple[int, str]] = Counter()  # by module and name, where one is taken
 
-    def add_parameter(self, name: str, parameter: nn.Parameter) -> tuple[nn.Module, str]:
-        """Place a parameter; returns the module it is in, and its leaf name there."""
-        home, _, leaf = self._place(name)
+    def add_parameter(self, name: str, parameter: nn.Parameter) -> tuple[nn.Module, str, str]:
+        """Place a parameter; returns the module it is in, its name there, and its whole name."""
+        home, path, leaf = self._place(name)
         home.register_parameter(leaf, parameter)
-        return home, leaf
+        return home, leaf, f"{path}.{leaf}" if path else leaf
 
     def add_buffer(
         self, name: str, tensor: torch.Tensor, *, persistent: bool
     ) -> tuple[nn.Module, str]:
-        """Place a buffer, which is in the state dict if ``persistent``; as for a parameter."""
+        """Place a buffer, which is in the state dict if ``persistent``; the module and name."""
         home, _, leaf = self._place(name)
         home.register_buffer(leaf, tensor, persistent=persistent)
         return home, leaf

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from onnx import defs
@@ -13,11 +12,8 @@ from torch import Tensor, nn
 
 from gradaudit.errors import ModelError
 from gradaudit.onnx_graph.registry import Operator
-from gradaudit.onnx_graph.tensors import STORED_ONLY
+from gradaudit.onnx_graph.tensors import STORED_ONLY, TensorType
 from gradaudit.telling import quoted
-
-if TYPE_CHECKING:
-    from gradaudit.onnx_graph.graph import Graph
 
 
 @dataclass(frozen=True)
@@ -55,19 +51,30 @@ class Node(nn.Module):
     that whoever looks at the module finds its weights; the state dict has them once, there.
     """
 
-    def __init__(self, call: Call, inputs: Sequence[str | None]) -> None:
-        """``inputs``: by input, the attribute a bound tensor has here, "" if given, or ``None``."""
-        super().__init__()
+    def __init__(
+        self, call: Call, inputs: Sequence[str | None], attributes: Mapping[str, Any]
+    ) -> None:
+        """``inputs``: by input, the attribute a bound tensor has here, "" if given, or ``None``.
+
+        ``attributes`` are what users of torch's layer read of it, where the node is one.
+        """
+        nn.Module.__init__(self)  # a layer's own would make weights
+        for name, value in attributes.items():
+            setattr(self, name, value)
         self.call = call
         self.inputs = tuple(inputs)
         self.bodies: tuple[str, ...] = ()  # attributes that are subgraphs
-        self.borrowed: frozenset[str] = frozenset()  # parameters whose own place is elsewhere
+        self.borrowed: dict[str, str] = {}  # parameters that have a place elsewhere: their names
 
-    def borrow(self, leaf: str, parameter: nn.Parameter | None) -> None:
+    def borrow(self, leaf: str, name: str, parameter: nn.Parameter) -> None:
         """Register a parameter here as well, unless this is its own place."""
-        if self._parameters.get(leaf) is not parameter or parameter is None:
+        if self._parameters.get(leaf) is not parameter:
             self.register_parameter(leaf, parameter)
-            self.borrowed |= {leaf}
+            self.borrowed[leaf] = name
+
+    def train(self, mode: bool = True) -> Node:
+        """Nothing: what a node does in training, the graph says."""
+        return self
 
     def extra_repr(self) -> str:
         """The node's own name."""
@@ -86,11 +93,11 @@ class Node(nn.Module):
         """Call the operator's function."""
         keywords = self.call.keywords
         if captured is not None:
-            inner = {name: body(self._modules[name], captured) for name in self.bodies}
+            inner = {name: Body(self._modules[name], captured) for name in self.bodies}
             keywords = {**keywords, **inner}
         function = self.call.operator.function
         try:
-            if any(isinstance(value, Tensor) and value.dtype in STORED_ONLY for value in inputs):
+            if not self.call.operator.as_stored and any(_is_stored_only(value) for value in inputs):
                 return _through_int64(function, inputs, keywords, self.call)
             return function(*inputs, **keywords)
         except (NodeError, torch.OutOfMemoryError):
@@ -99,7 +106,7 @@ class Node(nn.Module):
             raise NodeError(self.call, inputs, error) from error
 
     def _save_to_state_dict(self, destination: Any, prefix: str, keep_vars: bool) -> None:
-        super()._save_to_state_dict(destination, prefix, keep_vars)
+        nn.Module._save_to_state_dict(self, destination, prefix, keep_vars)
         for name in self.borrowed:
             destination.pop(prefix + name, None)
 
@@ -108,16 +115,33 @@ class Node(nn.Module):
         for name in self.borrowed:
             self._parameters.pop(name, None)
         try:
-            super()._load_from_state_dict(*args)
+            nn.Module._load_from_state_dict(self, *args)
         finally:
             self._parameters.clear()
             self._parameters.update(parameters)
 
 
-def body(graph: Any, captured: Mapping[str, Any]) -> Callable[..., tuple[Any, ...]]:
+@dataclass(frozen=True)
+class Body:
     """A subgraph as a function of its inputs alone."""
-    inner: Graph = graph
-    return lambda *inputs: inner(*inputs, captured=captured)
+
+    graph: Any
+    captured: Mapping[str, Any]
+
+    def __call__(self, *inputs: Any) -> tuple[Any, ...]:
+        """The subgraph's outputs."""
+        results: tuple[Any, ...] = self.graph(*inputs, captured=self.captured)
+        return results
+
+    @property
+    def output_types(self) -> tuple[TensorType, ...]:
+        """What the file declares of each output."""
+        types: tuple[TensorType, ...] = self.graph.output_types
+        return types
+
+
+def _is_stored_only(value: Any) -> bool:
+    return isinstance(value, Tensor) and value.dtype in STORED_ONLY
 
 
 def _through_int64(
@@ -155,7 +179,13 @@ def same_types(operator: str, domain: str, version: int) -> tuple[tuple[int, ...
     )
 
 
-@cache
-def node_class(kind: str, base: type[Node] = Node) -> type[Node]:
-    """A class of that name, so that whoever prints a module's type prints the operator's."""
-    return type(kind, (base,), {"__module__": __name__, "__doc__": f"ONNX's {kind}."})
+_classes: dict[tuple[str, type[nn.Module]], type[Node]] = {}
+
+
+def node_class(kind: str, layer: type[nn.Module]) -> type[Node]:
+    """A class named as the operator, for whoever prints a module's type; also a ``layer``."""
+    if (kind, layer) not in _classes:
+        bases = (Node,) if layer is nn.Module else (Node, layer)
+        names = {"__module__": __name__, "__doc__": f"ONNX's {kind}."}
+        _classes[kind, layer] = type(kind, bases, names)
+    return _classes[kind, layer]

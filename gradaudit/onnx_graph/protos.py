@@ -16,7 +16,7 @@ from onnx import (
 )
 
 from gradaudit.onnx_graph.attributes import subgraphs_of
-from gradaudit.onnx_graph.registry import STANDARD
+from gradaudit.onnx_graph.registry import plain
 from gradaudit.telling import quoted
 
 Key = tuple[str, str, str]
@@ -29,11 +29,6 @@ class Body(NamedTuple):
     where: str
     nodes: Sequence[NodeProto]
     versions: Mapping[str, int]
-
-
-def plain(domain: str) -> str:
-    """The domain, with one name for the standard one."""
-    return "" if domain in STANDARD else domain
 
 
 def versions_of(imports: Iterable[Any]) -> dict[str, int]:
@@ -108,10 +103,14 @@ def free_names(graph: GraphProto) -> list[str]:
     return list(free)
 
 
+def captured(node: NodeProto) -> list[str]:
+    """Values that the node's subgraphs take from around."""
+    return [name for graph in subgraphs_of(node).values() for name in free_names(graph)]
+
+
 def reads(node: NodeProto) -> list[str]:
     """Values that the node and its subgraphs take from around."""
-    inner = [name for graph in subgraphs_of(node).values() for name in free_names(graph)]
-    return [name for name in (*node.input, *inner) if name]
+    return [name for name in (*node.input, *captured(node)) if name]
 
 
 def called(node: NodeProto) -> str:

@@ -5,7 +5,8 @@ out; its keyword-only parameters are the attributes, with the documented default
 no attributes: ``opset``, the version that the model imports of the operator's domain, and
 ``wanted``, which of the outputs somebody reads. It returns one value, or a tuple of several.
 A value is a tensor, a list (an ONNX sequence), ``None`` (an empty optional), or a numpy array of
-objects (strings). Subgraphs are given as callables that return a tuple.
+objects (strings). Subgraphs are given as :class:`gradaudit.onnx_graph.node.Body`: callables that
+return a tuple, and have the ``output_types`` that the file declares.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ class Operator:
     attributes: frozenset[str]
     context: tuple[str, ...]  # of `opset` and `wanted`, those the function takes
     most_inputs: int | None  # None: any number
+    as_stored: bool  # takes unsigned integers as torch stores them, not widened to int64
     gradient: str  # how its gradient departs from the derivative, in words; "" where it does not
 
 
@@ -47,7 +49,7 @@ _table = _Table()
 
 
 def operator(
-    *names: str, domain: str = "", since: int = 1, gradient: str = ""
+    *names: str, domain: str = "", since: int = 1, as_stored: bool = False, gradient: str = ""
 ) -> Callable[[Function], Function]:
     """Register a function as the implementation of these operators from opset ``since`` on."""
 
@@ -65,6 +67,7 @@ def operator(
                 frozenset(keywords) - set(_CONTEXT),
                 tuple(word for word in _CONTEXT if word in keywords),
                 None if starred else len(inputs),
+                as_stored,
                 gradient,
             )
             versions = _table.rows.setdefault((domain, name), [])
@@ -75,9 +78,14 @@ def operator(
     return register
 
 
+def plain(domain: str) -> str:
+    """A domain's name, the standard one's as the empty string."""
+    return "" if domain in STANDARD else domain
+
+
 def find_operator(domain: str, name: str, version: int) -> Operator | None:
     """The implementation that holds in opset ``version`` of ``domain``."""
-    key = ("" if domain in STANDARD else domain, name)
+    key = (plain(domain), name)
     versions = [each for each in operators().get(key, ()) if each.since <= version]
     return versions[-1] if versions else None
 

@@ -8,7 +8,8 @@ from typing import Any, NoReturn
 from onnx import AttributeProto, NodeProto, defs
 
 from gradaudit.errors import UnreadableFile
-from gradaudit.onnx_graph.protos import Body, called, plain
+from gradaudit.onnx_graph.protos import Body, called
+from gradaudit.onnx_graph.registry import plain
 from gradaudit.telling import quoted
 
 _FIELDS = {

@@ -17,11 +17,10 @@ from gradaudit.onnx_graph.protos import (
     initializers_of,
     key_of,
     nodes_within,
-    plain,
     tensors_in,
     tensors_of,
 )
-from gradaudit.onnx_graph.registry import find_operator
+from gradaudit.onnx_graph.registry import find_operator, plain
 from gradaudit.onnx_graph.signatures import kind_name
 from gradaudit.onnx_graph.tensors import DTYPES
 from gradaudit.telling import listed, quoted

@@ -31,7 +31,7 @@ DTYPES: dict[int, torch.dtype] = {
     TensorProto.FLOAT8E8M0: torch.float8_e8m0fnu,
 }
 ELEMENT_TYPES = {dtype: number for number, dtype in DTYPES.items()}
-_BITS = {1: np.uint8, 2: np.int16}  # by size in bytes
+_BITS = {1: np.uint8, 2: np.int16}  # for ml_dtypes' types, by size in bytes
 # Types that torch stores and hardly computes with: taken through int64 (see `nodes.py`).
 STORED_ONLY = frozenset({torch.uint16, torch.uint32, torch.uint64})
 
@@ -55,7 +55,7 @@ def from_numpy(array: np.ndarray[Any, Any]) -> Any:
     carried = getattr(torch, array.dtype.name, None)
     if carried not in ELEMENT_TYPES:
         raise TypeError(f"tensors of type {array.dtype.name}")
-    if array.dtype.isbuiltin != 1 and carried.itemsize in _BITS:  # one of ml_dtypes' types
+    if array.dtype.isbuiltin == 2:  # one of ml_dtypes' types
         bits = np.array(array, order="C", copy=True).view(_BITS[carried.itemsize])
         return torch.from_numpy(bits).view(carried)
     native = np.array(array, dtype=array.dtype.newbyteorder("="), order="C", copy=True)
@@ -72,3 +72,14 @@ def to_numpy(value: torch.Tensor) -> np.ndarray[Any, Any]:
         name = str(value.dtype).removeprefix("torch.")
         return value.contiguous().view(bits).numpy().view(getattr(ml_dtypes, name))
     return value.numpy()
+
+
+# What a file declares of a value: the type (None for what is no tensor, and strings) and the shape,
+# with 0 where it depends on the inputs.
+TensorType = tuple[torch.dtype | None, tuple[int, ...]]
+
+
+def declared_type(value: Any) -> TensorType:
+    """What a ValueInfoProto says."""
+    kind = value.type.tensor_type
+    return DTYPES.get(kind.elem_type), tuple(size.dim_value for size in kind.shape.dim)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from gradaudit.probes.weight_sites import as_used, class_name
+from gradaudit.probes.weight_sites import as_used, stores_inputs_first
 
 _AFFIX = r"(w|to|fc|lin|linear)?_?({})_?(proj|projection|lin|linear|layer|w)?"
 _ROLES = {
@@ -131,8 +131,8 @@ def _passes(module: nn.Module) -> bool:
 def _is_dense(module: nn.Module) -> bool:
     """A linear layer, or transformers' ``Conv1D``, which is one stored inputs first."""
     weight = getattr(module, "weight", None)
-    named = class_name(module) == "Conv1D" and not isinstance(module, nn.Conv1d)
-    return (isinstance(module, nn.Linear) or named) and getattr(weight, "ndim", 0) == 2
+    dense = isinstance(module, nn.Linear) or stores_inputs_first(module)
+    return dense and getattr(weight, "ndim", 0) == 2
 
 
 def _matrix(module: nn.Module) -> Tensor | None:

@@ -43,6 +43,7 @@ from gradaudit.settings import Settings
 from gradaudit.subject.batches import sample_count
 from gradaudit.subject.borrow import borrowed
 from gradaudit.subject.opened import Batch, Objective, Opened
+from gradaudit.subject.places import modules_of
 from gradaudit.subject.process_state import save_process_state
 from gradaudit.telling import listed
 
@@ -170,7 +171,7 @@ def _values(gradient: Tensor) -> Tensor:
 
 
 def _parameter_rows(model: nn.Module, seen: _Passes) -> tuple[ParameterRow, ...]:
-    rows, spoilt = [], []
+    rows, spoilt, users = [], [], modules_of(model)
     for name, parameter in model.named_parameters():
         norms = seen.norms.get(name, [])
         finite = [n for n in norms if math.isfinite(n)]
@@ -188,6 +189,7 @@ def _parameter_rows(model: nn.Module, seen: _Passes) -> tuple[ParameterRow, ...]
                 gradient_norm=mean_estimate(finite, "L2 norm", floor=0.0) if finite else None,
                 update_ratio=None,
                 size=parameter.numel(),
+                module=users[name],
             )
         )
     if spoilt:

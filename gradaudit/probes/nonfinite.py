@@ -42,16 +42,21 @@ from gradaudit.probes.source_lines import SourceLine, calling_line
 from gradaudit.probes.trace import tensors_in
 from gradaudit.records import NonFinite
 from gradaudit.subject.opened import Batch, Objective
+from gradaudit.subject.places import modules_of
 
 _FINITE, _INFINITE, _NAN = 0, 1, 2
 
 
 def nonfinite_weights(source: nn.Module | Mapping[str, torch.Tensor]) -> tuple[NonFinite, ...]:
     """One row per parameter, or weight of a file, that holds NaN or infinity at the start."""
-    named = source.items() if isinstance(source, Mapping) else source.named_parameters()
+    if isinstance(source, Mapping):
+        named = [(name, name.rpartition(".")[0], weight) for name, weight in source.items()]
+    else:
+        owners = modules_of(source)
+        named = [(name, owners[name], weight) for name, weight in source.named_parameters()]
     return tuple(
-        NonFinite("weights", "", name.rpartition(".")[0], 0, parameter=name)
-        for name, weight in named
+        NonFinite("weights", "", module, 0, parameter=name)
+        for name, module, weight in named
         if weight.is_floating_point() or weight.is_complex()  # others cannot hold one
         if not all_finite([weight.float() if weight.itemsize == 1 else weight])  # no sums of 8 bits
     )

@@ -32,8 +32,8 @@ def judge_state(rows: Sequence[WeightRow], source: Weights, settings: Settings) 
     judged = [row for row in rows if _telling(row)]
     learned = [row.parameter for row in judged if row.initialization == UNKNOWN]
     bounds = {row.module: _bias_bounds(row) for row in rows}
-    telling = [(name, v) for name, v in vectors(source) if v.numel() >= _MIN_VECTOR]
-    moved = {name: v for name, v in telling if _moved(v, bounds.get(name.rpartition(".")[0], ()))}
+    telling = [each for each in vectors(source) if each[2].numel() >= _MIN_VECTOR]
+    moved = {name: v for name, module, v in telling if _moved(v, bounds.get(module, ()))}
     if not learned and _one_gaussian([v for v in moved.values() if v.numel() >= _MIN_DRAW]):
         moved = {}
     count, total = len(learned) + len(moved), len(judged) + len(telling)

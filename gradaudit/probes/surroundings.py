@@ -12,6 +12,7 @@ from torch.nn.modules.conv import _ConvNd
 from gradaudit.probes.folding import Fold
 from gradaudit.probes.graph import parents
 from gradaudit.probes.trace import Op, Trace
+from gradaudit.subject.places import places
 
 ACTIVATIONS = {
     "relu": "ReLU",
@@ -65,7 +66,7 @@ def activations(model: nn.Module, trace: Trace) -> dict[str, str]:
     """Class name of the nonlinearity that takes each weighted module's output, where one does."""
     by_node = trace.by_node()
     consumers = _consumers(by_node)
-    weighted = {n.rpartition(".")[0] for n, p in model.named_parameters() if p.dim() >= 2}
+    weighted = {place.module for place in places(model) if place.parameter.dim() >= 2}
     last: dict[str, Op] = {}
     for op in trace.ops:
         if op.call is not None and op.call.module in weighted and op.node is not None:

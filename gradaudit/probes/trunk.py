@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from gradaudit.probes.graph import Graph
 from gradaudit.probes.trace import Call, Op, Trace
+from gradaudit.subject.places import Place, places
 
 # Adding a parameter (a bias, a position table) is no linear map of the stream.
 _ADDITIVE = {"AddBackward0", "SubBackward0"}
@@ -75,10 +76,11 @@ class _Cutter:
 
     def __init__(self, model: nn.Module, trace: Trace, graph: Graph) -> None:
         self.graph, self.trace, self.model = graph, trace, model
-        self.names: dict[int, list[str]] = {}
-        for name, parameter in model.named_parameters(remove_duplicate=False):
-            self.names.setdefault(id(parameter), []).append(name)
-        self.order = {n: i for i, names in enumerate(self.names.values()) for n in names}
+        self.uses: dict[int, list[Place]] = {}
+        for place in places(model):
+            self.uses.setdefault(id(place.parameter), []).append(place)
+        named = [place.name for uses in self.uses.values() for place in uses]
+        self.order = {name: i for i, name in enumerate(dict.fromkeys(named))}
         self.calls = {op.node: op.call for op in trace.ops if op.node is not None}
 
     def modules(self, region: set[Any]) -> list[str]:
@@ -96,8 +98,9 @@ class _Cutter:
         weights: set[str] = set()
         for node in region.difference(self.graph.sources):
             for leaf in self.graph.side_leaves(node):
-                names = self.names.get(id(leaf), [])
-                here = [n for n in names if n.rpartition(".")[0] in called] or names
+                uses = self.uses.get(id(leaf), [])
+                here = [use.name for use in uses if use.module in called]
+                here = here or [use.name for use in uses]
                 parameters.update(here[:1])
                 if leaf.dim() >= 2 and node.name() not in _ADDITIVE:
                     weights.update(here[:1])
@@ -122,14 +125,9 @@ class _Cutter:
         """Parameters of the modules called in between: reentrant checkpointing has no graph."""
         first = start.ordinal if start else -1
         last = end.ordinal if end else float("inf")
-        return {
-            f"{call.module}.{name}" if call.module else name: parameter
-            for call in self.trace.calls
-            if first < call.first <= last
-            for name, parameter in self.model.get_submodule(call.module).named_parameters(
-                recurse=False
-            )
-        }
+        called = {call.module for call in self.trace.calls if first < call.first <= last}
+        uses = [use for each in self.uses.values() for use in each]
+        return {use.name: use.parameter for use in uses if use.module in called}
 
 
 def _tangled(cutter: _Cutter, segments: list[_Segment]) -> bool:
@@ -279,7 +277,10 @@ def _trunk_tensors(trace: Trace, graph: Graph) -> list[Op]:
 
 def module_chain(model: nn.Module, trace: Trace, graph: Graph) -> tuple[Stage, ...]:
     """Without a trunk: the weighted leaf module calls in execution order, as rows of their own."""
-    owners = {n.rpartition(".")[0] for n, p in model.named_parameters() if p.dim() >= 2}
+    owned: dict[str, list[str]] = {}
+    for place in places(model):
+        owned.setdefault(place.module, []).append(place.name)
+    owners = {place.module for place in places(model) if place.parameter.dim() >= 2}
     rows: dict[Call, Op] = {}
     for op in trace.ops:
         if op.call and op.call.module in owners and op.node is not None and op.node in graph:
@@ -287,12 +288,7 @@ def module_chain(model: nn.Module, trace: Trace, graph: Graph) -> tuple[Stage, .
     ordered = sorted(rows.values(), key=lambda op: op.ordinal)
     befores: list[Op | None] = [None, *ordered[:-1]]
     return tuple(
-        Stage(before, op, op.call.module, (op.call.module,), _own(model, op.call.module), False)
+        Stage(before, op, op.call.module, (op.call.module,), tuple(owned[op.call.module]), False)
         for before, op in zip(befores, ordered, strict=True)
         if op.call is not None
     )
-
-
-def _own(model: nn.Module, module: str) -> tuple[str, ...]:
-    owner = model.get_submodule(module)
-    return tuple(f"{module}.{n}" for n, _ in owner.named_parameters(recurse=False))

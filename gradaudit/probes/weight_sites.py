@@ -17,6 +17,7 @@ from torch.nn.utils.weight_norm import WeightNorm
 
 from gradaudit.probes.recurrent_gates import part_names
 from gradaudit.records import NotMeasured
+from gradaudit.subject.places import borrowed, places
 
 Weights = nn.Module | Mapping[str, Tensor]
 
@@ -85,13 +86,21 @@ def find_weights(source: Weights) -> tuple[list[Site], list[NotMeasured]]:
     return sites, skipped
 
 
-def vectors(source: Weights) -> Iterator[tuple[str, Tensor]]:
-    """Parameters of one dimension by name: biases and the scales of normalisation layers."""
-    named = source.named_parameters() if isinstance(source, nn.Module) else source.items()
-    for name, tensor in named:
-        state = _RUNNING.search(name) is not None
+def vectors(source: Weights) -> Iterator[tuple[str, str, Tensor]]:
+    """Parameters of one dimension: biases and the scales of normalisation layers.
+
+    Each by its name and the path of its module.
+    """
+    if isinstance(source, nn.Module):
+        uses = {id(place.parameter): place for place in reversed(list(places(source)))}
+        found = reversed(list(uses.values()))
+        named = [(p.name, p.module, p.leaf, p.parameter.data) for p in found]
+    else:
+        named = [(name, *name.rpartition(".")[::2], tensor) for name, tensor in source.items()]
+    for name, module, leaf, tensor in named:
+        state = _RUNNING.search(leaf) is not None
         if not state and isinstance(tensor, Tensor) and not _unusable(tensor) and tensor.ndim == 1:
-            yield name, tensor.detach()
+            yield name, module, tensor.detach()
 
 
 def _unusable(tensor: Tensor) -> str:
@@ -167,14 +176,18 @@ def _is_table(tensor: Tensor) -> bool:
 
 
 def _from_model(model: nn.Module) -> Iterator[Site | NotMeasured]:
+    lent = {name for module in model.modules() for name in borrowed(module).values()}
     for path, module in model.named_modules():
         if "parametrizations" in path.split("."):
             continue
         used = list(as_used(module))
         siblings = {leaf: t for leaf, t in used if isinstance(t, Tensor)}
-        chains = _chains(module)
+        chains, elsewhere = _chains(module), borrowed(module)
         for leaf, tensor in used:
-            name = f"{path}.{leaf}" if path else leaf
+            here = f"{path}.{leaf}" if path else leaf
+            name = elsewhere.get(leaf, here)
+            if here in lent and leaf not in elsewhere:
+                continue
             if isinstance(tensor, Exception):
                 why = f"its parametrization raised {type(tensor).__name__}: {tensor}"
                 yield NotMeasured("spectral norm", name, why)
@@ -272,10 +285,16 @@ def _site(name: str, path: str, leaf: str, module: nn.Module, tensor: Tensor) ->
         kind = _kind_by_name(owner, leaf, tensor, biased=biased)
         if kind == "convolution":  # the module is none, whatever the shape looks like
             kind = "other"
-        inputs_first = kind == "dense" and type_name == "Conv1D"  # transformers' dense layer
+        inputs_first = kind == "dense" and stores_inputs_first(module)
     return Site(
         name, path, kind, type_name, tensor, inputs_first, geometry, elementwise, row_limit=limit
     )
+
+
+def stores_inputs_first(module: nn.Module) -> bool:
+    """Whether a dense layer's weight is (inputs, outputs): transformers' Conv1D, ONNX's MatMul."""
+    own = getattr(module, "inputs_first", False) is True
+    return own or (class_name(module) == "Conv1D" and not isinstance(module, nn.Conv1d))
 
 
 def _geometry(module: nn.modules.conv._ConvNd) -> Geometry:
@@ -286,7 +305,8 @@ def _geometry(module: nn.modules.conv._ConvNd) -> Geometry:
     elif isinstance(module.padding, str):
         padding = tuple((0, 0) for _ in taps)
     else:
-        padding = tuple((p, p) for p in module.padding)
+        uneven = getattr(module, "uneven_padding", None)  # an ONNX convolution's
+        padding = uneven or tuple((p, p) for p in module.padding)
     return Geometry(
         tuple(module.stride),
         padding,

@@ -119,6 +119,7 @@ class ParameterRow:
     gradient_norm: Estimate | None
     update_ratio: Estimate | None  # ||step|| / ||weight|| under the recipe
     size: int = 1  # number of entries
+    module: str = ""  # that computes with it
 
 
 @dataclass(frozen=True)

@@ -44,11 +44,12 @@ ORDER = 40
 def check(measurements: Measurements, settings: Settings) -> Iterable[Finding]:
     """One finding for all such parameters together."""
     trainable = [row for row in measurements.parameters if row.trainable]
-    cut_off = [row.parameter for row in trainable if not row.connected]
+    lost_rows = [row for row in trainable if not row.connected]
+    cut_off = [row.parameter for row in lost_rows]
     if not cut_off:
         return
     warn, fail = settings.limit("disconnected_warn"), settings.limit("disconnected_fail")
-    lost = sum(row.size for row in trainable if not row.connected)
+    lost = sum(row.size for row in lost_rows)
     measured = Estimate.exact(lost / sum(row.size for row in trainable), warn.unit)
     judged = judge(measured, warn=warn, fail=fail)
     if judged is None:
@@ -57,7 +58,7 @@ def check(measurements: Measurements, settings: Settings) -> Iterable[Finding]:
         CODE,
         NAME,
         judged.severity,
-        Where(module=cut_off[0].rpartition(".")[0], parameter=cut_off[0]),
+        Where(module=lost_rows[0].module, parameter=cut_off[0]),
         measured,
         judged.limit,
         f"The loss does not reach {len(cut_off)} of "

@@ -41,7 +41,8 @@ def test_values_are_onnxruntimes(kind, since, attributes):
 @pytest.mark.parametrize(("kind", "since", "attributes"), TABLE, ids=IDS)
 def test_derivatives(kind, since, attributes):
     call = function(kind)
-    check_derivatives(lambda x: call(x, **attributes), torch.from_numpy(2 * drawn(7)))
+    twice = attributes != {"alpha": 1 / 6}  # of hardsigmoid torch has no second derivative
+    check_derivatives(lambda x: call(x, **attributes), torch.from_numpy(2 * drawn(7)), twice=twice)
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])

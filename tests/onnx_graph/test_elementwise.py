@@ -16,11 +16,9 @@ def of(values: object, dtype: object = np.float32) -> np.ndarray:
     return np.array(values, dtype=dtype)
 
 
-@pytest.mark.parametrize("kind", ["Abs", "Neg", "Sign", "Sqrt", "Exp", "Log", "Reciprocal", "Erf"])
+@pytest.mark.parametrize("kind", ["Abs", "Neg", "Sign", "Sqrt", "Exp", "Log", "Reciprocal"])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_functions_of_one_tensor(kind, dtype):
-    if (kind, dtype) == ("Erf", np.float64):
-        pytest.skip("onnxruntime has no such kernel")
     agree(kind, drawn(3, 4, dtype=dtype) + (2.5 if kind in ("Sqrt", "Log") else 0), opset=13)
 
 

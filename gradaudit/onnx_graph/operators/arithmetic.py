@@ -75,7 +75,9 @@ def power(x: Tensor, y: Tensor) -> Tensor:
     if not x.is_floating_point():
         return torch.pow(x.double() if y.is_floating_point() else x, y).to(x.dtype)
     exponent = number(y) if y.dim() <= x.dim() else None
-    return torch.pow(x, y if exponent is None else exponent).to(x.dtype)
+    if exponent is not None or y.dtype == x.dtype:  # and under autocast in what torch makes of it
+        return torch.pow(x, y if exponent is None else exponent)
+    return torch.pow(x, y).to(x.dtype)
 
 
 @operator("BitShift", since=11)

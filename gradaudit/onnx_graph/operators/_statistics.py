@@ -1,0 +1,54 @@
+"""Statistics that normalizations share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from gradaudit.onnx_graph.tensors import DTYPES
+
+
+def stashed(x: Tensor, stash_type: int) -> Tensor:
+    """``x`` in the type in which to normalize it, or its own where that is wider."""
+    if stash_type not in DTYPES:
+        raise ValueError(f"expected stash_type to be a floating type, found {stash_type}")
+    return x.to(torch.promote_types(x.dtype, DTYPES[stash_type]))
+
+
+def batch_normalized(
+    x: Tensor,
+    scale: Tensor,
+    bias: Tensor,
+    mean: Tensor,
+    var: Tensor,
+    epsilon: float,
+    *,
+    training: bool,
+) -> tuple[Tensor, Callable[[], tuple[Tensor, Tensor]]]:
+    """The normalized batch (N, C, ...), and a function that gives the batch's mean and variance."""
+    batch = x[:, None] if x.dim() == 1 else x
+    given = (scale, bias, mean, var)
+    kind = x.dtype
+    for each in given:
+        kind = torch.promote_types(kind, each.dtype)
+    wide = batch.to(kind)
+    scale, bias, mean, var = (each.to(kind) for each in given)
+
+    def statistics() -> tuple[Tensor, Tensor]:
+        axes = (0, *range(2, batch.dim()))
+        exact = batch.to(torch.promote_types(kind, torch.float32))
+        spread, centre = torch.var_mean(exact, axes, correction=0)
+        return centre, spread
+
+    if training:
+        y = F.batch_norm(wide, None, None, scale, bias, True, eps=epsilon)
+    elif mean.requires_grad or var.requires_grad:  # torch's own has no derivative in these
+        factor = scale * torch.rsqrt(var + epsilon)
+        shape = (-1, *[1] * (batch.dim() - 2))
+        y = (wide - mean.reshape(shape)) * factor.reshape(shape) + bias.reshape(shape)
+    else:
+        y = F.batch_norm(wide, mean, var, scale, bias, False, eps=epsilon)
+    return y.to(x.dtype).reshape(x.shape), statistics
