@@ -28,7 +28,7 @@ _FIELDS = {
     AttributeProto.SPARSE_TENSORS: "sparse_tensors",
     AttributeProto.TYPE_PROTOS: "type_protos",
 }
-# Where protobuf leaves the field out, there is nothing to go by.
+# The others may be left out for a zero or an empty list.
 _NEEDED = frozenset({"t", "g", "sparse_tensor", "tp"})
 
 
@@ -45,10 +45,10 @@ def check_attribute(attribute: AttributeProto, where: str) -> None:
         raise UnreadableFile(f"{label} has no type")
     used = {each.name for each, _ in attribute.ListFields()} & set(_FIELDS.values())
     if attribute.ref_attr_name:
-        wanted: set[str] = set()
+        fits = not used
     else:
-        wanted = used | {field} if field in _NEEDED else used or {field}
-    if used != wanted or not wanted <= {field}:
+        fits = used == {field} or (not used and field not in _NEEDED)
+    if not fits:
         raise UnreadableFile(
             f"{label} does not hold what it says",
             expected=f"one {kind_name(attribute.type)}",

@@ -27,7 +27,6 @@ _ELEMENT = {
     "double_data": np.float64,
     "uint64_data": np.uint64,
 }
-_BITS = (torch.float16, torch.bfloat16)  # the typed fields hold their bits
 _DAMAGED = "the model is damaged or was written wrongly: copy or export it again"
 
 
@@ -208,12 +207,11 @@ def _typed(proto: TensorProto, dtype: torch.dtype, label: str) -> np.ndarray[Any
     """The values in the field that the type has, as an array of the type or of its bits."""
     field = helper.tensor_dtype_to_field(proto.data_type)
     values = np.array(getattr(proto, field), dtype=_ELEMENT[field])
-    if dtype in _BITS:
-        return values.astype(np.uint16)
     if dtype == torch.bool:
         return values != 0
     if dtype.is_floating_point or dtype.is_complex:
-        return values
+        # of those narrower than a float, the field holds the bits
+        return values.astype(f"u{dtype.itemsize}") if field == "int32_data" else values
     narrow = values.astype(helper.tensor_dtype_to_np_dtype(proto.data_type))
     if not np.array_equal(narrow, values):
         raise UnreadableFile(

@@ -25,8 +25,7 @@ from gradaudit.onnx_graph.signatures import kind_name
 from gradaudit.onnx_graph.tensors import DTYPES
 from gradaudit.telling import listed, quoted
 
-_MOST_PLACES = 3  # named per lack
-_MOST_LACKS = 8
+_MOST_LACKS = 8  # named, and of each one place, or three if there are few
 # Before this opset an operator that has changed since is refused, unless it has a function of its
 # own, or is one of these, whose changes were additions.
 _FIRST_MODERN = 7
@@ -43,7 +42,8 @@ def check_supported(model: ModelProto) -> None:
     for lack, place in (*_node_lacks(model), *_tensor_lacks(model)):
         missing.setdefault(lack, []).append(place)
     if missing:
-        rows = [f"{lack} ({listed(found, _MOST_PLACES)})" for lack, found in missing.items()]
+        shown = 3 if len(missing) <= 3 else 1
+        rows = [f"{lack} ({listed(found, shown)})" for lack, found in missing.items()]
         raise UnreadableFile(
             "it uses what gradaudit cannot run",
             found=listed(rows, _MOST_LACKS),
