@@ -10,7 +10,9 @@ from onnx import FunctionProto, GraphProto, ModelProto, NodeProto
 from gradaudit.onnx_graph.attributes import Reader, attributes_of, bound, subgraphs_of
 from gradaudit.onnx_graph.constants import settings_in
 from gradaudit.onnx_graph.declared import declared_inputs
+from gradaudit.onnx_graph.export_notes import export_notes
 from gradaudit.onnx_graph.fusing import fused
+from gradaudit.onnx_graph.gradient_nodes import with_bodies
 from gradaudit.onnx_graph.graph import Graph, Step
 from gradaudit.onnx_graph.holding import (
     Builder,
@@ -48,6 +50,7 @@ def build(model: ModelProto, read: Reader, frozen: Collection[str] = ()) -> Grap
         functions_of(model),
     )
     _fill(root, graph.node, builder, Values(initializers(graph, builder)), "")
+    root.notes = export_notes(root)
     return root
 
 
@@ -56,8 +59,11 @@ def _fill(
 ) -> None:
     """Give ``graph`` its steps; ``values`` are those held in the tree."""
     steps, scopes = [], []
+    nodes = with_bodies(nodes)
     read_elsewhere = {*graph.output_names, *(n for node in nodes for n in captured(node))}
-    for number, node in enumerate(fused(nodes, values.parameter, read_elsewhere)):
+    nodes = fused(nodes, values.parameter, read_elsewhere)
+    values.read.update(read_elsewhere, *(node.input for node in nodes))
+    for number, node in enumerate(nodes):
         name = prefix + (node.name or f"{node.op_type}_{number}")
         if node.op_type == "Constant" and plain(node.domain) == "":
             value = constant(*next(iter(attributes_of(node, builder.read).items())))

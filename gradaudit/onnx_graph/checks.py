@@ -29,7 +29,6 @@ from gradaudit.onnx_graph.signatures import check_attribute, check_signature
 from gradaudit.onnx_graph.stored import Stored
 from gradaudit.telling import listed, quoted
 
-OLDEST = 7  # opset; older ones broadcast in another way
 _EXPORT = "export or copy the model again"
 _ORDER = "ONNX wants nodes in the order of their values: sort them, or export the model again"
 
@@ -94,11 +93,9 @@ def _check_opsets(imports: Sequence[onnx.OperatorSetIdProto], where: str) -> Non
                 expected=f"at most {newest}, the last that the onnx installed here knows",
                 next_step="update onnx, or export the model with an older opset",
             )
-        if each.version < (1 if domain else OLDEST):
+        if each.version < 1:
             raise UnreadableFile(
-                f"{where} is of opset {each.version}",
-                expected=f"opset {OLDEST} or newer",
-                next_step="convert it: onnx.version_converter.convert_version(model, 21)",
+                f"{where} is of opset {each.version}", expected="1 or newer", next_step=_EXPORT
             )
 
 

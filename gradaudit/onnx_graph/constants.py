@@ -16,17 +16,21 @@ from onnx import GraphProto, ModelProto, NodeProto
 from gradaudit.onnx_graph.attributes import subgraphs_of
 from gradaudit.onnx_graph.registry import plain
 
-# By operator: the inputs that are settings.
+# By operator: the inputs that are settings. An initial state that lies in the file is the zeros
+# that torch's layers start from; one that is learned is expanded to the batch before.
 _SETTINGS = {
     "Attention": (3,),
     "BatchNormalization": (3, 4),
     "Clip": (1, 2),
     "DequantizeLinear": (1, 2),
     "Dropout": (1,),
+    "GRU": (5,),
+    "LSTM": (5, 6),
     "OneHot": (2,),
     "Pad": (2,),
     "Pow": (1,),
     "QuantizeLinear": (1, 2),
+    "RNN": (5,),
     "Range": (0, 1, 2),
     "Resize": (1, 2),
     "Upsample": (1,),

@@ -32,9 +32,10 @@ class Held:
 
 @dataclass(frozen=True)
 class Values:
-    """The held values that a graph can see, by their names."""
+    """The held values that a graph can see, by their names; and all that are read in it."""
 
     held: dict[str, Held]
+    read: set[str] = field(default_factory=set)
 
     def parameter(self, name: str) -> nn.Parameter | None:
         """The parameter of that name, if it is one."""

@@ -73,7 +73,11 @@ class Node(nn.Module):
         """Register a parameter here as well, unless this is its own place."""
         if self._parameters.get(leaf) is not parameter:
             self.register_parameter(leaf, parameter)
-            self.borrowed[leaf] = name
+            self.borrowed |= self.shown_as(leaf, name)
+
+    def shown_as(self, leaf: str, name: str) -> dict[str, str]:
+        """Names by attribute, for a parameter that is ``leaf`` here and has a place as ``name``."""
+        return {leaf: name}
 
     def train(self, mode: bool = True) -> Node:
         """Nothing: what a node does in training, the graph says."""
@@ -188,7 +192,8 @@ _classes: dict[tuple[str, type[nn.Module]], type[Node]] = {}
 def node_class(kind: str, layer: type[nn.Module]) -> type[Node]:
     """A class named as the operator, for whoever prints a module's type; also a ``layer``."""
     if (kind, layer) not in _classes:
-        bases = (Node,) if layer is nn.Module else (Node, layer)
+        bases = (layer,) if issubclass(layer, Node) else (Node, layer)
+        bases = (Node,) if layer is nn.Module else bases
         names = {"__module__": __name__, "__doc__": f"ONNX's {kind}."}
         _classes[kind, layer] = type(kind, bases, names)
     return _classes[kind, layer]

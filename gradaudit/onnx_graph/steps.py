@@ -16,18 +16,36 @@ from gradaudit.onnx_graph.node import Call, Node, node_class, same_types
 from gradaudit.onnx_graph.registry import find_operator, plain
 
 
+# What these make of a weight is the same weight elsewhere: whoever computes with it owns it.
+MOVERS = frozenset(
+    {
+        "Concat",
+        "Expand",
+        "Identity",
+        "Reshape",
+        "Slice",
+        "Split",
+        "Squeeze",
+        "Transpose",
+        "Unsqueeze",
+    }
+)
+
+
 def node_step(node: NodeProto, name: str, builder: Builder, values: Values) -> tuple[Node, Step]:
     """The node as a module in the tree, without its subgraphs, and how it is called."""
     domain = plain(node.domain)
     version = builder.opsets.get(domain, 1)
     operator = find_operator(domain, node.op_type, version)
     assert operator is not None, f"{node.op_type} was not checked"
-    context = {"opset": version, "wanted": tuple(bool(each) for each in node.output)}
+    wanted = tuple(each in values.read for each in node.output)
+    context = {"opset": version, "wanted": wanted, "outputs": sum(map(bool, node.output))}
     keywords = {
         k: v for k, v in attributes_of(node, builder.read).items() if k in operator.attributes
     }
     keywords |= {word: context[word] for word in operator.context}
-    parameters = [values.parameter(value) for value in node.input]
+    moves = domain == "" and node.op_type in MOVERS
+    parameters = [None if moves else values.parameter(value) for value in node.input]
     absent = frozenset(i for i, value in enumerate(node.input) if not value)
     layer = layer_of(domain, node.op_type, Asked(keywords, parameters, absent)) or Layer(nn.Module)
     bindings = _bindings(node, parameters, layer.leaves)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from onnx import ModelProto, NodeProto, SparseTensorProto, TensorProto
+from onnx import ModelProto, NodeProto, SparseTensorProto, TensorProto, defs
 
 from gradaudit.errors import UnreadableFile
 from gradaudit.onnx_graph.attributes import READABLE
@@ -26,6 +26,10 @@ from gradaudit.onnx_graph.tensors import DTYPES
 from gradaudit.telling import listed, quoted
 
 _MOST_LACKS = 8  # named, and of each one place, or three if there are few
+# Before this opset an operator that has changed since is refused, unless it has a function of its
+# own, or is one of these, whose changes were additions.
+_FIRST_MODERN = 7
+_SAME_BEFORE = {"AveragePool", "Dropout"}
 _CARRIED = {*DTYPES, TensorProto.STRING}
 
 
@@ -64,7 +68,7 @@ def _lacks(node: NodeProto, versions: Mapping[str, int]) -> Iterator[str]:
         return
     version = versions.get(domain)
     operator = find_operator(domain, node.op_type, version or 1)
-    if operator is None:
+    if operator is None or _changed_since(node.op_type, domain, version or 1):
         yield f"operator {label}" + (f" of opset {version}" if version else "")
         return
     for each in node.attribute:
@@ -74,6 +78,19 @@ def _lacks(node: NodeProto, versions: Mapping[str, int]) -> Iterator[str]:
             yield f"an attribute of {label} of type {kind_name(each.type)}"
     if operator.most_inputs is not None and len(node.input) > operator.most_inputs:
         yield f"{len(node.input)} inputs of {label}"
+
+
+def _changed_since(operator: str, domain: str, version: int) -> bool:
+    """Whether an old version of the operator is not the one that is implemented."""
+    if domain or version >= _FIRST_MODERN or operator in _SAME_BEFORE:
+        return False
+    try:
+        then = defs.get_schema(operator, version, "").since_version
+        later = defs.get_schema(operator, _FIRST_MODERN, "").since_version
+    except defs.SchemaError:
+        return False
+    same = find_operator("", operator, version) is find_operator("", operator, _FIRST_MODERN)
+    return then != later and same
 
 
 def _tensor_lacks(model: ModelProto) -> Iterator[tuple[str, str]]:

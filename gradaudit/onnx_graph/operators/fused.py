@@ -10,6 +10,12 @@ from gradaudit.onnx_graph.registry import operator
 DOMAIN = "gradaudit"
 
 
+@operator("Dense", domain=DOMAIN)
+def dense(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """``x W^T + b`` for ``x`` of shape (..., n) and ``weight`` (m, n)."""
+    return F.linear(x, weight, bias)
+
+
 @operator("BiasedMatMul", domain=DOMAIN)
 def biased_matmul(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """``x W + b`` for ``x`` of shape (..., n) and ``weight`` (n, m)."""

@@ -24,7 +24,7 @@ def _complex(x: Tensor) -> Tensor:
 
 
 def _pairs(z: Tensor, dtype: torch.dtype) -> Tensor:
-    return torch.view_as_real(z).to(dtype)
+    return torch.view_as_real(z.resolve_conj()).to(dtype)
 
 
 @operator("DFT", since=17)
