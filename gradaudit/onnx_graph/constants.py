@@ -59,8 +59,8 @@ def settings_in(model: ModelProto) -> set[str]:
 
 def is_mask(tensor: torch.Tensor) -> bool:
     """Whether the tensor hides things where it is added: zeros and numbers without bottom alone."""
-    if tensor.itemsize < 2:
-        return False  # torch compares no 8-bit floats
+    if tensor.element_size() == 1:  # torch does not compare float8
+        return False
     lowest = torch.finfo(tensor.dtype).min
     for part in (tensor.flatten()[:_LOOK], tensor):
         hidden = part <= lowest / 2

@@ -15,6 +15,9 @@ from gradaudit.onnx_graph.registry import Operator
 from gradaudit.onnx_graph.tensors import STORED_ONLY, TensorType
 from gradaudit.telling import quoted
 
+# What functions raise on values they were not written for.
+_FAILURES = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
+
 
 @dataclass(frozen=True)
 class Call:
@@ -106,7 +109,7 @@ class Node(nn.Module):
             return function(*inputs, **keywords)
         except (NodeError, torch.OutOfMemoryError):
             raise
-        except (RuntimeError, ValueError, TypeError, IndexError, KeyError) as error:
+        except _FAILURES as error:
             raise NodeError(self.call, inputs, error) from error
 
     def _save_to_state_dict(self, destination: Any, prefix: str, keep_vars: bool) -> None:
