@@ -40,8 +40,10 @@ def softmax_cross_entropy_loss(
 ) -> Tensor | tuple[Tensor, Tensor]:
     """The negative log likelihood of ``softmax(scores)`` over axis 1, and its logarithm."""
     classes = labels.to(torch.int64)
-    settings = {"ignore_index": ignore_index, "reduction": reduction}
     if not any(wanted[1:]):
-        return F.cross_entropy(scores, classes, weights, **settings)
+        return F.cross_entropy(
+            scores, classes, weights, ignore_index=ignore_index, reduction=reduction
+        )
     log_prob = F.log_softmax(scores, 1)
-    return F.nll_loss(log_prob, classes, weights, **settings), log_prob
+    loss = F.nll_loss(log_prob, classes, weights, ignore_index=ignore_index, reduction=reduction)
+    return loss, log_prob

@@ -105,7 +105,8 @@ def _pool(items: Sequence[Any], starts: Sequence[int]) -> Iterator[tuple[Any, ..
 
 
 def _ngrams(row: Sequence[Any], low: int, high: int, skips: int) -> Iterator[tuple[Any, ...]]:
-    for length in range(low, high + 1):
-        for step in range(1, skips + 2 if length > 1 else 2):
+    # bounded by the row's length: the file's numbers may be anything
+    for length in range(max(low, 1), min(high, len(row)) + 1):
+        for step in range(1, min(skips, len(row)) + 2 if length > 1 else 2):
             for first in range(len(row) - (length - 1) * step):
                 yield tuple(row[first : first + (length - 1) * step + 1 : step])
