@@ -75,6 +75,9 @@ class Node(nn.Module):
             self.register_parameter(leaf, parameter)
             self.borrowed |= self.shown_as(leaf, name)
 
+    def name_parts(self, names: Mapping[nn.Parameter, str]) -> None:
+        """Add to ``borrowed`` what it shows of parameters that come to it moved; here nothing."""
+
     def shown_as(self, leaf: str, name: str) -> dict[str, str]:
         """Names by attribute, for a parameter that is ``leaf`` here and has a place as ``name``."""
         return {leaf: name}

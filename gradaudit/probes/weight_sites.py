@@ -89,15 +89,26 @@ def vectors(source: Weights) -> Iterator[tuple[str, str, Tensor]]:
     Each by its name and the path of its module.
     """
     if isinstance(source, nn.Module):
-        uses = {id(place.parameter): place for place in reversed(list(places(source)))}
-        found = reversed(list(uses.values()))
-        named = [(p.name, p.module, p.leaf, p.parameter.data) for p in found]
+        named = _own_tensors(source)
     else:
         named = [(name, *name.rpartition(".")[::2], tensor) for name, tensor in source.items()]
     for name, module, leaf, tensor in named:
         state = _RUNNING.search(leaf) is not None
         if not state and isinstance(tensor, Tensor) and not _unusable(tensor) and tensor.ndim == 1:
             yield name, module, tensor.detach()
+
+
+def _own_tensors(model: nn.Module) -> list[tuple[str, str, str, Tensor]]:
+    """Each parameter once, by its name, the module that uses it first, and its attribute there."""
+    found = {
+        p.name: (p.name, p.module, p.leaf, p.parameter.data) for p in reversed([*places(model)])
+    }
+    parts = [
+        (borrowed(module).get(leaf, leaf), path, leaf, tensor.detach())
+        for path, module in model.named_modules()
+        for leaf, tensor in (module.as_torch() if hasattr(module, "as_torch") else {}).items()
+    ]
+    return [*reversed(found.values()), *parts]
 
 
 def _unusable(tensor: Tensor) -> str:
@@ -191,7 +202,8 @@ def _from_model(model: nn.Module) -> Iterator[Site | NotMeasured]:
             elif isinstance(tensor, UninitializedParameter):
                 yield Site(name, path, "other", class_name(module), tensor)
             elif tensor.ndim >= 2:
-                site = _site(name, path, leaf, module, tensor.detach())
+                told = name.rpartition(".")[2] if leaf in elsewhere else leaf
+                site = _site(name, path, told, module, tensor.detach())
                 parts = part_names(leaf, siblings, module) if tensor.ndim == 2 else ()
                 yield replace(site, parts=parts, chain=chains.get(leaf), leaf=leaf)
 

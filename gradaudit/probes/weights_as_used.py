@@ -29,7 +29,7 @@ def as_used(module: nn.Module) -> Iterator[tuple[str, Tensor | Exception]]:
     """
     as_torch = getattr(module, "as_torch", None)
     if as_torch is not None:
-        yield from as_torch()
+        yield from as_torch().items()
         return
     hooked = {hook_target(hook): hook for hook in module._forward_pre_hooks.values()}
     hooked.pop("", None)

@@ -16,6 +16,8 @@ from typing import Any
 
 from torch import nn
 
+from gradaudit.onnx_graph.moved import Moved
+
 Parameters = Sequence[nn.Parameter | None]  # by input; None where it is no parameter
 
 
@@ -26,6 +28,8 @@ class Layer:
     base: type[nn.Module]
     leaves: tuple[str, ...] = ()
     attributes: Mapping[str, Any] = field(default_factory=dict)
+    # Parameters that come to it moved, by the attribute they get.
+    made_of: Mapping[str, nn.Parameter] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -38,6 +42,7 @@ class Asked:
     keywords: Mapping[str, Any]
     parameters: Parameters
     absent: frozenset[int]
+    moved: Sequence[Moved | None] = ()  # by input: what nodes made of parameters by moving them
 
     def parameter(self, i: int) -> nn.Parameter | None:
         """Input ``i``, if it is a parameter."""
