@@ -71,8 +71,6 @@ def _fill(
             continue
         steps.append(_step(node, name, builder, values))
         scopes.append(scopes_of(node))
-        for made in node.output:  # a subgraph may make a value named as one around it
-            values.held.pop(made, None)
     found = runs(scopes)
     caller = Caller(steps, class_names(found), builder.tree, values)
     finish(graph, caller.called(found, set(graph.output_names)), values)

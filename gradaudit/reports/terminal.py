@@ -48,7 +48,8 @@ def _verdict(report: Report, symbols: dict[str, str]) -> list[Text]:
         if report.forecast.because:
             forecast += f" (because of {', '.join(map(one_line, report.forecast.because))})"
     lines = [head, Text(f"  Forecast: {forecast}")]
-    loud = [note for note in report.notes if note.partition(":")[0].isupper()]
+    unsampled = report.measurements.sample.source == "none"
+    loud = [n for n in report.notes if unsampled or n.partition(":")[0].isupper()]
     for note in loud[:_NOTES_SHOWN]:
         lines.append(Text(f"  {symbols['warn']} {shorten(note, _NOTE_LETTERS)}", "yellow"))
     return lines

@@ -105,8 +105,8 @@ HEADERS: dict[str, tuple[Callable[[], Any], str]] = {
         f"opset {2**40}",
     ),
     "old opset": (
-        lambda: changed(lambda m: setting(m.opset_import[0], version=6)),
-        "opset 7 or newer; convert it: onnx.version_converter",
+        lambda: changed(lambda m: setting(m.opset_import[0], version=0)),
+        "is of opset 0; expected 1 or newer",
     ),
     "two opsets": (
         lambda: changed(lambda m: m.opset_import.add(domain="ai.onnx", version=9)),
@@ -358,7 +358,7 @@ FUNCTIONS: dict[str, tuple[Callable[[], Any], str]] = {
                 "mine", "f", ["x"], ["y"], [node("Relu", "x", "y")], [helper.make_opsetid("", 1)]
             )
         ),
-        "function 'f' is of opset 1",
+        "operator Relu of opset 1",
     ),
 }
 CASES = {
@@ -580,7 +580,7 @@ class TestFiles:
         """One line and exit code 2 for each."""
         models = {
             "cut": (small().SerializeToString()[:-20], "truncated"),
-            "old": (HEADERS["old opset"][0]().SerializeToString(), "opset 7"),
+            "old": (HEADERS["old opset"][0]().SerializeToString(), "opset 0"),
             "loop": (FUNCTIONS["each other"][0]().SerializeToString(), "call themselves"),
             "huge": (TENSORS["huge"][0]().SerializeToString(), "cannot be opened: the data of"),
             "name": (STRUCTURE["long name"][0]().SerializeToString(), "which nothing makes"),
