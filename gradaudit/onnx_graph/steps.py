@@ -15,7 +15,6 @@ from gradaudit.onnx_graph.layers import Asked, Layer, Parameters, layer_of
 from gradaudit.onnx_graph.node import Call, Node, node_class, same_types
 from gradaudit.onnx_graph.registry import find_operator, plain
 
-
 # What these make of a weight is the same weight elsewhere: whoever computes with it owns it.
 MOVERS = frozenset(
     {
