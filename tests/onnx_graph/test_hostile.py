@@ -108,6 +108,10 @@ HEADERS: dict[str, tuple[Callable[[], Any], str]] = {
         lambda: changed(lambda m: setting(m.opset_import[0], version=0)),
         "is of opset 0; expected 1 or newer",
     ),
+    "opset of another age": (
+        lambda: changed(lambda m: setting(m.opset_import[0], version=1)),
+        "convert it: onnx.version_converter",
+    ),
     "two opsets": (
         lambda: changed(lambda m: m.opset_import.add(domain="ai.onnx", version=9)),
         "imports a domain twice",

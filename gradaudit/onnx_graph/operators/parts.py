@@ -57,7 +57,9 @@ def split(
     wanted: Sequence[bool],
 ) -> tuple[Tensor, ...]:
     """Parts of the sizes in ``split`` along ``axis``, or equal ones but for a smaller last."""
-    return _split(x, split, axis, num_outputs or len(wanted), even=False)
+    if num_outputs not in (None, len(wanted)):
+        raise ValueError(f"num_outputs is {num_outputs} where the node has {len(wanted)}")
+    return _split(x, split, axis, len(wanted), even=False)
 
 
 def _split(

@@ -100,7 +100,7 @@ def tfidf_vectorizer(
 def _pool(items: Sequence[Any], starts: Sequence[int]) -> Iterator[tuple[Any, ...]]:
     """The n-grams of the pool: 1-grams from ``starts[0]`` on, 2-grams from ``starts[1]``, ..."""
     for length, (first, last) in enumerate(pairwise([*starts, len(items)]), 1):
-        for place in range(first, last, length):
+        for place in range(max(first, 0), min(last, len(items)), length):
             yield tuple(items[place : place + length])
 
 
