@@ -56,7 +56,8 @@ def _shared(before: tuple[Scope, ...], later: tuple[Scope, ...]) -> tuple[Scope,
 
 
 def _told(node: NodeProto) -> tuple[Scope, ...] | None:
-    metadata = {each.key: each.value for each in node.metadata_props}
+    # What is no UTF-8 comes out of protobuf as bytes.
+    metadata = {p.key: p.value for p in node.metadata_props if isinstance(p.value, str)}
     if _NAMES in metadata:
         return _from_metadata(metadata[_NAMES], metadata.get(_CLASSES, ""))
     return _from_name(node.name) if node.name.startswith("/") else None
