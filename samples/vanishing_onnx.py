@@ -1,8 +1,7 @@
 """A deep tanh net written as ONNX without PyTorch: gradients fade on their way back.
 
-26 dense layers whose weights are N(0, 0.25 / inputs), a quarter of what tanh needs, as a tool writes
-them that starts all layers alike. Nodes and initializers have names of their own (``dense_7``,
-``dense_7.weight``), which the report uses.
+26 dense layers whose weights are N(0, 0.25 / inputs), a quarter of what tanh needs. Nodes and
+initializers have names of their own (``dense_7``, ``dense_7.weight``), which the report uses.
 
 Run ``python samples/vanishing_onnx.py DIR`` to write ``model.onnx`` and ``data.npz``, or audit the
 code itself: ``gradaudit samples/vanishing_onnx.py:subject``.
@@ -78,4 +77,4 @@ if __name__ == "__main__":
     folder = Path(sys.argv[1])
     folder.mkdir(parents=True, exist_ok=True)
     save(proto(), folder / "model.onnx")
-    np.savez(folder / "data.npz", **{name: tensor.numpy() for name, tensor in data().items()})
+    np.savez(folder / "data.npz", x=data()["x"].numpy(), y=data()["y"].numpy())
