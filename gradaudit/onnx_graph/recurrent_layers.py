@@ -31,6 +31,7 @@ class _AsTorch(Node, nn.RNNBase):
 
     # RNNBase keeps a list of its weights beside them; here the graph has them.
     __setattr__ = nn.Module.__setattr__  # type: ignore[assignment]
+    __setstate__ = nn.Module.__setstate__  # type: ignore[assignment]
     _apply = nn.Module._apply
 
     def flatten_parameters(self) -> None:
