@@ -1,6 +1,7 @@
 """gradaudit: will this model train, and if not, what exactly do I change?
 
-``import gradaudit`` is cheap: torch is imported by the first call of :func:`audit` or :func:`fix`.
+``import gradaudit`` is cheap: torch is imported by the first call of :func:`audit`, :func:`fix`
+or :func:`load_onnx`.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from gradaudit.auditing import audit
     from gradaudit.errors import GradauditError
     from gradaudit.fixing import Fixed, fix
+    from gradaudit.onnx_graph.loading import load_onnx
     from gradaudit.records import Recipe, Report
     from gradaudit.settings import Settings
     from gradaudit.subject import Subject
@@ -27,6 +29,7 @@ __all__ = [
     "__version__",
     "audit",
     "fix",
+    "load_onnx",
 ]
 
 _HOME = {
@@ -34,6 +37,7 @@ _HOME = {
     "fix": "gradaudit.fixing",
     "Fixed": "gradaudit.fixing",
     "GradauditError": "gradaudit.errors",
+    "load_onnx": "gradaudit.onnx_graph.loading",
     "Recipe": "gradaudit.records",
     "Report": "gradaudit.records",
     "Settings": "gradaudit.settings",

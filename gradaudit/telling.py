@@ -22,6 +22,12 @@ def first_line(error: BaseException) -> str:
     return lines[0] if lines else "no message"
 
 
+def quoted(name: object, most: int = 60) -> str:
+    """A name from a file in quotes, on one line, without control characters, and cut."""
+    text = repr(name)
+    return text if len(text) <= most else f"{text[:most]}...{text[0]}"
+
+
 def listed(names: Sequence[str], shown: int = 3) -> str:
     """``a, b, c and 4 more``."""
     more = f" and {len(names) - shown} more" if len(names) > shown else ""

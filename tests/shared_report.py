@@ -353,7 +353,7 @@ def made_up() -> Report:
         prescription=Prescription(base.prescription.remedies, base.prescription.recipe),
         measurements=dataclasses.replace(base.measurements, sample=sample),
         forecast=Forecast("unknown", 0.0),
-        notes=("The sample is made up: float32[8,128]. Name your own with --data.",),
+        notes=("MADE-UP DATA: random float32[8,128]. --data gives your own.",),
     )
 
 

@@ -2,22 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
-from onnx import AttributeProto, NodeProto, numpy_helper
+from onnx import AttributeProto, NodeProto
 
-from gradaudit.onnx_graph.tensors import from_numpy
+READABLE = frozenset(
+    {
+        AttributeProto.FLOAT,
+        AttributeProto.FLOATS,
+        AttributeProto.GRAPH,
+        AttributeProto.INT,
+        AttributeProto.INTS,
+        AttributeProto.SPARSE_TENSOR,
+        AttributeProto.STRING,
+        AttributeProto.STRINGS,
+        AttributeProto.TENSOR,
+        AttributeProto.TYPE_PROTO,
+    }
+)
 
-_GRAPHS = (AttributeProto.GRAPH, AttributeProto.GRAPHS)
+# The value of a tensor or sparse tensor.
+Reader = Callable[[Any], Any]
 
 
-def attributes_of(node: NodeProto) -> dict[str, Any]:
-    """The attributes by name, without subgraphs; tensors as torch's.
-
-    Raises ``TypeError`` for a tensor of a type that torch does not carry.
-    """
-    return {a.name: _value(a) for a in node.attribute if a.type not in _GRAPHS}
+def attributes_of(node: NodeProto, read: Reader) -> dict[str, Any]:
+    """The attributes by name, without subgraphs, all of kinds in ``READABLE``."""
+    return {a.name: _value(a, read) for a in node.attribute if a.type != AttributeProto.GRAPH}
 
 
 def subgraphs_of(node: NodeProto) -> dict[str, Any]:
@@ -25,12 +36,12 @@ def subgraphs_of(node: NodeProto) -> dict[str, Any]:
     return {a.name: a.g for a in node.attribute if a.type == AttributeProto.GRAPH}
 
 
-def _value(attribute: AttributeProto) -> Any:
+def _value(attribute: AttributeProto, read: Reader) -> Any:
     kind = attribute.type
     if kind == AttributeProto.TENSOR:
-        return from_numpy(numpy_helper.to_array(attribute.t))
+        return read(attribute.t)
     if kind == AttributeProto.SPARSE_TENSOR:
-        return sparse(attribute.sparse_tensor)
+        return read(attribute.sparse_tensor)
     if kind == AttributeProto.STRING:
         return attribute.s.decode("utf-8", "replace")
     if kind == AttributeProto.STRINGS:
@@ -41,30 +52,12 @@ def _value(attribute: AttributeProto) -> Any:
         return list(attribute.ints)
     if kind == AttributeProto.FLOAT:
         return attribute.f
-    if kind == AttributeProto.INT:
-        return attribute.i
-    if kind == AttributeProto.TYPE_PROTO:
-        return attribute.tp
-    raise TypeError(f"attributes of kind {AttributeProto.AttributeType.Name(kind)}")
-
-
-def sparse(proto: Any) -> Any:
-    """A sparse tensor, made dense."""
-    import torch
-
-    values = from_numpy(numpy_helper.to_array(proto.values))
-    indices = torch.from_numpy(numpy_helper.to_array(proto.indices).copy())
-    dense = values.new_zeros(tuple(proto.dims))
-    if indices.dim() == 2:
-        dense[tuple(indices.T)] = values
-    else:
-        dense.flatten()[indices] = values
-    return dense
+    return attribute.i if kind == AttributeProto.INT else attribute.tp
 
 
 def bound(node: NodeProto, given: Mapping[str, AttributeProto]) -> NodeProto:
     """A node of a function's body with references to the call's attributes filled in."""
-    if not any(a.ref_attr_name or a.type in _GRAPHS for a in node.attribute):
+    if not any(a.ref_attr_name or a.type == AttributeProto.GRAPH for a in node.attribute):
         return node
     made = NodeProto()
     made.CopyFrom(node)

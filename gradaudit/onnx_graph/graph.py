@@ -9,6 +9,8 @@ from typing import Any
 
 from torch import nn
 
+from gradaudit.onnx_graph.declared import Declared
+from gradaudit.onnx_graph.export_notes import ExportNotes
 from gradaudit.onnx_graph.tensors import TensorType
 
 
@@ -38,6 +40,8 @@ class Graph(nn.Module):
         super().__init__()
         self.output_types = tuple(types)  # known for subgraphs
         self.input_names, self.output_names = tuple(inputs), tuple(outputs)
+        self.declared: tuple[Declared, ...] = ()  # of the model's own graph
+        self.notes = ExportNotes()  # likewise
         self._steps: list[Step] = []
         # Values that lie in the tree of modules, by name: the module and the attribute. They are
         # looked up at each call, as torch.func.functional_call exchanges them.

@@ -14,6 +14,8 @@ from typing import Any
 from torch import nn
 from torch.nn.modules.conv import _ConvTransposeNd
 
+from gradaudit.onnx_graph import recurrent_layers
+
 Parameters = Sequence[nn.Parameter | None]  # by input; None where it is no parameter
 
 
@@ -107,11 +109,18 @@ def _gemm(asked: Asked) -> Layer | None:
 
 
 @_layer("MatMul")
+@_layer("BiasedMatMul", "gradaudit")
 def _matmul(asked: Asked) -> Layer | None:
     weight = asked.parameter(1)
     if weight is None or weight.dim() != 2:
         return None
     return _dense(asked, weight, inputs_first=True)
+
+
+@_layer("Dense", "gradaudit")
+def _linear(asked: Asked) -> Layer | None:
+    weight = asked.parameter(1)
+    return None if weight is None else _dense(asked, weight, inputs_first=False)
 
 
 def _dense(asked: Asked, weight: nn.Parameter, *, inputs_first: bool) -> Layer | None:
@@ -274,3 +283,53 @@ def _group_norm(asked: Asked) -> Layer | None:
         "affine": True,
     }
     return Layer(nn.GroupNorm, ("", "weight", "bias"), attributes)
+
+
+_GATES = {
+    "LSTM": (recurrent_layers.LstmLayer, ("sigmoid", "tanh", "tanh")),
+    "GRU": (recurrent_layers.GruLayer, ("sigmoid", "tanh")),
+    "RNN": (recurrent_layers.RnnLayer, ()),
+}
+
+
+def _recurrent(name: str) -> _Maker:
+    def maker(asked: Asked) -> Layer | None:
+        base, usual = _GATES[name]
+        kernel, hidden, biases = (asked.parameter(i) for i in (1, 2, 3))
+        nonlinearity = _plain_activations(asked.keywords, usual)
+        fixed = asked.keywords.get("clip") is None and not asked.keywords.get("input_forget", 0)
+        plain = fixed and asked.missing(4) and asked.missing(7) and nonlinearity is not None
+        if name == "GRU" and not asked.keywords.get("linear_before_reset", 0):
+            plain = False
+        if kernel is None or hidden is None or not plain:
+            return None
+        if biases is None and not asked.missing(3):
+            return None
+        more = {"nonlinearity": nonlinearity} if name == "RNN" else {}
+        attributes = recurrent_layers.layer_attributes(
+            kernel,
+            hidden,
+            bias=biases is not None,
+            time_first=not asked.keywords.get("layout", 0),
+            mode=f"RNN_{nonlinearity}".upper() if name == "RNN" else name,
+            **more,
+        )
+        leaves = (recurrent_layers.KERNEL, recurrent_layers.HIDDEN, recurrent_layers.BIASES)
+        return Layer(base, ("", *leaves), attributes)
+
+    return maker
+
+
+def _plain_activations(keywords: Mapping[str, Any], usual: Sequence[str]) -> str | None:
+    """The nonlinearity of a layer that torch has too; ``None`` for any other."""
+    if keywords.get("direction", "forward") == "reverse":
+        return None
+    named = [each.lower() for each in keywords.get("activations") or ()]
+    if usual:
+        repeated = list(usual) * 2
+        return "tanh" if named == repeated[: len(named)] else None
+    kinds = set(named) or {"tanh"}
+    return kinds.pop() if kinds in ({"tanh"}, {"relu"}) else None
+
+
+_MAKERS |= {("", name): _recurrent(name) for name in _GATES}

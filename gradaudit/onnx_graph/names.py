@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import torch
 from torch import nn
+
+# Modules within each other; torch walks them by recursion, and copying takes six frames for one.
+_DEEPEST = 64
 
 
 class Holder(nn.Module):
@@ -14,11 +19,13 @@ class Tree:
     """A module being filled with tensors and modules under the graph's own names.
 
     Where torch cannot have a name (an empty part, an attribute that modules have anyway, a name
-    that is taken), its last part gets underscores behind it, and lies at the root if need be.
+    that is taken), its last part gets ``_``, ``_2``, ``_3`` ... behind it, and lies at the root if
+    need be.
     """
 
     def __init__(self, root: nn.Module) -> None:
         self._root = root
+        self._tries: Counter[tuple[int, str]] = Counter()  # by module and name, where one is taken
 
     def add_parameter(self, name: str, parameter: nn.Parameter) -> tuple[nn.Module, str, str]:
         """Place a parameter; returns the module it is in, its name there, and its whole name."""
@@ -50,7 +57,7 @@ class Tree:
 
     def _place(self, name: str, *, for_module: bool = False) -> tuple[nn.Module, str, str]:
         parts = name.split(".")
-        if not all(parts):
+        if not all(parts) or len(parts) > _DEEPEST:
             parts = [name.replace(".", "_") or "_"]
         home, path = self._root, parts[:-1]
         for part in path:
@@ -63,7 +70,9 @@ class Tree:
             home = below
         leaf = parts[-1]
         while hasattr(home, leaf) and not (for_module and _gives_way(home, leaf)):
-            leaf += "_"
+            key = (id(home), parts[-1])
+            self._tries[key] += 1  # not from the start each time: files may repeat a name
+            leaf = f"{parts[-1]}_{self._tries[key]}" if self._tries[key] > 1 else parts[-1] + "_"
         return home, ".".join(path), leaf
 
 

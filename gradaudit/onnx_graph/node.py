@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
 from typing import Any
 
 import torch
@@ -14,6 +13,7 @@ from torch import Tensor, nn
 from gradaudit.errors import ModelError
 from gradaudit.onnx_graph.registry import Operator
 from gradaudit.onnx_graph.tensors import STORED_ONLY, TensorType
+from gradaudit.telling import quoted
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class NodeError(ModelError, RuntimeError):
         given = ", ".join(_described(value) for value in inputs)
         said = str(error).splitlines()[0] if str(error) else type(error).__name__
         super().__init__(
-            f"node {call.name!r} ({call.operator.name}) failed on {given or 'no inputs'}",
+            f"node {quoted(call.name)} ({call.operator.name}) failed on {given or 'no inputs'}",
             found=said,
         )
 
@@ -70,13 +70,18 @@ class Node(nn.Module):
         """Register a parameter here as well, unless this is its own place."""
         if self._parameters.get(leaf) is not parameter:
             self.register_parameter(leaf, parameter)
-            self.borrowed[leaf] = name
+            self.borrowed |= self.shown_as(leaf, name)
+
+    def shown_as(self, leaf: str, name: str) -> dict[str, str]:
+        """Names by attribute, for a parameter that is ``leaf`` here and has a place as ``name``."""
+        return {leaf: name}
 
     def train(self, mode: bool = True) -> Node:
         """Nothing: what a node does in training, the graph says."""
         return self
 
     def extra_repr(self) -> str:
+        """The node's own name."""
         return self.call.name
 
     def forward(self, *given: Any, captured: Mapping[str, Any] | None = None) -> Any:
@@ -178,8 +183,14 @@ def same_types(operator: str, domain: str, version: int) -> tuple[tuple[int, ...
     )
 
 
-@cache
-def node_class(kind: str, layer: type[nn.Module] = nn.Module) -> type[Node]:
+_classes: dict[tuple[str, type[nn.Module]], type[Node]] = {}
+
+
+def node_class(kind: str, layer: type[nn.Module]) -> type[Node]:
     """A class named as the operator, for whoever prints a module's type; also a ``layer``."""
-    bases = (Node,) if layer is nn.Module else (Node, layer)
-    return type(kind, bases, {"__module__": __name__, "__doc__": f"ONNX's {kind}."})
+    if (kind, layer) not in _classes:
+        bases = (layer,) if issubclass(layer, Node) else (Node, layer)
+        bases = (Node,) if layer is nn.Module else bases
+        names = {"__module__": __name__, "__doc__": f"ONNX's {kind}."}
+        _classes[kind, layer] = type(kind, bases, names)
+    return _classes[kind, layer]

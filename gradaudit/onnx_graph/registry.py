@@ -1,9 +1,10 @@
 """The operators: one short function each, found by domain, name and opset version.
 
 A function's positional parameters are the operator's inputs, ``None`` where an optional one is left
-out; its keyword-only parameters are the attributes, with the documented defaults. Two keywords are
-no attributes: ``opset``, the version that the model imports of the operator's domain, and
-``wanted``, which of the outputs somebody reads. It returns one value, or a tuple of several.
+out; its keyword-only parameters are the attributes, with the documented defaults. Three keywords
+are no attributes: ``opset``, the version that the model imports of the operator's domain,
+``wanted``, which of the outputs somebody reads, and ``outputs``, how many have a name. It returns
+one value, or a tuple of several.
 A value is a tensor, a list (an ONNX sequence), ``None`` (an empty optional), or a numpy array of
 objects (strings). Subgraphs are given as :class:`gradaudit.onnx_graph.node.Body`: callables that
 return a tuple, and have the ``output_types`` that the file declares.
@@ -20,7 +21,7 @@ from importlib import import_module
 from typing import Any
 
 STANDARD = ("", "ai.onnx")
-_CONTEXT = ("opset", "wanted")
+_CONTEXT = ("opset", "wanted", "outputs")
 
 Function = Callable[..., Any]
 
@@ -78,9 +79,14 @@ def operator(
     return register
 
 
+def plain(domain: str) -> str:
+    """A domain's name, the standard one's as the empty string."""
+    return "" if domain in STANDARD else domain
+
+
 def find_operator(domain: str, name: str, version: int) -> Operator | None:
     """The implementation that holds in opset ``version`` of ``domain``."""
-    key = ("" if domain in STANDARD else domain, name)
+    key = (plain(domain), name)
     versions = [each for each in operators().get(key, ()) if each.since <= version]
     return versions[-1] if versions else None
 

@@ -88,14 +88,19 @@ class Run:
 
 
 def runs(scopes: Sequence[tuple[Scope, ...]], first: int = 0, depth: int = 0) -> tuple[Run, ...]:
-    """The nodes numbered from ``first``, whose scopes these are, in runs; one alone is no module."""
+    """The nodes numbered from ``first``, whose scopes these are, in runs.
+
+    A node alone in its module stays a node.
+    """
     found: list[Run] = []
     start = 0
     while start < len(scopes):
         end, here = start + 1, scopes[start]
         if len(here) > depth:
-            while end < len(scopes) and len(scopes[end]) > depth and (
-                scopes[end][depth].path == here[depth].path
+            while (
+                end < len(scopes)
+                and len(scopes[end]) > depth
+                and (scopes[end][depth].path == here[depth].path)
             ):
                 end += 1
         path = here[depth].path if len(here) > depth else ""

@@ -4,72 +4,109 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from onnx import ModelProto, NodeProto
+from onnx import ModelProto, NodeProto, SparseTensorProto, TensorProto, defs
 
 from gradaudit.errors import UnreadableFile
-from gradaudit.onnx_graph.attributes import subgraphs_of
-from gradaudit.onnx_graph.registry import STANDARD, find_operator
-from gradaudit.telling import listed
+from gradaudit.onnx_graph.attributes import READABLE
+from gradaudit.onnx_graph.calls import reached
+from gradaudit.onnx_graph.protos import (
+    Tensor,
+    bodies_of,
+    called,
+    functions_of,
+    initializers_of,
+    key_of,
+    nodes_within,
+    tensors_in,
+    tensors_of,
+)
+from gradaudit.onnx_graph.registry import find_operator, plain
+from gradaudit.onnx_graph.signatures import kind_name
+from gradaudit.onnx_graph.tensors import DTYPES
+from gradaudit.telling import listed, quoted
 
-_MOST_NODES = 3  # named per operator
+_MOST_LACKS = 8  # named, and of each one place, or three if there are few
+# Before this opset an operator that has changed since is refused, unless it has a function of its
+# own, or is one of these, whose changes were additions.
+_FIRST_MODERN = 7
+_SAME_BEFORE = {"AveragePool", "Dropout"}
+_CARRIED = {*DTYPES, TensorProto.STRING}
 
 
-def check_supported(model: ModelProto, name: str) -> None:
-    """Raise ``UnreadableFile`` naming every operator, with its nodes, that cannot be run."""
+def check_supported(model: ModelProto) -> None:
+    """Raise ``UnreadableFile`` naming every operator, with its nodes, that cannot be run.
+
+    So for types of tensors. Functions that nothing calls are not looked at.
+    """
     missing: dict[str, list[str]] = {}
-    functions = {(f.domain, f.name, f.overload): f for f in model.functions}
-    opsets = _versions(model.opset_import)
-    for node, versions in _nodes(model, opsets):
-        if (node.domain, node.op_type, node.overload) not in functions:
-            lack = _lack(node, versions)
-            if lack:
-                missing.setdefault(lack, []).append(
-                    node.name or f"the one that makes {node.output[0]!r}"
-                )
+    for lack, place in (*_node_lacks(model), *_tensor_lacks(model)):
+        missing.setdefault(lack, []).append(place)
     if missing:
-        rows = [f"{lack} (node {listed(nodes, _MOST_NODES)})" for lack, nodes in missing.items()]
+        shown = 3 if len(missing) <= 3 else 1
+        rows = [f"{lack} ({listed(found, shown)})" for lack, found in missing.items()]
         raise UnreadableFile(
-            f"{name} uses what gradaudit cannot run",
-            found="; ".join(rows),
+            "it uses what gradaudit cannot run",
+            found=listed(rows, _MOST_LACKS),
             next_step="name the code it was exported from instead: file.py:name",
         )
 
 
-def _versions(imports: object) -> dict[str, int]:
-    return {("" if o.domain in STANDARD else o.domain): o.version for o in imports}  # type: ignore[attr-defined]
+def _node_lacks(model: ModelProto) -> Iterator[tuple[str, str]]:
+    """What is lacking, and the node that needs it."""
+    functions = functions_of(model)
+    for body in bodies_of(model, reached(model)):
+        for node, _ in nodes_within(body.nodes):
+            if key_of(node) not in functions:
+                for lack in _lacks(node, body.versions):
+                    yield lack, called(node)
 
 
-def _lack(node: NodeProto, versions: Mapping[str, int]) -> str:
-    domain = "" if node.domain in STANDARD else node.domain
-    label = f"{domain}::{node.op_type}" if domain else node.op_type
-    version = versions.get(domain)
+def _lacks(node: NodeProto, versions: Mapping[str, int]) -> Iterator[str]:
+    domain = plain(node.domain)
+    label = quoted(f"{domain}::{node.op_type}" if domain else node.op_type)[1:-1]
     if node.op_type == "Constant" and not domain:
-        return ""
+        return
+    version = versions.get(domain)
     operator = find_operator(domain, node.op_type, version or 1)
-    if operator is None:
-        return f"operator {label}" + (f" of opset {version}" if version else "")
-    graphs = set(subgraphs_of(node))
-    unknown = {a.name for a in node.attribute} - operator.attributes - graphs
-    if unknown:
-        return f"attribute {sorted(unknown)[0]} of {label}"
+    if operator is None or _changed_since(node.op_type, domain, version or 1):
+        yield f"operator {label}" + (f" of opset {version}" if version else "")
+        return
+    for each in node.attribute:
+        if each.name not in operator.attributes:
+            yield f"attribute {quoted(each.name)} of {label}"
+        elif each.type not in READABLE:
+            yield f"an attribute of {label} of type {kind_name(each.type)}"
     if operator.most_inputs is not None and len(node.input) > operator.most_inputs:
-        return f"{len(node.input)} inputs of {label}"
-    return ""
+        yield f"{len(node.input)} inputs of {label}"
 
 
-def _nodes(
-    model: ModelProto, opsets: Mapping[str, int]
-) -> Iterator[tuple[NodeProto, Mapping[str, int]]]:
-    for node in _within(model.graph.node):
-        yield node, opsets
-    for function in model.functions:
-        versions = {**opsets, **_versions(function.opset_import)}
-        for node in _within(function.node):
-            yield node, versions
+def _changed_since(operator: str, domain: str, version: int) -> bool:
+    """Whether an old version of the operator is not the one that is implemented."""
+    if domain or version >= _FIRST_MODERN or operator in _SAME_BEFORE:
+        return False
+    try:
+        then = defs.get_schema(operator, version, "").since_version
+        later = defs.get_schema(operator, _FIRST_MODERN, "").since_version
+    except defs.SchemaError:
+        return False
+    same = find_operator("", operator, version) is find_operator("", operator, _FIRST_MODERN)
+    return then != later and same
 
 
-def _within(nodes: object) -> Iterator[NodeProto]:
-    for node in nodes:  # type: ignore[attr-defined]
-        yield node
-        for graph in subgraphs_of(node).values():
-            yield from _within(graph.node)
+def _tensor_lacks(model: ModelProto) -> Iterator[tuple[str, str]]:
+    """Types that torch does not carry, and the tensor that is of one."""
+    for label, tensor in _tensors(model):
+        proto = tensor.values if isinstance(tensor, SparseTensorProto) else tensor
+        if proto.data_type not in _CARRIED:
+            yield f"tensors of type {TensorProto.DataType.Name(proto.data_type)}", label
+
+
+def _tensors(model: ModelProto) -> Iterator[tuple[str, Tensor]]:
+    for name, tensor in initializers_of(model.graph).items():
+        yield f"initializer {quoted(name)}", tensor
+    functions = reached(model)
+    for body in bodies_of(model, functions):
+        yield from tensors_of(body.nodes)
+    for each in functions:
+        for default in each.attribute_proto:
+            yield from tensors_in(default, f"function {quoted(each.name)}")

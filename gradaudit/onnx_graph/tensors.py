@@ -31,13 +31,13 @@ DTYPES: dict[int, torch.dtype] = {
     TensorProto.FLOAT8E8M0: torch.float8_e8m0fnu,
 }
 ELEMENT_TYPES = {dtype: number for number, dtype in DTYPES.items()}
-_BITS = {1: np.uint8, 2: np.int16}  # by size in bytes
+_BITS = {1: np.uint8, 2: np.int16}  # for ml_dtypes' types, by size in bytes
 # Types that torch stores and hardly computes with: taken through int64 (see `nodes.py`).
 STORED_ONLY = frozenset({torch.uint16, torch.uint32, torch.uint64})
 
 
 def torch_dtype(element_type: int) -> torch.dtype:
-    """torch's type; raises ``ValueError`` for one that it does not carry."""
+    """The type in torch; raises ``ValueError`` for one that it does not carry."""
     if element_type not in DTYPES:
         known = element_type in TensorProto.DataType.values()
         label = TensorProto.DataType.Name(element_type) if known else str(element_type)
@@ -55,7 +55,7 @@ def from_numpy(array: np.ndarray[Any, Any]) -> Any:
     carried = getattr(torch, array.dtype.name, None)
     if carried not in ELEMENT_TYPES:
         raise TypeError(f"tensors of type {array.dtype.name}")
-    if array.dtype.isbuiltin != 1 and carried.itemsize in _BITS:  # one of ml_dtypes' types
+    if array.dtype.isbuiltin == 2:  # one of ml_dtypes' types
         bits = np.array(array, order="C", copy=True).view(_BITS[carried.itemsize])
         return torch.from_numpy(bits).view(carried)
     native = np.array(array, dtype=array.dtype.newbyteorder("="), order="C", copy=True)

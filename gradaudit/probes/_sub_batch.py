@@ -16,8 +16,11 @@ _PLAIN = (bool, int, float, str)
 def rows(batch: Batch) -> int | None:
     """The size of the first axis of all tensors in inputs and target.
 
-    ``None`` where they differ, and where something else than tensors and plain values is there.
+    ``None`` where they differ, where something else than tensors and plain values is there, and
+    where the model takes no other number of rows.
     """
+    if batch.whole:
+        return None
     leaves = list(_leaves((batch.inputs, batch.target)))
     sizes = {t.shape[0] for t in leaves if isinstance(t, Tensor) and t.dim()}
     sound = all(leaf is None or isinstance(leaf, (Tensor, *_PLAIN)) for leaf in leaves)

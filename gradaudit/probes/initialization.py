@@ -235,12 +235,15 @@ def _uniform_name(near: Sequence[str], candidates: dict[str, float], largest: fl
 def _known_scales(row: WeightRow) -> dict[str, float]:
     """Standard deviations of the known initializations for this shape, most usual first.
 
-    Fans as torch counts them: from the stored shape, so (out, in, taps).
+    Fans as torch counts them: from the stored shape, so (out, in, taps). An ONNX product stores
+    the transpose of what was drawn.
     """
     if row.kind == "embedding":
         return {}
     taps = math.prod(row.shape[2:])
     fan_in, fan_out = row.shape[1] * taps, row.shape[0] * taps
+    if row.type in ("MatMul", "Gemm") and len(row.shape) == 2:
+        fan_in, fan_out = row.fan_in, math.prod(row.shape) // row.fan_in
     if row.kind == "recurrent":
         defaults = {f"torch default {g}": math.sqrt(g / (3 * row.shape[0])) for g in (1, 3, 4)}
     else:

@@ -170,6 +170,8 @@ def _split(opened: Opened, model: nn.Module) -> BatchGradients | str:
     sizes = [rows(batch) for batch in batches]
     smallest = min((size or 0 for size in sizes), default=0)
     parts = min(math.ceil(PARTS / len(batches)), smallest // 2)
+    if any(batch.whole for batch in batches):
+        return "the model takes batches of one size only"
     if not smallest:
         return "which axis counts the samples cannot be told"
     if parts * len(batches) < NEEDED:

@@ -67,19 +67,20 @@ def measure_parts(
     names: tuple[str, ...],
     whole: NormBounds,
     *,
+    recurrent: bool,
     steps: int,
     generator: torch.Generator,
 ) -> tuple[tuple[WeightPart, ...], tuple[NotMeasured, ...]]:
     """One row per block of ``matrix`` (rows, columns), finite, in as many equal blocks of rows.
 
-    ``whole`` is the norm of all of it. Spectral radii are of square hidden-to-hidden blocks; above
-    a side of 1,024 they are not measured, for all eigenvalues are needed.
+    ``whole`` is the norm of all of it; ``recurrent``: it maps the state to the state. Spectral
+    radii are of square hidden-to-hidden blocks; above a side of 1,024 they are not measured, for
+    all eigenvalues are needed.
     """
     if not names:
         return (), ()
     missing: tuple[NotMeasured, ...] = ()
     side = matrix.shape[1]
-    recurrent = "weight_hh" in parameter.rpartition(".")[2]
     square = recurrent and matrix.shape[0] == len(names) * side
     if square and side > _MAX_RADIUS_SIDE:
         why = f"all eigenvalues of {side} x {side} cost too much (up to {_MAX_RADIUS_SIDE})"

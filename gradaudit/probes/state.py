@@ -56,7 +56,8 @@ def _bias_bounds(row: WeightRow) -> tuple[float, ...]:
     """Ends of torch's uniform law for the biases beside this weight, one per number of gates."""
     if row.kind == "recurrent":  # by the hidden size, which the stacked gates share
         return tuple(math.sqrt(gates / row.shape[0]) for gates in (1, 3, 4))
-    return (1 / math.sqrt(math.prod(row.shape[1:])),)
+    inputs = row.fan_in if row.kind == "dense" else math.prod(row.shape[1:])
+    return (1 / math.sqrt(inputs),)
 
 
 def _moved(vector: Tensor, bounds: Sequence[float]) -> bool:

@@ -129,7 +129,9 @@ def _watch(opened: Opened) -> tuple[dict[str, list[Call]], list[str]]:
 def _given(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call:
     x = args[0] if args else kwargs["input"]
     state = args[1] if len(args) > 1 else kwargs.get("hx")
-    return Call(x, (state,) if isinstance(state, Tensor) else state)
+    if isinstance(state, Tensor):
+        state = args[1:]  # an LSTM of an ONNX graph is given both
+    return Call(x, state)
 
 
 def _layer(
@@ -191,12 +193,12 @@ def _with(
 
 
 def _hindrance(module: nn.RNNBase, call: Call) -> str:
-    if type(module).forward not in PLAIN_FORWARDS:
+    if type(module).forward not in PLAIN_FORWARDS and not hasattr(module, "as_torch"):
         return f"{type(module).__name__} has a forward of its own, unlike torch's layer"
     if call.length(module) < 2:
         return "a sequence of one step has no time to reach back through"
     x = call.x.data if isinstance(call.x, PackedSequence) else call.x
-    finite = [x, *(call.state or ()), *module.state_dict().values()]
+    finite = [x, *(call.state or ()), *module.parameters()]
     if not all(bool(torch.isfinite(tensor).all()) for tensor in finite):
         return "the input, the initial state or a weight is not finite"
     return ""

@@ -110,6 +110,15 @@ class _Cutter:
         """In the model's own order."""
         return sorted(names, key=self.order.__getitem__)
 
+    def owner(self, parameter: str) -> str:
+        """The module a parameter is named after, or else the one around the call that uses it."""
+        named = parameter.rpartition(".")[0]
+        if named or parameter not in self.order:
+            return named
+        users = {use.module for uses in self.uses.values() for use in uses if use.name == parameter}
+        around = (call.parent for call in self.trace.calls if call.module in users)
+        return next((call.module for call in around if call is not None), "")
+
     def segment(self, start: Op | None, end: Op | None) -> _Segment:
         """What lies after ``start`` up to and with ``end``."""
         graph = self.graph
@@ -209,7 +218,7 @@ def _merge_weightless(segments: list[_Segment]) -> list[_Segment]:
 def _stage(segment: _Segment, cutter: _Cutter) -> Stage:
     """Name a segment after its block, else its first weighted module."""
     modules = cutter.modules(segment.region)
-    owners = [p.rpartition(".")[0] for p in segment.weights if "." in p]
+    owners = [owner for p in segment.weights if (owner := cutter.owner(p))]
     end = segment.end.call.module if segment.end and segment.end.call else ""
     name = _common_prefix(owners) or end or (owners or modules or ["output"])[0]
     return Stage(

@@ -75,7 +75,13 @@ def _matrix(
     rows, columns = matrix.shape
     bounds = dense_norm(matrix, steps, generator, frobenius=frobenius)
     parts, missing = measure_parts(
-        site.parameter, matrix, site.parts, bounds, steps=steps, generator=generator
+        site.parameter,
+        matrix,
+        site.parts,
+        bounds,
+        recurrent="weight_hh" in (site.leaf or site.parameter.rpartition(".")[2]),
+        steps=steps,
+        generator=generator,
     )
     radii = [part.spectral_radius for part in parts if part.spectral_radius is not None]
     return Norms(

@@ -56,6 +56,7 @@ class Site:
     parts: tuple[str, ...] = ()  # names of its stacked blocks of rows: gates, or query, key, value
     row_limit: tuple[float, float] | None = None  # an embedding's max_norm, and the norm it is of
     chain: nn.Module | None = None  # the parametrizations it was computed by
+    leaf: str = ""  # the attribute it is, by torch's name
 
 
 def find_weights(source: Weights) -> tuple[list[Site], list[NotMeasured]]:
@@ -93,7 +94,8 @@ def vectors(source: Weights) -> Iterator[tuple[str, str, Tensor]]:
     """
     if isinstance(source, nn.Module):
         uses = {id(place.parameter): place for place in reversed(list(places(source)))}
-        named = [(p.name, p.module, p.leaf, p.parameter) for p in reversed(list(uses.values()))]
+        found = reversed(list(uses.values()))
+        named = [(p.name, p.module, p.leaf, p.parameter.data) for p in found]
     else:
         named = [(name, *name.rpartition(".")[::2], tensor) for name, tensor in source.items()]
     for name, module, leaf, tensor in named:
@@ -195,7 +197,7 @@ def _from_model(model: nn.Module) -> Iterator[Site | NotMeasured]:
             elif tensor.ndim >= 2:
                 site = _site(name, path, leaf, module, tensor.detach())
                 parts = part_names(leaf, siblings, module) if tensor.ndim == 2 else ()
-                yield replace(site, parts=parts, chain=chains.get(leaf))
+                yield replace(site, parts=parts, chain=chains.get(leaf), leaf=leaf)
 
 
 def class_name(module: nn.Module) -> str:
@@ -207,9 +209,15 @@ def class_name(module: nn.Module) -> str:
 def as_used(module: nn.Module) -> Iterator[tuple[str, Tensor | Exception]]:
     """The module's own tensors by attribute, reparametrized ones as the next forward sees them.
 
+    Those of a layer in another layout by the names torch's own layer has for them.
+
     A parametrization may have state and move it (spectral norm's power iteration), so a copy is
     run, with the random state put back. The exception where it raised one.
     """
+    as_torch = getattr(module, "as_torch", None)
+    if as_torch is not None:
+        yield from as_torch()
+        return
     hooked = {hook_target(hook): hook for hook in module._forward_pre_hooks.values()}
     hooked.pop("", None)
     for leaf, parameter in module.named_parameters(recurse=False):

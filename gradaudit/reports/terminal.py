@@ -20,7 +20,7 @@ _COLOURS = {
 _SYMBOLS = {"fail": "✗", "warn": "▲", "pass": "✓", "inconclusive": "?", "note": "·"}
 _ASCII = {"fail": "x", "warn": "!", "pass": "ok", "inconclusive": "?", "note": "-"}
 _FINDINGS_SHOWN, _CODE_LINES = 4, 6
-_CAUSE_LETTERS, _NOTE_LETTERS = 400, 200
+_CAUSE_LETTERS, _NOTE_LETTERS, _NOTES_SHOWN = 400, 200, 2
 
 
 def render(report: Report, console: Console) -> None:
@@ -48,12 +48,10 @@ def _verdict(report: Report, symbols: dict[str, str]) -> list[Text]:
         if report.forecast.because:
             forecast += f" (because of {', '.join(map(one_line, report.forecast.because))})"
     lines = [head, Text(f"  Forecast: {forecast}")]
-    sample = report.measurements.sample
-    if "made up" in (sample.source, sample.target) or sample.source == "none":
-        lines += [
-            Text(f"  {symbols['warn']} {shorten(note, _NOTE_LETTERS)}", "yellow")
-            for note in report.notes[:2]
-        ]
+    unsampled = report.measurements.sample.source == "none"
+    loud = [n for n in report.notes if unsampled or n.partition(":")[0].isupper()]
+    for note in loud[:_NOTES_SHOWN]:
+        lines.append(Text(f"  {symbols['warn']} {shorten(note, _NOTE_LETTERS)}", "yellow"))
     return lines
 
 

@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset
 
 from gradaudit.errors import BadData
 from gradaudit.subject.code import call
+from gradaudit.subject.declared_inputs import declared_by
 from gradaudit.subject.formats.loaded import describe
 from gradaudit.subject.opened import Batch
 
@@ -115,7 +116,7 @@ class _Converter:
 
     def _named(self, inputs: tuple[Any, ...]) -> dict[str, Any]:
         model = self._model
-        names = [] if model is None else list(inspect.signature(model.forward).parameters)
+        names = [] if model is None else _input_names(model)
         if len(names) < len(inputs):
             raise BadData("'x' cannot be joined with keywords", next_step="name all inputs instead")
         return dict(zip(names, inputs, strict=False))
@@ -157,6 +158,11 @@ class _Converter:
             native = native.astype(np.int64)
         tensor = torch.from_numpy(native).to(self._device)
         return tensor.to(self._dtype) if tensor.is_floating_point() else tensor
+
+
+def _input_names(model: nn.Module) -> list[str]:
+    declared = [each.name for each in declared_by(model)]
+    return declared or list(inspect.signature(model.forward).parameters)
 
 
 def _wrong_length(raw: Any) -> BadData:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import inspect
 import re
-from dataclasses import dataclass
+from collections.abc import Iterable
 
 import torch
 from torch import nn
 
 from gradaudit.errors import UsageError
+from gradaudit.subject.declared_inputs import declared_by, declared_guesses
+from gradaudit.subject.drawn import Drawn
 from gradaudit.subject.expect import likely_first
-from gradaudit.subject.opened import Batch
 
 _PART = re.compile(r"\s*(\w+)\s*\[([\d,\s]*)\]\s*(?:<\s*([\d_]+))?\s*")
 _DTYPES = {
@@ -30,28 +31,6 @@ _DTYPES = {
 }
 _LARGEST = 1 << 28  # elements of one made-up tensor
 _IMAGE_SIDES = (32, 64, 28, 224)
-
-
-@dataclass(frozen=True)
-class Drawn:
-    """One tensor to draw: standard normal, or whole numbers from 0 below ``limit``."""
-
-    dtype: torch.dtype
-    shape: tuple[int, ...]
-    limit: int | None = None
-
-    def __str__(self) -> str:
-        kind = str(self.dtype).removeprefix("torch.")
-        below = "" if self.limit is None else f"<{self.limit}"
-        return f"{kind}[{','.join(map(str, self.shape))}]{below}"
-
-    def draw(self, generator: torch.Generator) -> torch.Tensor:
-        """The tensor, on the CPU."""
-        if self.dtype.is_floating_point or self.dtype.is_complex:
-            base = torch.complex64 if self.dtype.is_complex else torch.float32
-            return torch.randn(self.shape, generator=generator, dtype=base).to(self.dtype)
-        limit = 2 if self.limit is None else self.limit
-        return torch.randint(0, limit, self.shape, generator=generator).to(self.dtype)
 
 
 def parse_input_spec(spec: str) -> tuple[Drawn, ...]:
@@ -100,27 +79,20 @@ def _parse_part(part: str) -> Drawn:
     return Drawn(dtype, shape, None if limit is None else int(limit))
 
 
-def draw_batches(
-    wanted: tuple[Drawn, ...], count: int, *, seed: int, device: torch.device
-) -> tuple[Batch, ...]:
-    """``count`` batches of these tensors, the same for the same seed."""
-    generator = torch.Generator().manual_seed(seed)
-    return tuple(
-        Batch(tuple(item.draw(generator).to(device) for item in wanted)) for _ in range(count)
-    )
+def guesses(model: nn.Module) -> tuple[str, Iterable[tuple[Drawn, ...]]]:
+    """What to draw for each input, in order of likelihood, and in words where that comes from.
 
-
-def guesses(model: nn.Module) -> tuple[str, tuple[Drawn, ...]]:
-    """What the first layer takes, in order of likelihood, and how messages name that layer.
-
-    Empty where the model takes several inputs or no layer says what it takes.
+    From the inputs a model declares, else from what its first layer takes. Empty where it takes
+    several inputs or no layer says what it takes.
     """
+    if declared_by(model):
+        return "what the graph declares", declared_guesses(model)
     found = likely_first(model)
     if found is None or _required_inputs(model) != 1:
         return "", ()
     layer, name = found
     label = f"{name!r} ({type(layer).__name__})" if name else f"({type(layer).__name__})"
-    return label, _guess(layer)
+    return f"what the first layer {label} takes", [(guess,) for guess in _guess(layer)]
 
 
 def _required_inputs(model: nn.Module) -> int:

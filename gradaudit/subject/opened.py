@@ -45,6 +45,7 @@ class Batch:
 
     inputs: tuple[Any, ...] | Mapping[str, Any]
     target: Any = None
+    whole: bool = False  # the model takes no part of it: it was exported for this size
 
     def fresh(self) -> Batch:
         """The batch with its input tensors cloned."""

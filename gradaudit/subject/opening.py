@@ -16,7 +16,8 @@ from torch import nn
 from torch.nn.parameter import UninitializedBuffer, is_lazy
 
 from gradaudit.errors import ModelError, UsageError
-from gradaudit.records import Recipe, SubjectRow
+from gradaudit.onnx_graph.export_notes import ExportNotes
+from gradaudit.records import NotMeasured, Recipe, SubjectRow
 from gradaudit.settings import Settings
 from gradaudit.subject.code import UserCode, is_code
 from gradaudit.subject.formats import Loaded, open_file
@@ -165,9 +166,20 @@ def _opened(named: _Named, spec: str, settings: Settings, code: UserCode) -> Ope
             name=type(model).__name__,
         ),
         sample=sampled.row,
-        notes=(*sampled.notes, *told),
-        not_measured=sampled.not_measured,
+        notes=(*sampled.notes, *_export_notes(model).told, *told),
+        not_measured=(*_hidden_by(model), *sampled.not_measured),
     )
+
+
+def _export_notes(model: nn.Module) -> ExportNotes:
+    found = getattr(model, "notes", None)
+    return found if isinstance(found, ExportNotes) else ExportNotes()
+
+
+def _hidden_by(model: nn.Module) -> tuple[NotMeasured, ...]:
+    """What the export of an ONNX graph leaves out."""
+    hidden = _export_notes(model).hidden
+    return (NotMeasured("dropout and batch norm in training", "the graph", hidden),) * bool(hidden)
 
 
 def _wanted_loss(subject: Subject, settings: Settings) -> str | LossFunction:

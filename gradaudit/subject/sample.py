@@ -24,8 +24,10 @@ from gradaudit.subject.batches import (
 )
 from gradaudit.subject.code import UserCode, call, is_code
 from gradaudit.subject.data_files import read_data_file
+from gradaudit.subject.declared_inputs import fitted, fixed_rows
+from gradaudit.subject.drawn import draw_batches
 from gradaudit.subject.known_loss import recognised
-from gradaudit.subject.made_up import draw_batches, guesses, parse_input_spec
+from gradaudit.subject.made_up import guesses, parse_input_spec
 from gradaudit.subject.objective import CustomObjective, OwnObjective
 from gradaudit.subject.opened import Batch, Objective
 from gradaudit.subject.outputs import main_tensor
@@ -77,6 +79,7 @@ def sample_for(
     """
     found = _given(model, given.sample, settings, code)
     if found is not None:
+        found = dataclasses.replace(found, batches=fitted(model, found.batches))
         check_values(found.batches)
         check_first_layer(model, found.batches)
         output = run_once(model, found.batches[0])
@@ -111,9 +114,9 @@ def _given(model: nn.Module, raw: Any, settings: Settings, code: UserCode) -> _F
             raw = code.find(spec)
         else:
             raw = read_data_file(Path(spec), target=settings.target, trust=settings.trust)
-            size = size or DEFAULT_BATCH_SIZE
+            size = size or fixed_rows(model) or DEFAULT_BATCH_SIZE
         raw = _in_model_dtype(raw, model) if not is_code(spec) else raw
-        batches = read_batches(raw, model, limit=limit, batch_size=size, label=spec)
+        batches = _even(model, read_batches(raw, model, limit=limit, batch_size=size, label=spec))
         return _Found(batches, "given", f"{_count(batches)} from {spec}")
     if settings.input is not None:
         wanted = parse_input_spec(settings.input)
@@ -126,6 +129,14 @@ def _given(model: nn.Module, raw: Any, settings: Settings, code: UserCode) -> _F
         )
         return _Found(batches, "given", f"{_count(batches)} from the subject")
     return None
+
+
+def _even(model: nn.Module, batches: tuple[Batch, ...]) -> tuple[Batch, ...]:
+    """Without a last batch that is smaller than the only size the model takes."""
+    rows = fixed_rows(model)
+    if rows is None or len(batches) < 2 or sample_count(batches[-1]) == rows:
+        return batches
+    return batches[:-1]
 
 
 def _count(batches: tuple[Batch, ...]) -> str:
@@ -181,20 +192,21 @@ def _carried_batch(inputs: Any) -> Batch:
 
 
 def _made_up(model: nn.Module, _: Any, settings: Settings, tried: list[str]) -> _Found | None:
-    label, drawn = guesses(model)
+    whence, drawn = guesses(model)
     device = next(model.parameters()).device
     first_error = ""
     for guess in drawn:
-        (batch,) = draw_batches((guess,), 1, seed=settings.seed, device=device)
+        (batch,) = draw_batches(guess, 1, seed=settings.seed, device=device)
+        shown = "; ".join(map(str, guess))
         try:
             output = run_once(model, batch)
         except GradauditError as error:
-            first_error = first_error or f"on a made-up {guess} {error}"
+            first_error = first_error or f"on a made-up {shown} {error}"
             continue
-        count = _made_up_count((guess,))
-        batches = draw_batches((guess,), count, seed=settings.seed, device=device)
-        described = f"random {guess}, from what the first layer {label} takes"
-        return _Found(batches, "made up", described, output)
+        count = _made_up_count(guess)
+        batches = draw_batches(guess, count, seed=settings.seed, device=device)
+        described = f"random {shown}, from {whence}"
+        return _Found(fitted(model, batches), "made up", described, output)
     if first_error:
         tried.append(first_error)
     return None

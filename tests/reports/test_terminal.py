@@ -60,7 +60,7 @@ def test_worst_findings_come_first_and_one_per_rule() -> None:
 
 
 def test_a_made_up_sample_is_said() -> None:
-    assert "The sample is made up" in shown(shared_report.made_up())
+    assert "MADE-UP DATA: random float32[8,128]" in shown(shared_report.made_up())
     assert "cross_entropy" not in shown(shared_report.exploding())
 
 

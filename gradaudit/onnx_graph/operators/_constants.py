@@ -11,6 +11,10 @@ def number(value: Tensor) -> float | int | None:
 
     torch's functions of a tensor and a number cost a fraction of those of two tensors.
     """
-    if value.numel() != 1 or value.requires_grad or forward_ad.unpack_dual(value).tangent is not None:
+    if (
+        value.numel() != 1
+        or value.requires_grad
+        or forward_ad.unpack_dual(value).tangent is not None
+    ):
         return None
     return value.item()

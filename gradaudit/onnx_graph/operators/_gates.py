@@ -1,4 +1,4 @@
-"""The functions that a recurrent layer's gates go through, by ONNX's names."""
+"""The functions that gates, or fused layers, end with, by ONNX's names."""
 
 from __future__ import annotations
 
@@ -41,6 +41,7 @@ _FUNCTIONS: dict[str, tuple[Callable[..., Tensor], tuple[float, ...]]] = {
     "affine": (_affine, (1.0, 0.0)),
     "scaledtanh": (_scaled_tanh, (1.0, 1.0)),
     "hardsigmoid": (_hard_sigmoid, (0.2, 0.5)),
+    "clip": (torch.clamp, (-torch.inf, torch.inf)),
 }
 
 

@@ -47,6 +47,7 @@ class Grid:
 def pooling_grid(
     x: Tensor,
     kernel: Sequence[int],
+    *,
     strides: Sequence[int] | None,
     dilations: Sequence[int] | None,
     pads: Sequence[int] | None,

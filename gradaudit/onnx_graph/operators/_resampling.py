@@ -13,12 +13,12 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Axis:
-    """An axis to make ``length`` long; ``start`` and ``end`` are those of the region of interest."""
+    """An axis to make ``length`` long, and where the region of interest starts and ends on it."""
 
     dim: int
     size: int
     length: int
-    scale: float
+    exact: float  # the length that the scale asks for, which need not be whole
     start: float = 0.0
     end: float = 1.0
 
@@ -26,7 +26,12 @@ class Axis:
     def kept(self) -> bool:
         """Whether nothing is to be done."""
         whole = self.start == 0 and self.end == 1
-        return self.length == self.size and math.isclose(self.scale, 1) and whole
+        return self.length == self.size == self.exact and whole
+
+    @property
+    def scale(self) -> float:
+        """New elements per old one."""
+        return self.exact / self.size
 
 
 @dataclass(frozen=True)
@@ -42,9 +47,17 @@ class Way:
     outside: float = 0.0
 
 
+_MODES = {
+    ("linear", 1): "linear",
+    ("linear", 2): "bilinear",
+    ("linear", 3): "trilinear",
+    ("cubic", 2): "bicubic",
+}
+
+
 def resampled(x: Tensor, axes: Sequence[Axis], way: Way) -> Tensor:
     """``x`` with these axes resampled."""
-    if way.mode not in ("nearest", "linear", "bilinear", "cubic"):
+    if way.mode not in ("nearest", "linear", "cubic"):
         raise ValueError(f"expected mode nearest, linear or cubic, found {way.mode!r}")
     axes = [axis for axis in axes if not axis.kept]
     if any(axis.length == 0 for axis in axes):
@@ -71,37 +84,42 @@ def resampled(x: Tensor, axes: Sequence[Axis], way: Way) -> Tensor:
 def _positions(axis: Axis, way: Way) -> Tensor:
     """Where in the given axis each new element lies, as float64 on the CPU."""
     i = torch.arange(axis.length, dtype=torch.float64)
-    exact = axis.scale * axis.size  # the length before it was made whole
-    last = axis.size - 1
     if way.transformation not in _TRANSFORMATIONS:
         names = ", ".join(_TRANSFORMATIONS)
         raise ValueError(f"expected a transformation of {names}, found {way.transformation!r}")
-    return _TRANSFORMATIONS[way.transformation](i, axis, exact, last)
+    return _TRANSFORMATIONS[way.transformation](i, axis)
 
 
-def _cropping(i: Tensor, axis: Axis, exact: float, last: int) -> Tensor:
-    if exact <= 1:
+def _cropping(i: Tensor, axis: Axis) -> Tensor:
+    last = axis.size - 1
+    if axis.exact <= 1:
         return torch.full_like(i, 0.5 * (axis.start + axis.end) * last)
-    return axis.start * last + i * (axis.end - axis.start) * last / (exact - 1)
+    return axis.start * last + i * (axis.end - axis.start) * last / (axis.exact - 1)
 
 
-def _half_pixel(i: Tensor, axis: Axis, exact: float, last: int) -> Tensor:
-    return (i + 0.5) / axis.scale - 0.5
+def _asymmetric(i: Tensor, axis: Axis) -> Tensor:
+    return i * axis.size / axis.exact
 
 
-_TRANSFORMATIONS: dict[str, Callable[[Tensor, Axis, float, int], Tensor]] = {
+def _half_pixel(i: Tensor, axis: Axis) -> Tensor:
+    return _asymmetric(i + 0.5, axis) - 0.5
+
+
+def _aligned(i: Tensor, axis: Axis) -> Tensor:
+    return i * (axis.size - 1) / (axis.exact - 1) if axis.exact > 1 else torch.zeros_like(i)
+
+
+_TRANSFORMATIONS: dict[str, Callable[[Tensor, Axis], Tensor]] = {
     "half_pixel": _half_pixel,
-    "half_pixel_symmetric": lambda i, axis, exact, last: (
-        axis.size / 2 * (1 - axis.length / exact) + _half_pixel(i, axis, exact, last)
+    "half_pixel_symmetric": lambda i, axis: (
+        axis.size / 2 * (1 - axis.length / axis.exact) + _half_pixel(i, axis)
     ),
-    "pytorch_half_pixel": lambda i, axis, exact, last: (
-        _half_pixel(i, axis, exact, last) if axis.length > 1 else torch.zeros_like(i)
+    "pytorch_half_pixel": lambda i, axis: (
+        _half_pixel(i, axis) if axis.length > 1 else torch.zeros_like(i)
     ),
-    "align_corners": lambda i, axis, exact, last: (
-        i * last / (exact - 1) if exact > 1 else torch.zeros_like(i)
-    ),
-    "asymmetric": lambda i, axis, exact, last: i / axis.scale,
-    "tf_half_pixel_for_nn": lambda i, axis, exact, last: (i + 0.5) / axis.scale,
+    "align_corners": _aligned,
+    "asymmetric": _asymmetric,
+    "tf_half_pixel_for_nn": lambda i, axis: _asymmetric(i + 0.5, axis),
     "tf_crop_and_resize": _cropping,
 }
 
@@ -119,8 +137,9 @@ def _nearest(axis: Axis, way: Way) -> Tensor:
         name = "ceil" if axis.scale < 1 else "floor"
     if name not in _NEAREST:
         raise ValueError(f"expected a nearest_mode of {', '.join(_NEAREST)}, found {name!r}")
-    indices = _NEAREST[name](_positions(axis, way)).to(torch.int64)
-    return indices.clamp(0, axis.size - 1)
+    # scales are float32: what is halfway but for their rounding is so again in that type
+    positions = _positions(axis, way).to(torch.float32)
+    return _NEAREST[name](positions).to(torch.int64).clamp(0, axis.size - 1)
 
 
 def _filtered(x: Tensor, axis: Axis, way: Way) -> Tensor:
@@ -137,15 +156,12 @@ def _filtered(x: Tensor, axis: Axis, way: Way) -> Tensor:
     if way.exclude_outside:
         weights = weights * ((indices >= 0) & (indices < axis.size))
     if way.exclude_outside or way.antialias:
-        weights = weights / weights.sum(1, keepdim=True)
+        total = weights.sum(1, keepdim=True)
+        weights = weights / torch.where(total == 0, torch.ones_like(total), total)
     places = indices.to(torch.int64).clamp(0, axis.size - 1).to(x.device)
-    weights = weights.to(x.device, x.dtype)
-    shape = (-1, *[1] * (x.dim() - 1 - axis.dim))
-    taps = [
-        x.index_select(axis.dim, places[:, tap]) * weights[:, tap].reshape(shape)
-        for tap in range(2 * reach)
-    ]
-    return torch.stack(taps).sum(0) if len(taps) > 4 else sum(taps[1:], taps[0])
+    weights = weights.to(x.device, x.dtype).reshape(*places.shape, *[1] * (x.dim() - 1 - axis.dim))
+    taps = x.index_select(axis.dim, places.flatten()).unflatten(axis.dim, places.shape)
+    return (taps * weights).sum(axis.dim + 1)
 
 
 def _cubic(t: Tensor, a: float) -> Tensor:
@@ -165,41 +181,41 @@ def _cropped(x: Tensor, axis: Axis, way: Way) -> Tensor:
 
 
 def _fused(x: Tensor, axes: Sequence[Axis], way: Way) -> Tensor | None:
-    """torch's own interpolation, where it is the same."""
+    """What torch itself interpolates, where it does so in the same way."""
     spatial = x.dim() - 2
-    if spatial not in (1, 2, 3) or not x.is_floating_point() or any(a.dim < 2 for a in axes):
-        return None
-    if way.transformation == "tf_crop_and_resize" or way.antialias or way.exclude_outside:
+    known = spatial in (1, 2, 3) and x.is_floating_point() and all(a.dim >= 2 for a in axes)
+    if not known or way.antialias or way.exclude_outside:
         return None
     lengths, scales = list(x.shape[2:]), [1.0] * spatial
     for axis in axes:
         lengths[axis.dim - 2], scales[axis.dim - 2] = axis.length, axis.scale
     if way.mode == "nearest":
-        return F.interpolate(x, lengths) if all(_as_torch(a, way) for a in axes) else None
-    mode = {1: "linear", 2: "bilinear", 3: "trilinear"}[spatial]
-    if way.mode == "cubic":
-        if spatial != 2 or way.cubic_a != -0.75:
-            return None
-        mode = "bicubic"
-    if all(_aligned(axis, way) for axis in axes):
-        return F.interpolate(x, lengths, mode=mode, align_corners=True)
-    if not all(_centred(axis, way) for axis in axes):
+        same = way.transformation != "tf_crop_and_resize" and all(_as_torch(a, way) for a in axes)
+        return F.interpolate(x, lengths) if same else None
+    mode, aligned = _MODES.get((way.mode, spatial)), _aligns_corners(axes, way)
+    if mode is None or aligned is None:
         return None
-    if all(axis.scale == axis.length / axis.size for axis in axes):
-        return F.interpolate(x, lengths, mode=mode, align_corners=False)
+    if all(axis.length == axis.exact for axis in axes):
+        return F.interpolate(x, lengths, mode=mode, align_corners=aligned)
+    if aligned or not all(_goes_by_scale(axis) for axis in axes):
+        return None
     return F.interpolate(x, scale_factor=scales, mode=mode, align_corners=False)
+
+
+def _aligns_corners(axes: Sequence[Axis], way: Way) -> bool | None:
+    """What to tell torch, if it knows this transformation and kernel."""
+    if way.mode == "cubic" and way.cubic_a != -0.75:
+        return None
+    if way.transformation == "pytorch_half_pixel":
+        return None if any(axis.length == 1 for axis in axes) else False
+    return {"align_corners": True, "half_pixel": False}.get(way.transformation)
+
+
+def _goes_by_scale(axis: Axis) -> bool:
+    """Whether torch, given the scale alone, makes the axis as long and resamples it by that."""
+    return axis.length != axis.size and int(axis.size * axis.scale) == axis.length
 
 
 def _as_torch(axis: Axis, way: Way) -> bool:
     steps = torch.arange(axis.length, dtype=torch.float32) * (axis.size / axis.length)
     return torch.equal(_nearest(axis, way), steps.floor().to(torch.int64))
-
-
-def _aligned(axis: Axis, way: Way) -> bool:
-    return way.transformation == "align_corners" and axis.scale * axis.size == axis.length
-
-
-def _centred(axis: Axis, way: Way) -> bool:
-    if way.transformation == "pytorch_half_pixel":
-        return axis.length > 1 and int(axis.size * axis.scale) == axis.length
-    return way.transformation == "half_pixel" and int(axis.size * axis.scale) == axis.length

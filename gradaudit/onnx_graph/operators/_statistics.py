@@ -12,7 +12,7 @@ from gradaudit.onnx_graph.tensors import DTYPES
 
 
 def stashed(x: Tensor, stash_type: int) -> Tensor:
-    """``x`` in the type in which to normalize it, or its own where that is wider."""
+    """``x`` in the type in which to normalize it, or its own where that is batchr."""
     if stash_type not in DTYPES:
         raise ValueError(f"expected stash_type to be a floating type, found {stash_type}")
     return x.to(torch.promote_types(x.dtype, DTYPES[stash_type]))
@@ -24,18 +24,17 @@ def batch_normalized(
     bias: Tensor,
     mean: Tensor,
     var: Tensor,
-    epsilon: float,
     *,
+    epsilon: float,
     training: bool,
 ) -> tuple[Tensor, Callable[[], tuple[Tensor, Tensor]]]:
     """The normalized batch (N, C, ...), and a function that gives the batch's mean and variance."""
     batch = x[:, None] if x.dim() == 1 else x
-    given = (scale, bias, mean, var)
     kind = x.dtype
-    for each in given:
-        kind = torch.promote_types(kind, each.dtype)
-    wide = batch.to(kind)
-    scale, bias, mean, var = (each.to(kind) for each in given)
+    for each in (scale, bias, mean, var):
+        kind = kind if each.dtype == kind else torch.promote_types(kind, each.dtype)
+    batch = batch.to(kind)
+    scale, bias, mean, var = (each.to(kind) for each in (scale, bias, mean, var))
 
     def statistics() -> tuple[Tensor, Tensor]:
         axes = (0, *range(2, batch.dim()))
@@ -44,11 +43,12 @@ def batch_normalized(
         return centre, spread
 
     if training:
-        y = F.batch_norm(wide, None, None, scale, bias, True, eps=epsilon)
+        y = F.batch_norm(batch, None, None, scale, bias, True, eps=epsilon)
     elif mean.requires_grad or var.requires_grad:  # torch's own has no derivative in these
         factor = scale * torch.rsqrt(var + epsilon)
         shape = (-1, *[1] * (batch.dim() - 2))
-        y = (wide - mean.reshape(shape)) * factor.reshape(shape) + bias.reshape(shape)
+        y = (batch - mean.reshape(shape)) * factor.reshape(shape) + bias.reshape(shape)
     else:
-        y = F.batch_norm(wide, mean, var, scale, bias, False, eps=epsilon)
-    return y.to(x.dtype).reshape(x.shape), statistics
+        y = F.batch_norm(batch, mean, var, scale, bias, False, eps=epsilon)
+    y = y if kind == x.dtype else y.to(x.dtype)
+    return (y[:, 0] if x.dim() == 1 else y), statistics

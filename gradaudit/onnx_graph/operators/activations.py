@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from gradaudit.onnx_graph.operators._wrapped import of_one
 from gradaudit.onnx_graph.registry import operator
 
 _PLAIN: dict[str, Callable[[Tensor], Tensor]] = {
@@ -21,12 +22,8 @@ _PLAIN: dict[str, Callable[[Tensor], Tensor]] = {
 _SELU = (1.0507010221481323, 1.6732631921768188)  # gamma and alpha, as float32 has them
 
 
-def _plain(function: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
-    return lambda x: function(x)
-
-
 for _name, _function in _PLAIN.items():
-    operator(_name)(_plain(_function))
+    operator(_name)(of_one(_function))
 
 
 @operator("LeakyRelu", since=6)
@@ -40,7 +37,9 @@ def prelu(x: Tensor, slope: Tensor) -> Tensor:
     """``x`` where positive, elsewhere ``slope x``."""
     channels = x.shape[1] if x.dim() > 1 else 1
     per_channel = slope.dim() == x.dim() - 1 and slope.shape[:1].numel() == slope.numel()
-    if x.is_floating_point() and (slope.numel() == 1 or (per_channel and slope.numel() == channels)):
+    if x.is_floating_point() and (
+        slope.numel() == 1 or (per_channel and slope.numel() == channels)
+    ):
         return F.prelu(x, slope.reshape(-1))
     return torch.where(x < 0, slope * x, x)
 

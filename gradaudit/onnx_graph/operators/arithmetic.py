@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from gradaudit.onnx_graph.operators._constants import number
+from gradaudit.onnx_graph.operators._wrapped import of_two
 from gradaudit.onnx_graph.registry import operator
 
 _OF_TWO: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
@@ -33,16 +34,12 @@ _OF_MANY: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 }
 
 
-def _of_two(function: Callable[[Tensor, Tensor], Tensor]) -> Callable[[Tensor, Tensor], Tensor]:
-    return lambda a, b: function(a, b)
-
-
 def _of_many(function: Callable[[Tensor, Tensor], Tensor]) -> Callable[..., Tensor]:
     return lambda *tensors: reduce(function, tensors)
 
 
 for _name, _function in _OF_TWO.items():
-    operator(_name, since=7)(_of_two(_function))
+    operator(_name, since=7)(of_two(_function))
 for _name, _function in _OF_MANY.items():
     operator(_name, since=6)(_of_many(_function))
 
@@ -78,7 +75,9 @@ def power(x: Tensor, y: Tensor) -> Tensor:
     if not x.is_floating_point():
         return torch.pow(x.double() if y.is_floating_point() else x, y).to(x.dtype)
     exponent = number(y) if y.dim() <= x.dim() else None
-    return torch.pow(x, y if exponent is None else exponent).to(x.dtype)
+    if exponent is not None or y.dtype == x.dtype:  # and under autocast in what torch makes of it
+        return torch.pow(x, y if exponent is None else exponent)
+    return torch.pow(x, y).to(x.dtype)
 
 
 @operator("BitShift", since=11)

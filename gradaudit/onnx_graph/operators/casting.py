@@ -10,7 +10,7 @@ from onnx import TensorProto
 from torch import Tensor
 
 from gradaudit.onnx_graph.registry import operator
-from gradaudit.onnx_graph.tensors import ELEMENT_TYPES, torch_dtype, to_numpy
+from gradaudit.onnx_graph.tensors import ELEMENT_TYPES, to_numpy, torch_dtype
 
 _FLOAT8 = (
     torch.float8_e4m3fn,

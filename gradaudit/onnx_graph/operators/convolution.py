@@ -65,7 +65,7 @@ def conv_transpose(
     pads: Sequence[int] | None = None,
     strides: Sequence[int] | None = None,
 ) -> Tensor:
-    """The transpose of :func:`conv` in X, ``W`` being (C, M/group, ...): (N, C, ...) to (N, M, ...)."""
+    """The transpose of :func:`conv` in X: W is (C, M/group, ...), the result (N, M, ...)."""
     check_kernel(x, w, kernel_shape)
     at = windows(x.shape[2:], w.shape[2:], strides=strides, dilations=dilations, pads=pads)
     extra = (0,) * len(at.kernel)
@@ -78,7 +78,7 @@ def conv_transpose(
     else:
         cuts = at.pads if auto_pad != "VALID" else ((0, 0),) * len(at.kernel)
         cuts = tuple((begin, end - more) for (begin, end), more in zip(cuts, extra, strict=True))
-    return _transposed(x, w, b, at, cuts, group)
+    return _transposed(x, w, b, at, cuts=cuts, group=group)
 
 
 def _cuts(
@@ -100,7 +100,7 @@ def _cuts(
 
 
 def _transposed(
-    x: Tensor, w: Tensor, b: Tensor | None, at: Windows, cuts: Pads, group: int
+    x: Tensor, w: Tensor, b: Tensor | None, at: Windows, *, cuts: Pads, group: int
 ) -> Tensor:
     convolution = _TRANSPOSED[len(at.kernel)]
     begins = [begin for begin, _ in cuts]
@@ -149,10 +149,10 @@ def col2im(
     strides: Sequence[int] | None = None,
 ) -> Tensor:
     """Blocks (N, C * block, L) added up in an image (N, C, ...)."""
-    image, block = image_shape.tolist(), block_shape.tolist()
+    image, block = tuple(image_shape.tolist()), tuple(block_shape.tolist())
     rank = len(image)
     around = begin_end(pads, rank)
-    sizes = [n + begin + end for n, (begin, end) in zip(image, around, strict=True)]
+    sizes = tuple(n + begin + end for n, (begin, end) in zip(image, around, strict=True))
     steps, spread = per_axis(strides, rank, "strides"), per_axis(dilations, rank, "dilations")
     inside = tuple((-begin, -end) for begin, end in around)
     if rank == 2:

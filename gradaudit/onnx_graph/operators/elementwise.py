@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from gradaudit.onnx_graph.operators._constants import number
+from gradaudit.onnx_graph.operators._wrapped import of_one
 from gradaudit.onnx_graph.registry import operator
 
 _OF_ONE: dict[str, Callable[[Tensor], Tensor]] = {
@@ -40,12 +41,8 @@ _OF_ONE: dict[str, Callable[[Tensor], Tensor]] = {
 }
 
 
-def _of_one(function: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
-    return lambda x: function(x)
-
-
 for _name, _function in _OF_ONE.items():
-    operator(_name)(_of_one(_function))
+    operator(_name)(of_one(_function))
 
 
 @operator("Erf")
@@ -78,7 +75,12 @@ def is_inf(x: Tensor, *, detect_negative: int = 1, detect_positive: int = 1) -> 
 
 
 @operator("Clip", since=6)
-def clip_to_attributes(x: Tensor, *, min: float | None = None, max: float | None = None) -> Tensor:
+def clip_to_attributes(
+    x: Tensor,
+    *,
+    min: float | None = None,  # noqa: A002
+    max: float | None = None,  # noqa: A002
+) -> Tensor:
     """``min(max(x, low), high)``; the documented defaults, the type's range, bound nothing."""
     largest = torch.finfo(x.dtype).max
     low = None if min is None or min <= -largest else min

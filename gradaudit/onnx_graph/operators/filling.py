@@ -43,8 +43,7 @@ def range_of(start: Tensor, limit: Tensor, delta: Tensor, *, stash_type: int = 1
     first, end, step = (each.item() for each in (start, limit, delta))
     if step == 0:
         raise ValueError("delta should not be 0")
-    count = max(math.ceil((end - first) / step), 0)
-    if not dtype.is_floating_point:
-        count = max(-((first - end) // step), 0)
-    steps = torch.arange(int(count), dtype=start.dtype, device=start.device)
+    # of integers exact, which their quotient as a float is not
+    count = math.ceil((end - first) / step) if dtype.is_floating_point else -((first - end) // step)
+    steps = torch.arange(max(int(count), 0), dtype=start.dtype, device=start.device)
     return (start + steps * delta).to(dtype)

@@ -27,9 +27,11 @@ def gather(data: Tensor, indices: Tensor, *, axis: int = 0) -> Tensor:
             return F.embedding(index, data)
         shape = (*data.shape[:axis], *index.shape, *data.shape[axis + 1 :])
         return data.index_select(axis, index.reshape(-1)).reshape(shape)
-    except IndexError as error:
-        span = f"{indices.min().item()} to {indices.max().item()}"
-        raise ValueError(f"indices from {span} into axis {axis} of size {size}") from error
+    except (IndexError, RuntimeError) as error:
+        low, high = int(indices.min()), int(indices.max())
+        if -size <= low and high < size:
+            raise
+        raise ValueError(f"indices {low} to {high} into axis {axis} of size {size}") from error
 
 
 @operator("GatherElements")
@@ -85,6 +87,8 @@ def scatter_nd(
         row = row * size + from_front(position, size)
     index = row.reshape(-1, 1).expand(-1, rows.shape[1])
     put = updates.reshape(index.shape)
+    if reduction == "none":  # the same, and faster by rows
+        return rows.index_put((row.reshape(-1),), put).reshape(data.shape)
     return _scattered(rows, 0, index, put, reduction).reshape(data.shape)
 
 

@@ -1,11 +1,10 @@
-"""Attention without a softmax, as a recurrence, and the convolution that comes before it."""
+"""Attention without a softmax, as a recurrence."""
 
 from __future__ import annotations
 
 import math
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from gradaudit.onnx_graph.operators._attending import join_heads, shared_heads, split_heads
@@ -71,27 +70,3 @@ def _check_rule(rule: str, decay: Tensor | None, beta: Tensor | None) -> None:
     for needed, given, name in zip(_RULES[rule], (decay, beta), ("decay", "beta"), strict=True):
         if needed != (given is not None):
             raise ValueError(f"expected {'a' if needed else 'no'} {name} with the rule {rule!r}")
-
-
-@operator("CausalConvWithState", since=27)
-def causal_conv_with_state(
-    x: Tensor,
-    weight: Tensor,
-    bias: Tensor | None = None,
-    past_state: Tensor | None = None,
-    *,
-    activation: str = "none",
-) -> tuple[Tensor, Tensor]:
-    """Convolve each channel over its past alone; the last ``k - 1`` values are its state."""
-    if activation not in ("none", "silu", "swish"):
-        raise ValueError(f"expected the activation silu, swish or none, found {activation!r}")
-    kept = weight.shape[-1] - 1
-    x = F.pad(x, (kept, 0)) if past_state is None else torch.cat([past_state, x], -1)
-    y = F.conv1d(x, weight, bias, groups=weight.shape[0])
-    return y if activation == "none" else F.silu(y), x[..., x.shape[-1] - kept :]
-
-
-@operator("SwiGLU", since=28)
-def swiglu(a: Tensor, b: Tensor, *, alpha: float = 1.0) -> Tensor:
-    """``a σ(alpha a) b``."""
-    return (F.silu(a) if alpha == 1 else a * torch.sigmoid(alpha * a)) * b

@@ -23,26 +23,26 @@ def batch_normalization_by_outputs(
     mean: Tensor,
     var: Tensor,
     *,
+    outputs: int,
     wanted: Sequence[bool],
     epsilon: float = _EPSILON,
     momentum: float = 0.9,
     spatial: int = 1,
 ) -> Tensor | tuple[Tensor, ...]:
-    """:func:`batch_normalization` that trains where more than the first output is wanted; without
+    """:func:`batch_normalization` that trains where more than the first output has a name; without
     ``spatial`` each element of a plane has its own statistics.
     """
     flat = x if spatial else x.flatten(1)
     parameters = [each.flatten() for each in (scale, bias, mean, var)]
-    training = any(wanted[1:])
-    y, statistics = batch_normalized(flat, *parameters, epsilon, training=training)
+    y, statistics = batch_normalized(flat, *parameters, epsilon=epsilon, training=outputs > 1)
     y = y.reshape(x.shape)
-    if not training:
+    if not any(wanted[1:]):
         return y
+    saved = [each.to(x.dtype).reshape(mean.shape) for each in statistics()]
     moved = [
-        old * momentum + new.to(old.dtype).reshape(old.shape) * (1 - momentum)
-        for old, new in zip((mean, var), statistics(), strict=True)
+        old * momentum + new * (1 - momentum) for old, new in zip((mean, var), saved, strict=True)
     ]
-    return y, *moved, *[new.to(x.dtype).reshape(mean.shape) for new in statistics()]
+    return y, *moved, *saved
 
 
 @operator("BatchNormalization", since=14)
@@ -62,7 +62,7 @@ def batch_normalization(
     the batch's, which then move the given ones.
     """
     y, statistics = batch_normalized(
-        x, scale, bias, mean, var, epsilon, training=bool(training_mode)
+        x, scale, bias, mean, var, epsilon=epsilon, training=bool(training_mode)
     )
     if not training_mode or not any(wanted[1:]):
         return y

@@ -57,8 +57,9 @@ def _padded(
         widths[axis] = (before, after)
     if mode == "constant":
         return _with_constant(x, widths, value)
-    cut = F.pad(x, _flat([(min(a, 0), min(b, 0)) for a, b in widths]))
-    return _with_own(cut, [(max(a, 0), max(b, 0)) for a, b in widths], mode)
+    if min(pads, default=0) < 0:
+        x = F.pad(x, _flat([(min(a, 0), min(b, 0)) for a, b in widths]))
+    return _with_own(x, [(max(a, 0), max(b, 0)) for a, b in widths], mode)
 
 
 def _flat(widths: _Widths) -> list[int]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -15,6 +16,7 @@ from gradaudit.onnx_graph.operators._pooling import (
     pooling_grid,
     slid,
 )
+from gradaudit.onnx_graph.operators._straight_through import held, holding
 from gradaudit.onnx_graph.operators._windows import begin_end, padded, per_axis
 from gradaudit.onnx_graph.registry import operator
 
@@ -38,10 +40,18 @@ def max_pool(
     strides: Sequence[int] | None = None,
 ) -> Tensor | tuple[Tensor, Tensor]:
     """Each window's largest element, and where in X it lies if that is wanted."""
-    grid = pooling_grid(x, kernel_shape, strides, dilations, pads, auto_pad, ceil_mode)
+    grid = pooling_grid(
+        x,
+        kernel_shape,
+        strides=strides,
+        dilations=dilations,
+        pads=pads,
+        auto_pad=auto_pad,
+        ceil_mode=ceil_mode,
+    )
     at = grid.windows
     # torch's kernels take hardly any integers; those of a byte are exact as float32
-    values = x if x.is_floating_point() else x.to(torch.float32)
+    values = x if x.is_floating_point() else held(x, torch.float32)
     padding = fused_padding(grid, auto_pad)
     begins = (0,) * len(at.kernel)
     if padding is None:
@@ -49,12 +59,14 @@ def max_pool(
         begins = tuple(begin for begin, _ in grid.fitting)
         padding, ceil_mode = (0,) * len(at.kernel), 0
     indexed = len(wanted) > 1 and wanted[1]
-    settings = (at.kernel, at.strides, padding, at.dilations, bool(ceil_mode), indexed)
-    pooled = _MAX[len(at.kernel)](values, *settings)
+    pool: Callable[..., Any] = _MAX[len(at.kernel)]
+    found = pool(values, at.kernel, at.strides, padding, at.dilations, bool(ceil_mode), indexed)
+    pooled = found[0] if indexed else found
+    if not x.is_floating_point():
+        pooled = holding(x.dtype, pooled)
     if not indexed:
-        return pooled.to(x.dtype)
-    indices = flat_indices(pooled[1], values.shape[2:], begins, x.shape[2:], storage_order)
-    return pooled[0].to(x.dtype), indices
+        return pooled
+    return pooled, flat_indices(found[1], values.shape[2:], begins, x.shape[2:], storage_order)
 
 
 @operator("AveragePool")
@@ -70,7 +82,15 @@ def average_pool(
     strides: Sequence[int] | None = None,
 ) -> Tensor:
     """Each window's mean, over the elements of X or the padding too."""
-    grid = pooling_grid(x, kernel_shape, strides, dilations, pads, auto_pad, ceil_mode)
+    grid = pooling_grid(
+        x,
+        kernel_shape,
+        strides=strides,
+        dilations=dilations,
+        pads=pads,
+        auto_pad=auto_pad,
+        ceil_mode=ceil_mode,
+    )
     at = grid.windows
     padding = fused_padding(grid, auto_pad)
     # torch has no kernel for these on CPU
@@ -102,10 +122,29 @@ def lp_pool(
     strides: Sequence[int] | None = None,
 ) -> Tensor:
     """Each window's ``(Σ |x|^p)^(1/p)``."""
-    grid: Grid = pooling_grid(x, kernel_shape, strides, dilations, pads, auto_pad, ceil_mode)
-    x = padded(x, grid.fitting)
-    for axis in range(len(grid.windows.kernel)):
-        x = torch.linalg.vector_norm(slid(x, grid.windows, axis), p, dim=-1)
+    grid = pooling_grid(
+        x,
+        kernel_shape,
+        strides=strides,
+        dilations=dilations,
+        pads=pads,
+        auto_pad=auto_pad,
+        ceil_mode=ceil_mode,
+    )
+    wide = x.to(torch.promote_types(x.dtype, torch.float32))  # powers leave what halves can hold
+    sums = _sums((wide if p % 2 == 0 else wide.abs()).pow(p), grid)
+    # where all are zeros the root has no derivative, and zero is one of its subgradients
+    some = sums != 0
+    return torch.where(some, torch.where(some, sums, 1).pow(1 / p), sums).to(x.dtype)
+
+
+def _sums(x: Tensor, grid: Grid) -> Tensor:
+    x, at = padded(x, grid.fitting), grid.windows
+    if set(at.dilations) == {1}:
+        average: Callable[..., Tensor] = _AVERAGE[len(at.kernel)]
+        return average(x, at.kernel, at.strides) * torch.Size(at.kernel).numel()
+    for axis in range(len(at.kernel)):
+        x = slid(x, at, axis).sum(-1)
     return x
 
 

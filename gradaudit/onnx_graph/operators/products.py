@@ -33,10 +33,11 @@ def gemm(
     weight = b if transB else b.T
     bias = c if c is None or beta == 1 else beta * c
     if alpha == 1 and (bias is None or bias.shape == weight.shape[:1]):
-        return F.linear(rows, weight, bias).to(a.dtype)
+        return F.linear(rows, weight, bias)
     product = F.linear(rows, weight)
     product = product if alpha == 1 else alpha * product
-    return (product if bias is None else product + bias).to(a.dtype)
+    result = product if bias is None else product + bias
+    return result if a.is_floating_point() else result.to(a.dtype)
 
 
 @operator("MatMulInteger", since=10)

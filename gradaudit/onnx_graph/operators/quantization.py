@@ -5,7 +5,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from gradaudit.onnx_graph.operators._straight_through import held, quantized, stored_type
+from gradaudit.onnx_graph.operators._straight_through import (
+    as_float8,
+    held,
+    is_float8,
+    quantized,
+    stored_type,
+)
 from gradaudit.onnx_graph.registry import operator
 from gradaudit.onnx_graph.tensors import DTYPES
 
@@ -25,13 +31,15 @@ def quantize_linear(
     saturate: int = 1,
 ) -> Tensor:
     """``saturate(round(x / scale) + zero)``; scale and zero by tensor, axis or block."""
-    del saturate  # of the 8-bit floats alone
     kind = torch.uint8 if zero is None else stored_type(zero)
     if output_dtype:
         kind = _type(output_dtype, "output_dtype")
     within = _type(precision, "precision") if precision else scale.dtype
     ratio = x.to(within) / _spread(scale, x, axis, block_size).to(within)
-    return quantized(ratio, None if zero is None else _spread(zero, x, axis, block_size), kind)
+    offset = None if zero is None else _spread(zero, x, axis, block_size)
+    if is_float8(kind):
+        return as_float8(ratio, offset, kind, saturate=bool(saturate))
+    return quantized(ratio, offset, kind)
 
 
 @operator("DequantizeLinear", since=10, gradient=_PAST_ROUNDING)
@@ -48,7 +56,7 @@ def dequantize_linear(
     kind = _type(output_dtype, "output_dtype") if output_dtype else scale.dtype
     values = held(x, torch.promote_types(kind, torch.float32))
     if zero is not None:
-        values = values - _spread(zero, x, axis, block_size)
+        values = values - _spread(zero, x, axis, block_size).to(values.dtype)
     return values.to(kind) * _spread(scale, x, axis, block_size).to(kind)
 
 

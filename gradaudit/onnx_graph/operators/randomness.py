@@ -105,15 +105,11 @@ def multinomial(
 
 
 @operator("Dropout", since=7)
-def dropout_left_out(x: Tensor, *, ratio: float = 0.5) -> tuple[Tensor, Tensor]:
-    """The input, as in inference, and a mask of ones of its type."""
-    return x, torch.ones_like(x)
-
-
-@operator("Dropout", since=10)
-def dropout_left_out_with_mask(x: Tensor, *, ratio: float = 0.5) -> tuple[Tensor, Tensor]:
-    """The input, as in inference, and a mask that drops nothing."""
-    return x, torch.ones_like(x, dtype=torch.bool)
+def dropout_left_out(
+    x: Tensor, *, ratio: float = 0.5, opset: int = 7, wanted: tuple[bool, ...] = (True,)
+) -> Tensor | tuple[Tensor, Tensor]:
+    """The input, as in inference; the mask of ones is boolean from opset 10 on."""
+    return _all_kept(x, torch.bool if opset >= 10 else x.dtype, wanted)
 
 
 @operator("Dropout", since=12)
@@ -125,14 +121,19 @@ def dropout(
     seed: int | None = None,
     wanted: tuple[bool, ...] = (True,),
 ) -> Tensor | tuple[Tensor, Tensor]:
-    """``x mask / (1 - ratio)`` if training, else ``x``; a mask entry is 0 with probability ratio."""
+    """``x mask / (1 - ratio)`` if training, else ``x``; each entry is dropped with that ratio."""
     share = 0.5 if ratio is None else float(ratio)
-    with_mask = len(wanted) > 1 and wanted[1]
     if training_mode is None or not training_mode or share == 0:
-        return (x, torch.ones_like(x, dtype=torch.bool)) if with_mask else x
+        return _all_kept(x, torch.bool, wanted)
     if not 0 <= share < 1:
         raise ValueError(f"ratio should be in [0, 1), not {share:g}")
-    if seed is None and not with_mask:
+    if seed is None and not any(wanted[1:]):
         return F.dropout(x, share)
     mask = _uniform(x.shape, torch.float32, x.device, seed) >= share
     return x * mask / (1 - share), mask
+
+
+def _all_kept(
+    x: Tensor, mask: torch.dtype, wanted: tuple[bool, ...]
+) -> Tensor | tuple[Tensor, Tensor]:
+    return (x, torch.ones_like(x, dtype=mask)) if any(wanted[1:]) else x

@@ -13,8 +13,13 @@ from gradaudit.onnx_graph.registry import operator
 Reduction = Callable[[Tensor, list[int], bool], Tensor]
 
 
+def _own(x: Tensor) -> torch.dtype | None:
+    """What to sum in: integers as they are; of floats torch knows, under autocast too."""
+    return None if x.is_floating_point() else x.dtype
+
+
 def _sum(x: Tensor, axes: list[int], keep: bool) -> Tensor:
-    return x.sum(axes, keepdim=keep, dtype=x.dtype) if axes else x
+    return x.sum(axes, keepdim=keep, dtype=_own(x)) if axes else x
 
 
 def _mean(x: Tensor, axes: list[int], keep: bool) -> Tensor:
@@ -29,7 +34,7 @@ def _mean(x: Tensor, axes: list[int], keep: bool) -> Tensor:
 
 def _product(x: Tensor, axes: list[int], keep: bool) -> Tensor:
     for axis in sorted((axis % x.dim() for axis in axes), reverse=True):
-        x = x.prod(axis, keepdim=keep, dtype=x.dtype)
+        x = x.prod(axis, keepdim=keep, dtype=_own(x))
     return x
 
 
@@ -135,14 +140,14 @@ def arg_min(x: Tensor, *, axis: int = 0, keepdims: int = 1, select_last_index: i
 def cumulative_sum(x: Tensor, axis: Tensor, *, exclusive: int = 0, reverse: int = 0) -> Tensor:
     """``y_j = Σ_{i≤j} x_i`` along the axis, without ``x_j`` itself if exclusive."""
     ready, back = _shifted(x, int(axis), 0, exclusive, reverse)
-    return back(torch.cumsum(ready, int(axis), dtype=x.dtype))
+    return back(torch.cumsum(ready, int(axis), dtype=_own(x)))
 
 
 @operator("CumProd", since=26)
 def cumulative_product(x: Tensor, axis: Tensor, *, exclusive: int = 0, reverse: int = 0) -> Tensor:
     """``y_j = Π_{i≤j} x_i`` along the axis, without ``x_j`` itself if exclusive."""
     ready, back = _shifted(x, int(axis), 1, exclusive, reverse)
-    return back(torch.cumprod(ready, int(axis), dtype=x.dtype))
+    return back(torch.cumprod(ready, int(axis), dtype=_own(x)))
 
 
 def _shifted(

@@ -87,7 +87,7 @@ def roi_align(
     corners = rois.to(torch.promote_types(rois.dtype, torch.float32)) * spatial_scale
     corners = corners - 0.5 if aligned else corners
     down, across = (
-        _sampled(corners[:, i], corners[:, i + 2], bins, sampling_ratio, size, aligned)
+        _sampled(corners[:, i], corners[:, i + 2], bins, sampling_ratio, size=size, aligned=aligned)
         for i, bins, size in ((1, output_height, x.shape[2]), (0, output_width, x.shape[3]))
     )
     images = batch_indices.tolist()
@@ -97,7 +97,7 @@ def roi_align(
 
 
 def _sampled(
-    start: Tensor, end: Tensor, bins: int, ratio: int, size: int, aligned: bool
+    start: Tensor, end: Tensor, bins: int, ratio: int, *, size: int, aligned: bool
 ) -> _Samples:
     length = end - start if aligned else (end - start).clamp_min(1)
     points = (length / bins).ceil() if ratio <= 0 else torch.full_like(length, ratio)

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor
 
 from gradaudit.onnx_graph.operators._resampling import Axis, Way, resampled
 from gradaudit.onnx_graph.registry import operator
+
+_ROUNDING = torch.finfo(torch.float32).eps
 
 
 @operator("Upsample", since=7)
@@ -24,7 +28,7 @@ def upsample(x: Tensor, scales: Tensor, *, mode: str = "nearest") -> Tensor:
 
 
 def _scaled(x: Tensor, scales: Sequence[float], mode: str) -> Tensor:
-    axes = _axes(x, range(x.dim()), scales, None, "stretch", None)
+    axes = _axes(x, range(x.dim()), scales)
     way = Way(mode, "asymmetric", "ceil_to_shrink")
     return resampled(x, axes, way)
 
@@ -54,8 +58,8 @@ def resize(
         dims,
         None if scales is None or not scales.numel() else scales.tolist(),
         None if sizes is None or not sizes.numel() else sizes.tolist(),
-        keep_aspect_ratio_policy,
-        roi.tolist() if cropped and roi is not None else None,
+        policy=keep_aspect_ratio_policy,
+        roi=roi.tolist() if cropped and roi is not None else None,
     )
     way = Way(
         mode,
@@ -73,35 +77,44 @@ def _axes(
     x: Tensor,
     dims: Sequence[int],
     scales: Sequence[float] | None,
-    sizes: Sequence[int] | None,
-    policy: str,
-    roi: Sequence[float] | None,
+    sizes: Sequence[int] | None = None,
+    *,
+    policy: str = "stretch",
+    roi: Sequence[float] | None = None,
 ) -> list[Axis]:
     if (scales is None) == (sizes is None):
         raise ValueError("expected either scales or sizes, found both or neither")
-    given: Sequence[float] = scales if scales is not None else sizes or ()
-    if len(given) != len(dims):
-        raise ValueError(f"expected {len(dims)} scales or sizes, found {len(given)}")
+    given = len(scales if scales is not None else sizes or ())
+    if given != len(dims):
+        raise ValueError(f"expected {len(dims)} scales or sizes, found {given}")
     before = [x.shape[dim] for dim in dims]
-    if sizes is None:
-        lengths = [int(n * scale) for n, scale in zip(before, given, strict=True)]
+    if scales is not None:
+        exact = [_product(n, scale) for n, scale in zip(before, scales, strict=True)]
+        lengths = [int(each) for each in exact]
     else:
-        given = [to / n for n, to in zip(before, sizes, strict=True)]
-        lengths = list(sizes)
-        if policy != "stretch":
-            given = [_kept(given, policy)] * len(dims)
-            lengths = [int(n * scale + 0.5) for n, scale in zip(before, given, strict=True)]
+        exact = _lengths(before, sizes or (), policy)
+        lengths = [int(each + 0.5) for each in exact]
     ends = [1.0] * len(dims) if roi is None else roi[len(dims) :]
     starts = [0.0] * len(dims) if roi is None else roi[: len(dims)]
-    rows = zip(dims, before, lengths, given, starts, ends, strict=True)
+    rows = zip(dims, before, lengths, exact, starts, ends, strict=True)
     return [Axis(*row) for row in rows]
 
 
-def _kept(ratios: Sequence[float], policy: str) -> float:
-    """The one scale for all axes that keeps their ratio."""
+def _product(size: int, scale: float) -> float:
+    """A size times a scale that was rounded to float32: whole where it would be without that."""
+    exact = size * scale
+    return float(round(exact)) if math.isclose(exact, round(exact), rel_tol=_ROUNDING) else exact
+
+
+def _lengths(before: Sequence[int], sizes: Sequence[int], policy: str) -> list[float]:
+    """The sizes, or those that keep the ratio of the axes."""
+    if policy == "stretch":
+        return [float(each) for each in sizes]
     if policy not in ("not_larger", "not_smaller"):
         raise ValueError(
             "expected keep_aspect_ratio_policy stretch, not_larger or not_smaller, "
             f"found {policy!r}"
         )
-    return min(ratios) if policy == "not_larger" else max(ratios)
+    ratios = [to / n for n, to in zip(before, sizes, strict=True)]
+    scale = min(ratios) if policy == "not_larger" else max(ratios)
+    return [n * scale for n in before]

@@ -24,7 +24,7 @@ def _complex(x: Tensor) -> Tensor:
 
 
 def _pairs(z: Tensor, dtype: torch.dtype) -> Tensor:
-    return torch.view_as_real(z).to(dtype)
+    return torch.view_as_real(z.resolve_conj()).to(dtype)
 
 
 @operator("DFT", since=17)
@@ -133,7 +133,7 @@ def mel_weight_matrix(
     *,
     output_datatype: int = 1,
 ) -> Tensor:
-    """Triangular filters ``[dft_length // 2 + 1, num_mel_bins]`` of peak 1, evenly spaced in mel."""
+    """Triangles of peak 1, evenly spaced in mel: ``[dft_length // 2 + 1, num_mel_bins]``."""
     bins, length = int(num_mel_bins), int(dft_length)
     low, high = (
         2595 * math.log10(1 + float(edge) / 700) for edge in (lower_edge_hertz, upper_edge_hertz)

@@ -58,8 +58,8 @@ def adam(
 
     The rate is ``rₜ = r √(1-βᵗ) / (1-αᵗ)``, and ``r`` itself at ``t = 0``.
     """
-    unbiased = r * torch.sqrt(1 - beta**t) / (1 - alpha**t)
-    rate = torch.where(t > 0, unbiased, r).to(r.dtype)
+    count = t.to(r.dtype)
+    rate = torch.where(t > 0, r * torch.sqrt(1 - beta**count) / (1 - alpha**count), r)
     results = []
     for x, gradient, mean, squares in _by_variable(inputs, 4):
         g = norm_coefficient * x + gradient

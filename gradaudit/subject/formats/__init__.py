@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from gradaudit.onnx_graph import load_onnx
 from gradaudit.subject.formats.exported import load_exported
 from gradaudit.subject.formats.loaded import Loaded, classify
 from gradaudit.subject.formats.safetensors_file import load_safetensors
@@ -27,4 +28,6 @@ def open_file(path: Path, *, trust: bool, device: str = "cpu") -> Loaded:
     if kind in ("torch zip", "torch legacy"):
         content = load_torch_file(path, trust=trust, device=device)
         return classify(content, path, prefix="legacy " if kind == "torch legacy" else "")
+    if kind == "onnx":
+        return Loaded("onnx", model=load_onnx(path))
     raise refuse(kind, path)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from gradaudit.errors import UnreadableFile
-from gradaudit.telling import missing
+from gradaudit.telling import missing, quoted
 
 Kind = Literal[
     "torch zip",
@@ -21,7 +21,10 @@ Kind = Literal[
     "huggingface",
 ]
 _LEGACY_MAGIC = b"\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19"  # 0x1950a86a20f9469cfc6c as a pickled integer
-_LOADABLE = "a PyTorch file (.pt, .pth, .bin, .ckpt), .safetensors, or code as file.py:name"
+_LOADABLE = "a PyTorch file (.pt, .pth, .bin, .ckpt), .safetensors, .onnx, or code as file.py:name"
+
+_UNKNOWN = "unknown binary data"
+_NEXT_FIELD = b'\x12\x1a"(2:B'  # producer, its version, domain, version, doc, graph or opset
 
 
 def sniff(path: Path) -> Kind:
@@ -29,17 +32,19 @@ def sniff(path: Path) -> Kind:
 
     Raises ``UnreadableFile`` for what is missing, empty, special, truncated or unknown.
     """
-    if not path.exists():
-        raise missing(path)
-    if path.is_dir():
-        return _sniff_folder(path)
-    if not stat.S_ISREG(path.stat().st_mode):
-        raise UnreadableFile(f"{path} is not a regular file", expected=_LOADABLE)
     try:
+        if not path.exists():
+            raise missing(path)
+        if path.is_dir():
+            return _sniff_folder(path)
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise UnreadableFile(f"{path} is not a regular file", expected=_LOADABLE)
         with path.open("rb") as stream:
             head = stream.read(512)
     except OSError as error:
-        raise UnreadableFile(f"{path} cannot be read", found=error.strerror or str(error)) from None
+        raise UnreadableFile(
+            f"{quoted(str(path))} cannot be read", found=error.strerror or str(error)
+        ) from None
     if not head:
         raise UnreadableFile(f"{path} is empty", expected=_LOADABLE)
     return _sniff_bytes(head, path)
@@ -60,10 +65,17 @@ def _sniff_bytes(head: bytes, path: Path) -> Kind:
         return "torch legacy"
     if head[8:9] == b"{" and 0 < int.from_bytes(head[:8], "little") <= 100_000_000:
         return "safetensors"
-    # an ONNX ModelProto opens with its ir_version, a small integer in field 1
-    if head[:1] == b"\x08" and 0 < head[1] < 32 and head[2:3] in b'\x12\x1a"*2:B':
+    if _is_onnx(head, path):
         return "onnx"
     raise UnreadableFile(f"{path} is not a model", expected=_LOADABLE, found=_guess(head, path))
+
+
+def _is_onnx(head: bytes, path: Path) -> bool:
+    """A ModelProto has no signature; it opens with its IR version, in field 1."""
+    if head[:1] == b"\x08" and b"\0" < head[1:2] < b"\x20" and head[2:3] in _NEXT_FIELD:
+        return True
+    # one whose fields come in another order, or which is damaged, is told by its name
+    return path.suffix.lower() == ".onnx" and _guess(head, path) == _UNKNOWN
 
 
 def _guess(head: bytes, path: Path) -> str:
@@ -80,9 +92,9 @@ def _guess(head: bytes, path: Path) -> str:
     except UnicodeDecodeError as error:
         # a cut multi-byte character at the end of the window is still text
         if error.start < len(head) - 4:
-            return "unknown binary data"
+            return _UNKNOWN
     if b"\0" in head:
-        return "unknown binary data"
+        return _UNKNOWN
     hint = f" (code is named as {path.name}:name)" if path.suffix == ".py" else ""
     return f"text{hint}"
 

@@ -8,12 +8,10 @@ from gradaudit.errors import GradauditError, RefusedFile, UnreadableFile
 
 _NAMES = {
     "torchscript": "a TorchScript archive",
-    "onnx": "an ONNX model",
     "huggingface": "a Hugging Face checkpoint folder",
 }
 _INSTEAD = {
     "torchscript": "name the code that builds it: file.py:name",
-    "onnx": "name the PyTorch code it was exported from: file.py:name",
     "huggingface": "write a factory around from_pretrained and name it: file.py:name",
 }
 

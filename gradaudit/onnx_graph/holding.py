@@ -1,0 +1,84 @@
+"""Values that lie in the tree of modules: initializers and constants."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from onnx import FunctionProto, GraphProto
+from torch import nn
+
+from gradaudit.onnx_graph.attributes import Reader
+from gradaudit.onnx_graph.constants import is_mask
+from gradaudit.onnx_graph.names import Tree
+from gradaudit.onnx_graph.protos import Key, initializers_of
+
+
+@dataclass(frozen=True)
+class Held:
+    """A value that lies in the tree of modules: a parameter, a buffer, or what no tensor is."""
+
+    home: nn.Module
+    leaf: str
+
+    @property
+    def parameter(self) -> nn.Parameter | None:
+        """The parameter, if it is one."""
+        return self.home._parameters.get(self.leaf)
+
+
+@dataclass(frozen=True)
+class Values:
+    """The held values that a graph can see, by their names; and all that are read in it."""
+
+    held: dict[str, Held]
+    read: set[str] = field(default_factory=set)
+
+    def parameter(self, name: str) -> nn.Parameter | None:
+        """The parameter of that name, if it is one."""
+        found = self.held.get(name)
+        return None if found is None else found.parameter
+
+
+@dataclass(frozen=True)
+class Builder:
+    """What the graphs of one model share."""
+
+    tree: Tree
+    read: Reader
+    frozen: Collection[str]
+    opsets: Mapping[str, int]
+    functions: Mapping[Key, FunctionProto]
+    names: dict[nn.Parameter, str] = field(default_factory=dict)  # as the module has them
+
+    def hold(self, name: str, value: Any, *, constant: bool = False) -> Held:
+        """Place a value under ``name``; a constant is not in the state dict."""
+        if not isinstance(value, torch.Tensor):
+            keeper = nn.Module()
+            vars(keeper)["value"] = value
+            return Held(keeper, "value")
+        if value.is_floating_point() and not constant:
+            fixed = name in self.frozen or is_mask(value)
+            parameter = nn.Parameter(value, requires_grad=not fixed)
+            home, leaf, self.names[parameter] = self.tree.add_parameter(name, parameter)
+            return Held(home, leaf)
+        return Held(*self.tree.add_buffer(name, value, persistent=not constant))
+
+
+def initializers(graph: GraphProto, builder: Builder) -> dict[str, Held]:
+    """The graph's own initializers, placed."""
+    own = initializers_of(graph)
+    return {name: builder.hold(name, builder.read(each)) for name, each in own.items()}
+
+
+def constant(attribute: str, value: Any) -> Any:
+    """What a Constant node holds, by the one attribute it has."""
+    if attribute in ("value", "sparse_value"):
+        return value
+    if attribute.startswith("value_string"):
+        return np.array(value, dtype=object)
+    floating = attribute.startswith("value_float")
+    return torch.tensor(value, dtype=torch.float32 if floating else torch.int64)
