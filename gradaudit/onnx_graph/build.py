@@ -58,7 +58,7 @@ def _fill(
     graph: Graph, nodes: Sequence[NodeProto], builder: Builder, values: Values, prefix: str
 ) -> None:
     """Give ``graph`` its steps; ``values`` are those held in the tree."""
-    steps, scopes = [], []
+    steps, called = [], []
     nodes = with_bodies(nodes)
     read_elsewhere = {*graph.output_names, *(n for node in nodes for n in captured(node))}
     nodes = fused(nodes, values.parameter, read_elsewhere)
@@ -70,8 +70,8 @@ def _fill(
             values.held[node.output[0]] = builder.hold(node.output[0], value, constant=True)
             continue
         steps.append(_step(node, name, builder, values))
-        scopes.append(scopes_of(node))
-    found = runs(scopes)
+        called.append(node)
+    found = runs(scopes_of(called))
     caller = Caller(steps, class_names(found), builder.tree, values)
     finish(graph, caller.called(found, set(graph.output_names)), values)
 

@@ -62,9 +62,10 @@ def _rows(nodes: Iterable[NodeProto], tables: Mapping[str, tuple[int, ...]]) -> 
     """By value: the fewest rows of a constant table that it, handed on, picks from."""
     rows: dict[str, int] = {}
     for node in reversed(list(nodes)):
-        if node.op_type == "Gather" and tables.get(node.input[0]):
+        if node.op_type == "Gather" and node.input[0] in tables:
             axis = next((a.i for a in node.attribute if a.name == "axis"), 0)
-            found = [tables[node.input[0]][axis]]
+            sizes = tables[node.input[0]]
+            found = [sizes[axis]] if -len(sizes) <= axis < len(sizes) else []
         elif node.op_type in _PASSING:
             found = [rows[output] for output in node.output if output in rows]
         else:

@@ -9,9 +9,11 @@ from typing import Any
 
 from torch import nn
 
+from gradaudit.errors import ModelError
 from gradaudit.onnx_graph.declared import Declared
 from gradaudit.onnx_graph.export_notes import ExportNotes
 from gradaudit.onnx_graph.tensors import TensorType
+from gradaudit.telling import quoted
 
 
 @dataclass(frozen=True)
@@ -106,4 +108,11 @@ def _run(step: Step, given: list[Any], values: Mapping[str, Any]) -> Sequence[An
     else:
         captured = {name: values[name] for name in step.captures}
         results = step.module(*given, captured=captured)
-    return results if isinstance(results, tuple) else (results,)
+    results = results if isinstance(results, tuple) else (results,)
+    lacking = [name for name in step.outputs[len(results) :] if name]
+    if lacking:
+        raise ModelError(
+            f"node {quoted(step.name)} gave {len(results)} values",
+            expected=f"one for its output {quoted(lacking[0])} too",
+        )
+    return results

@@ -13,6 +13,7 @@ from torch import nn
 
 from gradaudit.onnx_graph.attributes import Reader
 from gradaudit.onnx_graph.constants import is_mask
+from gradaudit.onnx_graph.moved import Moved, Still
 from gradaudit.onnx_graph.names import Tree
 from gradaudit.onnx_graph.protos import Key, initializers_of
 
@@ -32,10 +33,19 @@ class Held:
 
 @dataclass(frozen=True)
 class Values:
-    """The held values that a graph can see, by their names; and all that are read in it."""
+    """The held values that a graph can see, by their names, and what nodes made by moving them.
+
+    ``read`` are all values that are read in the graph.
+    """
 
     held: dict[str, Held]
+    moved: dict[str, Moved] = field(default_factory=dict)
     read: set[str] = field(default_factory=set)
+
+    def source(self, name: str) -> Moved | Still | None:
+        """Where a value comes from, if it is held or moved."""
+        found = self.held.get(name)
+        return self.moved.get(name) if found is None else Still((found.home,), found.leaf)
 
     def parameter(self, name: str) -> nn.Parameter | None:
         """The parameter of that name, if it is one."""
@@ -60,9 +70,8 @@ class Builder:
             keeper = nn.Module()
             vars(keeper)["value"] = value
             return Held(keeper, "value")
-        if value.is_floating_point() and not constant:
-            fixed = name in self.frozen or is_mask(value)
-            parameter = nn.Parameter(value, requires_grad=not fixed)
+        if value.is_floating_point() and not constant and not is_mask(value):
+            parameter = nn.Parameter(value, requires_grad=name not in self.frozen)
             home, leaf, self.names[parameter] = self.tree.add_parameter(name, parameter)
             return Held(home, leaf)
         return Held(*self.tree.add_buffer(name, value, persistent=not constant))

@@ -15,6 +15,9 @@ from gradaudit.onnx_graph.registry import Operator
 from gradaudit.onnx_graph.tensors import STORED_ONLY, TensorType
 from gradaudit.telling import quoted
 
+# What functions raise on values they were not written for.
+_FAILURES = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
+
 
 @dataclass(frozen=True)
 class Call:
@@ -72,6 +75,9 @@ class Node(nn.Module):
             self.register_parameter(leaf, parameter)
             self.borrowed |= self.shown_as(leaf, name)
 
+    def name_parts(self, names: Mapping[nn.Parameter, str]) -> None:
+        """Add to ``borrowed`` what it shows of parameters that come to it moved; here nothing."""
+
     def shown_as(self, leaf: str, name: str) -> dict[str, str]:
         """Names by attribute, for a parameter that is ``leaf`` here and has a place as ``name``."""
         return {leaf: name}
@@ -106,7 +112,7 @@ class Node(nn.Module):
             return function(*inputs, **keywords)
         except (NodeError, torch.OutOfMemoryError):
             raise
-        except (RuntimeError, ValueError, TypeError, IndexError, KeyError) as error:
+        except _FAILURES as error:
             raise NodeError(self.call, inputs, error) from error
 
     def _save_to_state_dict(self, destination: Any, prefix: str, keep_vars: bool) -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from gradaudit.onnx_graph.moved import Instead, Moved, origins
 from gradaudit.onnx_graph.node import Node
 
 KERNEL, HIDDEN, BIASES = (
@@ -26,6 +27,7 @@ class _AsTorch(Node, nn.RNNBase):
 
     order: tuple[int, ...]  # torch's gates in ONNX's numbering
     hidden_size: int
+    moved: Mapping[str, Moved]  # weights that come to it from parameters elsewhere
 
     # RNNBase keeps a list of its weights beside them; here the graph has them.
     __setattr__ = nn.Module.__setattr__  # type: ignore[assignment]
@@ -34,12 +36,34 @@ class _AsTorch(Node, nn.RNNBase):
     def flatten_parameters(self) -> None:
         """Nothing: the weights lie as the file has them."""
 
-    def as_torch(self) -> Iterator[tuple[str, Tensor]]:
-        """The weights and biases by the names that torch's layer has for them."""
+    def as_torch(self, instead: Instead = lambda value: value) -> dict[str, Tensor]:
+        """The weights and biases by the names that torch's layer has for them.
+
+        Or what they would be with others ``instead`` of the graph's.
+        """
         names = ["weight_ih", "weight_hh", *(["bias_ih", "bias_hh"] if self.bias else [])]
-        for end in _ENDS[: 1 + self.bidirectional]:
-            for name in names:
-                yield f"{name}_l0{end}", getattr(self, f"{name}_l0{end}")
+        return {
+            f"{name}_l0{end}": self.torch_weight(name, direction, instead)
+            for direction, end in enumerate(_ENDS[: 1 + self.bidirectional])
+            for name in names
+        }
+
+    def initial_states(self, given: Sequence[Any]) -> tuple[Tensor, ...]:
+        """The states among the values the node is called with; empty where it starts from zeros."""
+        called = [i for i, bound in enumerate(self.inputs) if bound == ""]
+        return tuple(value for i, value in zip(called, given, strict=True) if i in (5, 6))
+
+    def name_parts(self, names: Mapping[nn.Parameter, str]) -> None:
+        """Find the parameters that its weights are made of, where they come to it moved."""
+        sources = list(dict.fromkeys(p for each in self.moved.values() for p in each.parameters()))
+
+        def made(instead: Instead) -> dict[str, Tensor]:
+            parts = self.as_torch(instead).items()
+            return {leaf: part for leaf, part in parts if _stored(leaf) in self.moved}
+
+        if sources:
+            found = origins(made, sources)
+            self.borrowed |= {leaf: names[parameter] for leaf, parameter in found.items()}
 
     def shown_as(self, leaf: str, name: str) -> dict[str, str]:
         """Its own name, and that of each direction's part by torch's."""
@@ -53,19 +77,25 @@ class _AsTorch(Node, nn.RNNBase):
         }
         return {leaf: name, **parts}
 
-    def torch_weight(self, name: str, direction: int) -> Tensor:
+    def torch_weight(self, name: str, direction: int, instead: Instead) -> Tensor:
         """One of them, computed from the graph's."""
-        if name.startswith("bias"):
-            both: Tensor = getattr(self, BIASES)[direction]
-            whole = both.chunk(2)[name == "bias_hh"]
-        else:
-            whole = getattr(self, KERNEL if name == "weight_ih" else HIDDEN)[direction]
+        leaf = _stored(name)
+        moved = self.moved.get(leaf)
+        stored = instead(getattr(self, leaf)) if moved is None else moved.evaluate(instead)
+        whole: Tensor = stored[direction]
+        if leaf == BIASES:
+            whole = whole.chunk(2)[name == "bias_hh"]
         gates = whole.chunk(len(self.order))
         return torch.cat([gates[i] for i in self.order]) if len(gates) > 1 else whole
 
 
+def _stored(name: str) -> str:
+    """In which of the graph's tensors one of torch's lies."""
+    return {"weight_ih": KERNEL, "weight_hh": HIDDEN}.get(name[: len("weight_ih")], BIASES)
+
+
 def _weight(name: str, direction: int) -> property:
-    return property(lambda layer: layer.torch_weight(name, direction))
+    return property(lambda layer: layer.torch_weight(name, direction, lambda value: value))
 
 
 for _name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh"):

@@ -9,6 +9,7 @@ one call again, under that module's name, so that a residual block is a block he
 from __future__ import annotations
 
 import ast
+import itertools
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from dataclasses import dataclass
 from onnx import NodeProto
 
 _NAMES, _CLASSES = "pkg.torch.onnx.name_scopes", "pkg.torch.onnx.class_hierarchy"
+_UNKNOWN = "_empty_nn_module_stack"  # what torch writes where it has lost track
 _LONGEST = 10_000  # characters of metadata read
 _DEEPEST = 50  # module calls inside each other
 _NUMBER = re.compile(r"\d*$")
@@ -29,15 +31,41 @@ class Scope:
     kind: str = ""
 
 
-def scopes_of(node: NodeProto) -> tuple[Scope, ...]:
-    """The module calls around ``node``, outermost first, without the model itself."""
-    metadata = {each.key: each.value for each in node.metadata_props}
+def scopes_of(nodes: Sequence[NodeProto]) -> list[tuple[Scope, ...]]:
+    """The module calls around each node, outermost first, without the model itself.
+
+    A node of which nothing is told, as optimizers of graphs put in, lies where both its neighbours
+    do.
+    """
+    told = [_told(node) for node in nodes]
+    found: list[tuple[Scope, ...]] = []
+    behind: list[tuple[Scope, ...]] = []
+    for scopes in reversed(told):
+        behind.append(scopes if scopes is not None else behind[-1] if behind else ())
+    for scopes, later in zip(told, reversed(behind), strict=True):
+        before = found[-1] if found else ()
+        found.append(_shared(before, later) if scopes is None else scopes)
+    return found
+
+
+def _shared(before: tuple[Scope, ...], later: tuple[Scope, ...]) -> tuple[Scope, ...]:
+    pairs = zip(before, later, strict=False)
+    return tuple(
+        a for a, _ in itertools.takewhile(lambda pair: pair[0].path == pair[1].path, pairs)
+    )
+
+
+def _told(node: NodeProto) -> tuple[Scope, ...] | None:
+    # What is no UTF-8 comes out of protobuf as bytes.
+    metadata = {p.key: p.value for p in node.metadata_props if isinstance(p.value, str)}
     if _NAMES in metadata:
         return _from_metadata(metadata[_NAMES], metadata.get(_CLASSES, ""))
-    return _from_name(node.name)
+    return _from_name(node.name) if node.name.startswith("/") else None
 
 
-def _from_metadata(names: str, classes: str) -> tuple[Scope, ...]:
+def _from_metadata(names: str, classes: str) -> tuple[Scope, ...] | None:
+    if _UNKNOWN in names:
+        return None
     paths, kinds = _strings(names)[:-1], _strings(classes)
     kinds += [""] * (len(paths) - len(kinds))
     return tuple(
@@ -61,8 +89,6 @@ def _strings(written: str) -> list[str]:
 
 def _from_name(name: str) -> tuple[Scope, ...]:
     """``/net/net.0/conv/Conv`` lies in ``net``, ``net.0`` and ``net.0.conv``."""
-    if not name.startswith("/"):
-        return ()
     path, before = "", ""
     found = []
     for part in name.split("/")[1:-1][:_DEEPEST]:

@@ -8,6 +8,7 @@ from typing import Any, NoReturn
 from onnx import AttributeProto, NodeProto, defs
 
 from gradaudit.errors import UnreadableFile
+from gradaudit.onnx_graph.attributes import subgraphs_of
 from gradaudit.onnx_graph.protos import Body, called
 from gradaudit.onnx_graph.registry import plain
 from gradaudit.telling import quoted
@@ -30,6 +31,9 @@ _FIELDS = {
 }
 # The others may be left out for a zero or an empty list.
 _NEEDED = frozenset({"t", "g", "sparse_tensor", "tp"})
+# By operator: how many inputs its subgraphs have (None: as many as the node), and how many results
+# on top of the node's.
+_BODIES = {"If": (0, 0), "Loop": (None, 1), "Scan": (None, 0), "SequenceMap": (None, 0)}
 
 
 def kind_name(kind: int) -> str:
@@ -82,6 +86,8 @@ def check_signature(node: NodeProto, body: Body) -> None:
         _check_kinds(node, schema, where)
     if node.op_type == "Constant" and not domain:
         _check_constant(node, where)
+    if node.op_type in _BODIES and not domain:
+        _check_bodies(node, body.versions[domain], where)
 
 
 @lru_cache(maxsize=4096)
@@ -145,6 +151,19 @@ def _check_constant(node: NodeProto, where: str) -> None:
         _refuse(node, where, kind_name(kinds[names[0]].type.value), quoted(names))
     if len(node.output) != 1:
         _refuse(node, where, "one output", f"{len(node.output)}")
+
+
+def _check_bodies(node: NodeProto, version: int, where: str) -> None:
+    takes, more = _BODIES[node.op_type]
+    if takes is None:
+        takes = len(node.input) - (node.op_type == "Scan" and version < 9)
+    for attribute, graph in subgraphs_of(node).items():
+        if len(graph.input) != takes:
+            expected = f"{takes} inputs of its {attribute}"
+            _refuse(node, where, expected, f"{len(graph.input)}")
+        if len(graph.output) < len(node.output) + more:
+            expected = f"{len(node.output) + more} outputs of its {attribute}"
+            _refuse(node, where, expected, f"{len(graph.output)}")
 
 
 def _refuse(node: NodeProto, where: str, expected: str, found: str) -> NoReturn:

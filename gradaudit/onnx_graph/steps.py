@@ -12,24 +12,9 @@ from gradaudit.onnx_graph.fusing import SHOWN
 from gradaudit.onnx_graph.graph import Step
 from gradaudit.onnx_graph.holding import Builder, Values
 from gradaudit.onnx_graph.layers import Asked, Layer, Parameters, layer_of
+from gradaudit.onnx_graph.moved import MOVERS, Moved
 from gradaudit.onnx_graph.node import Call, Node, node_class, same_types
 from gradaudit.onnx_graph.registry import find_operator, plain
-
-
-# What these make of a weight is the same weight elsewhere: whoever computes with it owns it.
-MOVERS = frozenset(
-    {
-        "Concat",
-        "Expand",
-        "Identity",
-        "Reshape",
-        "Slice",
-        "Split",
-        "Squeeze",
-        "Transpose",
-        "Unsqueeze",
-    }
-)
 
 
 def node_step(node: NodeProto, name: str, builder: Builder, values: Values) -> tuple[Node, Step]:
@@ -47,7 +32,9 @@ def node_step(node: NodeProto, name: str, builder: Builder, values: Values) -> t
     moves = domain == "" and node.op_type in MOVERS
     parameters = [None if moves else values.parameter(value) for value in node.input]
     absent = frozenset(i for i, value in enumerate(node.input) if not value)
-    layer = layer_of(domain, node.op_type, Asked(keywords, parameters, absent)) or Layer(nn.Module)
+    moved = [values.moved.get(value) for value in node.input]
+    asked = Asked(keywords, parameters, absent, moved)
+    layer = layer_of(domain, node.op_type, asked) or Layer(nn.Module)
     bindings = _bindings(node, parameters, layer.leaves)
     attributes = {leaf: None for leaf in layer.leaves if leaf and leaf not in bindings}
     kind = SHOWN.get((domain, node.op_type), node.op_type)
@@ -57,6 +44,11 @@ def node_step(node: NodeProto, name: str, builder: Builder, values: Values) -> t
     for leaf, parameter in zip(bindings, parameters, strict=True):
         if leaf and parameter is not None:
             module.borrow(leaf, builder.names[parameter], parameter)
+    for leaf, parameter in layer.made_of.items():
+        module.borrow(leaf, builder.names[parameter], parameter)
+    module.name_parts(builder.names)
+    if moves:
+        _note_moves(node, module, values)
     given = [value for value, leaf in zip(node.input, bindings, strict=True) if leaf == ""]
     return module, Step(module, name, tuple(given), tuple(node.output), None, ())
 
@@ -68,3 +60,13 @@ def _bindings(node: NodeProto, parameters: Parameters, leaves: Sequence[str]) ->
         leaf = (leaves[i] if i < len(leaves) else "") or f"input_{i}"
         bindings.append(None if not value else "" if parameter is None else leaf)
     return bindings
+
+
+def _note_moves(node: NodeProto, module: Node, values: Values) -> None:
+    """Remember what the node makes, if all it reads is held or moved, and some is a parameter."""
+    sources = [values.source(value) if value else None for value in node.input]
+    if any(s is None and value for s, value in zip(sources, node.input, strict=True)):
+        return
+    if any(True for each in sources if each is not None for _ in each.parameters()):
+        for i, output in enumerate(node.output):
+            values.moved[output] = Moved((module,), tuple(sources), i)

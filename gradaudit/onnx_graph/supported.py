@@ -19,6 +19,7 @@ from gradaudit.onnx_graph.protos import (
     nodes_within,
     tensors_in,
     tensors_of,
+    versions_of,
 )
 from gradaudit.onnx_graph.registry import find_operator, plain
 from gradaudit.onnx_graph.signatures import kind_name
@@ -30,6 +31,8 @@ _MOST_LACKS = 8  # named, and of each one place, or three if there are few
 # own, or is one of these, whose changes were additions.
 _FIRST_MODERN = 7
 _SAME_BEFORE = {"AveragePool", "Dropout"}
+_CODE = "name the code it was exported from instead: file.py:name"
+_OLD = "convert it: onnx.version_converter.convert_version(model, 21)"
 _CARRIED = {*DTYPES, TensorProto.STRING}
 
 
@@ -43,11 +46,12 @@ def check_supported(model: ModelProto) -> None:
         missing.setdefault(lack, []).append(place)
     if missing:
         shown = 3 if len(missing) <= 3 else 1
+        old = versions_of(model.opset_import).get("", _FIRST_MODERN) < _FIRST_MODERN
         rows = [f"{lack} ({listed(found, shown)})" for lack, found in missing.items()]
         raise UnreadableFile(
             "it uses what gradaudit cannot run",
             found=listed(rows, _MOST_LACKS),
-            next_step="name the code it was exported from instead: file.py:name",
+            next_step=_OLD if old else _CODE,
         )
 
 

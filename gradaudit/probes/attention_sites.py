@@ -9,7 +9,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from gradaudit.probes.weight_sites import as_used, stores_inputs_first
+from gradaudit.probes.weight_sites import stores_inputs_first
+from gradaudit.probes.weights_as_used import as_used
 
 _AFFIX = r"(w|to|fc|lin|linear)?_?({})_?(proj|projection|lin|linear|layer|w)?"
 _ROLES = {

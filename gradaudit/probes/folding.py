@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parameter import is_lazy
 
-from gradaudit.probes.weight_sites import Site, as_used
+from gradaudit.probes.weight_sites import Site
+from gradaudit.probes.weights_as_used import as_used
 
 
 @dataclass(frozen=True)

@@ -96,7 +96,7 @@ def _watch(opened: Opened) -> tuple[dict[str, list[Call]], list[str]]:
         def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
             counts[name] = counts.get(name, 0) + 1
             if isinstance(module, nn.RNNBase):
-                layers.setdefault(name, []).append(_given(args, kwargs))
+                layers.setdefault(name, []).append(_given(module, args, kwargs))
 
         return hook
 
@@ -126,12 +126,13 @@ def _watch(opened: Opened) -> tuple[dict[str, list[Call]], list[str]]:
     return {name: layers[name] for name in layers if name not in looping}, looping
 
 
-def _given(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call:
+def _given(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call:
     x = args[0] if args else kwargs["input"]
+    initial_states = getattr(module, "initial_states", None)  # of an ONNX graph's node
+    if initial_states is not None:
+        return Call(x, initial_states(args) or None)
     state = args[1] if len(args) > 1 else kwargs.get("hx")
-    if isinstance(state, Tensor):
-        state = args[1:]  # an LSTM of an ONNX graph is given both
-    return Call(x, state)
+    return Call(x, (state,) if isinstance(state, Tensor) else state)
 
 
 def _layer(

@@ -16,11 +16,10 @@ from typing import Any
 from torch import Tensor, nn
 
 from gradaudit.probes.graph import Graph
+from gradaudit.probes.segments import Cutter, Segment
 from gradaudit.probes.trace import Call, Op, Trace
-from gradaudit.subject.places import Place, places
+from gradaudit.subject.places import places
 
-# Adding a parameter (a bias, a position table) is no linear map of the stream.
-_ADDITIVE = {"AddBackward0", "SubBackward0"}
 # A module call that joins more weighted branches than a decoder layer has (self-attention,
 # cross-attention, feed-forward) is a stack of blocks, not a block.
 _MOST_JOINS_IN_A_BLOCK = 3
@@ -52,94 +51,7 @@ class Trunk:
     why: str = ""
 
 
-@dataclass
-class _Segment:
-    start: Op | None
-    end: Op | None
-    region: set[Any]
-    parameters: list[str]
-    weights: list[str]  # the parameters that act as linear maps
-    joined: bool
-
-    def absorb(self, other: _Segment) -> None:
-        """Extend over the segment behind this one."""
-        self.end = other.end
-        self.region = self.region | other.region
-        self.parameters = self.parameters + other.parameters
-        branches = (self.joined and self.weights) or (other.joined and other.weights)
-        self.weights = self.weights + other.weights
-        self.joined = bool(branches)
-
-
-class _Cutter:
-    """Cuts the graph between two tensors into a segment, with the parameters that enter there."""
-
-    def __init__(self, model: nn.Module, trace: Trace, graph: Graph) -> None:
-        self.graph, self.trace, self.model = graph, trace, model
-        self.uses: dict[int, list[Place]] = {}
-        for place in places(model):
-            self.uses.setdefault(id(place.parameter), []).append(place)
-        named = [place.name for uses in self.uses.values() for place in uses]
-        self.order = {name: i for i, name in enumerate(dict.fromkeys(named))}
-        self.calls = {op.node: op.call for op in trace.ops if op.node is not None}
-
-    def modules(self, region: set[Any]) -> list[str]:
-        """Names of the modules that were being called where ``region`` was computed."""
-        calls = (self.calls.get(node) for node in region)
-        return sorted({call.module for call in calls if call is not None and call.module})
-
-    def parameters(self, region: set[Any]) -> tuple[list[str], list[str]]:
-        """Names of the parameters that enter ``region``, and of those that are linear maps in it.
-
-        A tied parameter goes by the name it has in a module that was called here.
-        """
-        called = set(self.modules(region))
-        parameters: set[str] = set()
-        weights: set[str] = set()
-        for node in region.difference(self.graph.sources):
-            for leaf in self.graph.side_leaves(node):
-                uses = self.uses.get(id(leaf), [])
-                here = [use.name for use in uses if use.module in called]
-                here = here or [use.name for use in uses]
-                parameters.update(here[:1])
-                if leaf.dim() >= 2 and node.name() not in _ADDITIVE:
-                    weights.update(here[:1])
-        return self.sort(parameters), self.sort(weights)
-
-    def sort(self, names: set[str]) -> list[str]:
-        """In the model's own order."""
-        return sorted(names, key=self.order.__getitem__)
-
-    def owner(self, parameter: str) -> str:
-        """The module a parameter is named after, or else the one around the call that uses it."""
-        named = parameter.rpartition(".")[0]
-        if named or parameter not in self.order:
-            return named
-        users = {use.module for uses in self.uses.values() for use in uses if use.name == parameter}
-        around = (call.parent for call in self.trace.calls if call.module in users)
-        return next((call.module for call in around if call is not None), "")
-
-    def segment(self, start: Op | None, end: Op | None) -> _Segment:
-        """What lies after ``start`` up to and with ``end``."""
-        graph = self.graph
-        region = graph.region(start.node if start else None, end.node if end else None)
-        parameters, weights = self.parameters(region)
-        if any(node.name().startswith("CheckpointFunction") for node in region):
-            hidden = self.checkpointed(start, end)
-            parameters = self.sort({*parameters, *hidden})
-            weights = self.sort({*weights, *(n for n, p in hidden.items() if p.dim() >= 2)})
-        return _Segment(start, end, region, parameters, weights, graph.joins(region))
-
-    def checkpointed(self, start: Op | None, end: Op | None) -> dict[str, nn.Parameter]:
-        """Parameters of the modules called in between: reentrant checkpointing has no graph."""
-        first = start.ordinal if start else -1
-        last = end.ordinal if end else float("inf")
-        called = {call.module for call in self.trace.calls if first < call.first <= last}
-        uses = [use for each in self.uses.values() for use in each]
-        return {use.name: use.parameter for use in uses if use.module in called}
-
-
-def _tangled(cutter: _Cutter, segments: list[_Segment]) -> bool:
+def _tangled(cutter: Cutter, segments: list[Segment]) -> bool:
     """Whether most weights lie where several concatenations of long paths nest (U-Net, DenseNet).
 
     Concatenations of paths without weights (rotary embeddings, attention heads) do not count.
@@ -175,14 +87,14 @@ def _repeated(call: Call, model: nn.Module) -> bool:
     return kinds[call.type] > 1
 
 
-def _merge_blocks(segments: list[_Segment], model: nn.Module) -> list[_Segment]:
+def _merge_blocks(segments: list[Segment], model: nn.Module) -> list[Segment]:
     """Merge the segments that lie within one call of one block."""
     joins: Counter[Call] = Counter(
         s.end.call for s in segments if s.joined and s.weights and s.end and s.end.call
     )
     blocks = {call: block for call in joins if (block := _block_of(call, model, joins)) is not None}
     inside = list(dict.fromkeys(blocks.values()))
-    merged: list[_Segment] = []
+    merged: list[Segment] = []
     owner_before: Call | None = None
     for segment in segments:
         owner = next(
@@ -196,14 +108,14 @@ def _merge_blocks(segments: list[_Segment], model: nn.Module) -> list[_Segment]:
     return merged
 
 
-def _merge_weightless(segments: list[_Segment]) -> list[_Segment]:
+def _merge_weightless(segments: list[Segment]) -> list[Segment]:
     """Join each stage without a weight to the weighted one before it.
 
     At the start, and behind a residual block, it joins the one after it where there is one: the
     stream ends where its final norm or pooling begins, which undoes the stream's scale and so is
     part of the head.
     """
-    merged: list[_Segment] = []
+    merged: list[Segment] = []
     for segment in segments:
         before = merged[-1] if merged else None
         if before is None or (before.weights and (segment.weights or before.joined)):
@@ -215,7 +127,7 @@ def _merge_weightless(segments: list[_Segment]) -> list[_Segment]:
     return merged
 
 
-def _stage(segment: _Segment, cutter: _Cutter) -> Stage:
+def _stage(segment: Segment, cutter: Cutter) -> Stage:
     """Name a segment after its block, else its first weighted module."""
     modules = cutter.modules(segment.region)
     owners = [owner for p in segment.weights if (owner := cutter.owner(p))]
@@ -257,7 +169,7 @@ def find_trunk(
     kept = _trunk_tensors(trace, graph)
     if not kept:
         return Trunk((), False, embedded, _NO_TRUNK), graph
-    cutter = _Cutter(model, trace, graph)
+    cutter = Cutter(model, trace, graph)
     ends: list[Op | None] = list(kept)
     if len(graph.sinks) > 1 or kept[-1].node is not graph.sinks[0]:
         ends.append(None)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -10,12 +9,9 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 from torch.nn.parameter import UninitializedParameter
-from torch.nn.utils import parametrize
-from torch.nn.utils.prune import BasePruningMethod
-from torch.nn.utils.spectral_norm import SpectralNorm
-from torch.nn.utils.weight_norm import WeightNorm
 
 from gradaudit.probes.recurrent_gates import part_names
+from gradaudit.probes.weights_as_used import as_used, chains_of, class_name
 from gradaudit.records import NotMeasured
 from gradaudit.subject.places import borrowed, places
 
@@ -93,15 +89,26 @@ def vectors(source: Weights) -> Iterator[tuple[str, str, Tensor]]:
     Each by its name and the path of its module.
     """
     if isinstance(source, nn.Module):
-        uses = {id(place.parameter): place for place in reversed(list(places(source)))}
-        found = reversed(list(uses.values()))
-        named = [(p.name, p.module, p.leaf, p.parameter.data) for p in found]
+        named = _own_tensors(source)
     else:
         named = [(name, *name.rpartition(".")[::2], tensor) for name, tensor in source.items()]
     for name, module, leaf, tensor in named:
         state = _RUNNING.search(leaf) is not None
         if not state and isinstance(tensor, Tensor) and not _unusable(tensor) and tensor.ndim == 1:
             yield name, module, tensor.detach()
+
+
+def _own_tensors(model: nn.Module) -> list[tuple[str, str, str, Tensor]]:
+    """Each parameter once, by its name, the module that uses it first, and its attribute there."""
+    found = {
+        p.name: (p.name, p.module, p.leaf, p.parameter.data) for p in reversed([*places(model)])
+    }
+    parts = [
+        (borrowed(module).get(leaf, leaf), path, leaf, tensor.detach())
+        for path, module in model.named_modules()
+        for leaf, tensor in (module.as_torch() if hasattr(module, "as_torch") else {}).items()
+    ]
+    return [*reversed(found.values()), *parts]
 
 
 def _unusable(tensor: Tensor) -> str:
@@ -183,7 +190,7 @@ def _from_model(model: nn.Module) -> Iterator[Site | NotMeasured]:
             continue
         used = list(as_used(module))
         siblings = {leaf: t for leaf, t in used if isinstance(t, Tensor)}
-        chains, elsewhere = _chains(module), borrowed(module)
+        chains, elsewhere = chains_of(module), borrowed(module)
         for leaf, tensor in used:
             here = f"{path}.{leaf}" if path else leaf
             name = elsewhere.get(leaf, here)
@@ -195,80 +202,10 @@ def _from_model(model: nn.Module) -> Iterator[Site | NotMeasured]:
             elif isinstance(tensor, UninitializedParameter):
                 yield Site(name, path, "other", class_name(module), tensor)
             elif tensor.ndim >= 2:
-                site = _site(name, path, leaf, module, tensor.detach())
+                told = name.rpartition(".")[2] if leaf in elsewhere else leaf
+                site = _site(name, path, told, module, tensor.detach())
                 parts = part_names(leaf, siblings, module) if tensor.ndim == 2 else ()
                 yield replace(site, parts=parts, chain=chains.get(leaf), leaf=leaf)
-
-
-def class_name(module: nn.Module) -> str:
-    """The name of the module's class as its author wrote it, not of what torch made of it."""
-    written = parametrize.type_before_parametrizations(module).__name__
-    return str(getattr(module, "original_name", written))
-
-
-def as_used(module: nn.Module) -> Iterator[tuple[str, Tensor | Exception]]:
-    """The module's own tensors by attribute, reparametrized ones as the next forward sees them.
-
-    Those of a layer in another layout by the names torch's own layer has for them.
-
-    A parametrization may have state and move it (spectral norm's power iteration), so a copy is
-    run, with the random state put back. The exception where it raised one.
-    """
-    as_torch = getattr(module, "as_torch", None)
-    if as_torch is not None:
-        yield from as_torch()
-        return
-    hooked = {hook_target(hook): hook for hook in module._forward_pre_hooks.values()}
-    hooked.pop("", None)
-    for leaf, parameter in module.named_parameters(recurse=False):
-        if leaf.removesuffix("_orig").removesuffix("_g").removesuffix("_v") not in hooked:
-            yield leaf, parameter
-    for leaf, hook in hooked.items():
-        yield leaf, _by_hook(hook, leaf, module)
-    for leaf, chain in _chains(module).items():
-        yield leaf, _evaluated(chain)
-
-
-def _chains(module: nn.Module) -> dict[str, nn.Module]:
-    """The module's parametrizations by the attribute each one computes."""
-    if not parametrize.is_parametrized(module):
-        return {}
-    return dict(module.parametrizations.items())  # type: ignore[union-attr, operator]
-
-
-def hook_target(hook: object) -> str:
-    """The attribute that one of torch's own reparametrizing forward hooks sets; else empty."""
-    if isinstance(hook, SpectralNorm | WeightNorm):
-        return hook.name
-    return str(hook._tensor_name) if isinstance(hook, BasePruningMethod) else ""
-
-
-def _by_hook(hook: object, leaf: str, module: nn.Module) -> Tensor | Exception:
-    """What ``hook`` would set ``leaf`` to. The attribute itself is the last forward's, or the plain
-    weight before the first one: under an old-style spectral norm in eval mode, whose vectors are
-    random until the first training step, the two differ by orders of magnitude.
-    """
-    try:
-        with torch.random.fork_rng(devices=[]), torch.no_grad():
-            if isinstance(hook, BasePruningMethod):
-                return hook.apply_mask(module)
-            if isinstance(hook, WeightNorm):
-                return hook.compute_weight(module)
-            assert isinstance(hook, SpectralNorm)
-            stand_in = nn.Module()
-            for name in (f"{leaf}_orig", f"{leaf}_u", f"{leaf}_v"):
-                stand_in.register_buffer(name, getattr(module, name).detach().clone())
-            return hook.compute_weight(stand_in, do_power_iteration=module.training)
-    except Exception as error:  # a hook whose tensors the user has moved or removed
-        return error
-
-
-def _evaluated(chain: nn.Module) -> Tensor | Exception:
-    try:
-        with torch.random.fork_rng(devices=[]), torch.no_grad():
-            return copy.deepcopy(chain)()
-    except Exception as error:  # the parametrization is the user's code
-        return error
 
 
 def _site(name: str, path: str, leaf: str, module: nn.Module, tensor: Tensor) -> Site:

@@ -129,7 +129,6 @@ def test_names_in_subgraphs(name: str, go: bool) -> None:
     text = '<ir_version: 8, opset_import: ["" : 16]> ' + SCOPES[name]
     ours = load_onnx(parser.parse_model(text))(X, torch.tensor(go))  # not all pass ONNX's checks
     w = torch.tensor([0.5, 2.0])
-    inner = X * w + X
     expected = {
         ("own_initializer", True): X * torch.tensor([3.0, 4.0]) * w,
         ("own_initializer", False): X * w * w,

@@ -108,6 +108,10 @@ HEADERS: dict[str, tuple[Callable[[], Any], str]] = {
         lambda: changed(lambda m: setting(m.opset_import[0], version=0)),
         "is of opset 0; expected 1 or newer",
     ),
+    "opset of another age": (
+        lambda: changed(lambda m: setting(m.opset_import[0], version=1)),
+        "convert it: onnx.version_converter",
+    ),
     "two opsets": (
         lambda: changed(lambda m: m.opset_import.add(domain="ai.onnx", version=9)),
         "imports a domain twice",
@@ -650,7 +654,18 @@ def rich() -> bytes:
     model.graph.sparse_initializer.append(
         helper.make_sparse_tensor(tensor("z", ONES), tensor("", [0, 3]), [2, 2])
     )
-    model.graph.output.extend(onnx.ValueInfoProto(name=each) for each in "wtzek")
+    branch = helper.make_graph(
+        [node("Add", "x w", "b")], "branch", [], [onnx.ValueInfoProto(name="b")]
+    )
+    model.graph.input.append(helper.make_tensor_value_info("p", TensorProto.BOOL, []))
+    model.graph.input.append(helper.make_tensor_value_info("n", TensorProto.INT64, ["rows", 2]))
+    model.graph.node.append(node("If", "p", "i", then_branch=branch, else_branch=branch))
+    model.graph.node.append(node("Gather", "w n", "q", axis=1))
+    for name, kind, ends in (("/a/b/Relu", "Relu", "i j"), ("/a/b/Abs", "Abs", "j l")):
+        model.graph.node.append(helper.make_node(kind, *[[end] for end in ends.split()], name))
+    for each, scope in zip(model.graph.node, ("a", "a.b", "a.b"), strict=False):
+        each.metadata_props.add(key="pkg.torch.onnx.name_scopes", value=f"['', '{scope}', 'v']")
+    model.graph.output.extend(onnx.ValueInfoProto(name=each) for each in "wtzekqlj")
     load_onnx(model)
     return model.SerializeToString()
 

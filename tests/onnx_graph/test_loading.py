@@ -270,6 +270,14 @@ def test_functions_with_attributes(x: torch.Tensor) -> None:
     assert torch.allclose(loaded(x), 1.5 * x)
 
 
+def test_masks_are_told_by_all_their_entries() -> None:
+    zeros, mask, weight = (np.zeros(70_000, np.float32) for _ in range(3))
+    mask[-1], weight[0], weight[-1] = -np.inf, -np.inf, 0.1
+    loaded = load_onnx(holding(*map(tensor, "zmw", (zeros, mask, weight))))
+    free = {name for name, p in loaded.named_parameters() if p.requires_grad}
+    assert free == {"z", "w"}
+
+
 def test_names_that_many_have_and_deep_ones() -> None:
     """As many modules of one name, and as deep a tree, as a file can ask for."""
     root = torch.nn.Module()

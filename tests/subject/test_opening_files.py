@@ -78,6 +78,28 @@ def test_the_list_of_layers_is_exact() -> None:
         assert name == f"{cls.__module__}.{cls.__qualname__}"
 
 
+def test_onnx(opened, line) -> None:
+    from onnx import TensorProto, helper, numpy_helper, save
+
+    value = [helper.make_tensor_value_info(n, TensorProto.FLOAT, ["n", 4]) for n in "xy"]
+    nodes = [helper.make_node("Mul", ["x", "w"], ["h"]), helper.make_node("Relu", ["h"], ["y"])]
+    scale = numpy_helper.from_array(torch.rand(4).numpy(), "w")
+    graph = helper.make_graph(nodes, "g", value[:1], value[1:], [scale])
+    save(helper.make_model(graph), "model.pt")  # by its content, whatever its name
+    found = opened("model.pt")
+    assert (found.row.format, found.row.parameters) == ("onnx", 4)
+    x = torch.randn(3, 4)
+    assert torch.equal(found.model(x), torch.relu(x * torch.tensor(numpy_helper.to_array(scale))))
+    whole = Path("model.pt").read_bytes()
+    Path("cut.onnx").write_bytes(whole[:-9])
+    assert "cut.onnx is damaged or truncated" in line(UnreadableFile, "cut.onnx")
+    Path("turned.onnx").write_bytes(whole[2:] + whole[:2])  # fields may come in any order
+    assert opened("turned.onnx").row.format == "onnx"
+    for content in (b"\x08", b"\x08\x0a", bytes(range(200, 256))):
+        Path("odd.onnx").write_bytes(content)
+        assert line(UnreadableFile, "odd.onnx").startswith("odd.onnx ")
+
+
 def test_suffix_does_not_decide(opened) -> None:
     torch.save(nn.Linear(4, 2), "model.safetensors")
     save_file(nn.Linear(4, 2).state_dict(), "weights.pt")
@@ -306,18 +328,6 @@ class TestNotOpenedYet:
             exporter.save_pickle("a", "b.pkl", {"a": 1})
         assert "torch.package" in line(RefusedFile, "model.pt")
         assert "torch.package" in line(RefusedFile, "model.pt", trust=True)
-
-    def test_onnx(self, line) -> None:
-        from onnx import TensorProto, helper, save
-
-        value = [helper.make_tensor_value_info(n, TensorProto.FLOAT, [1]) for n in "xy"]
-        graph = helper.make_graph(
-            [helper.make_node("Relu", ["x"], ["y"])], "g", value[:1], value[1:]
-        )
-        save(helper.make_model(graph), "model.pt")
-        assert "an ONNX model, which this version does not open yet" in line(
-            UnreadableFile, "model.pt"
-        )
 
     def test_hugging_face_folder(self, line, folder: Path) -> None:
         (folder / "checkpoint").mkdir()

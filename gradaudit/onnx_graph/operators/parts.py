@@ -35,7 +35,12 @@ def split_by_attribute(
 @operator("Split", since=13, as_stored=True)
 @moves_strings
 def split_evenly(
-    x: Tensor, split: Tensor | None = None, *, axis: int = 0, wanted: Sequence[bool]
+    x: Tensor,
+    split: Tensor | None = None,
+    *,
+    axis: int = 0,
+    num_outputs: int | None = None,  # of later versions; torch's exporter writes it here too
+    wanted: Sequence[bool],
 ) -> tuple[Tensor, ...]:
     """Parts of the sizes in ``split`` along ``axis``, or equal ones."""
     return _split(x, split, axis, len(wanted), even=True)
@@ -52,7 +57,9 @@ def split(
     wanted: Sequence[bool],
 ) -> tuple[Tensor, ...]:
     """Parts of the sizes in ``split`` along ``axis``, or equal ones but for a smaller last."""
-    return _split(x, split, axis, num_outputs or len(wanted), even=False)
+    if num_outputs not in (None, len(wanted)):
+        raise ValueError(f"num_outputs is {num_outputs} where the node has {len(wanted)}")
+    return _split(x, split, axis, len(wanted), even=False)
 
 
 def _split(

@@ -100,12 +100,13 @@ def tfidf_vectorizer(
 def _pool(items: Sequence[Any], starts: Sequence[int]) -> Iterator[tuple[Any, ...]]:
     """The n-grams of the pool: 1-grams from ``starts[0]`` on, 2-grams from ``starts[1]``, ..."""
     for length, (first, last) in enumerate(pairwise([*starts, len(items)]), 1):
-        for place in range(first, last, length):
+        for place in range(max(first, 0), min(last, len(items)), length):
             yield tuple(items[place : place + length])
 
 
 def _ngrams(row: Sequence[Any], low: int, high: int, skips: int) -> Iterator[tuple[Any, ...]]:
-    for length in range(low, high + 1):
-        for step in range(1, skips + 2 if length > 1 else 2):
+    # bounded by the row's length: the file's numbers may be anything
+    for length in range(max(low, 1), min(high, len(row)) + 1):
+        for step in range(1, min(skips, len(row)) + 2 if length > 1 else 2):
             for first in range(len(row) - (length - 1) * step):
                 yield tuple(row[first : first + (length - 1) * step + 1 : step])

@@ -1,0 +1,99 @@
+"""What torch's exporters write, once loaded, is the net it came from: outputs and gradients."""
+
+from __future__ import annotations
+
+import copy
+import itertools
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from gradaudit.onnx_graph.loading import load_onnx
+from tests.onnx_graph.exported import LIMIT, OLD_OPSETS, OPSETS, Way, export, net, outcome, refused
+from tests.onnx_graph.exported_nets import NETS, encoder
+from tests.onnx_graph.matching import Outcome, compare
+
+_MODES = list(itertools.product((False, True), repeat=3))  # training, dynamic, double
+
+
+def _spread() -> list[tuple[str, Way]]:
+    """Of all ways, six for each net: over the nets, opsets meet all modes."""
+    found = []
+    for i, name in enumerate(NETS):
+        for n in (2 * i, 2 * i + 1):
+            found.append((name, Way(True, OPSETS[n % len(OPSETS)], *_MODES[3 * n % 8])))
+        for n, opset in enumerate(OLD_OPSETS):
+            found.append((name, Way(False, opset, *_MODES[(i + 3 * n) % 8])))
+    return [(name, way) for name, way in found if not refused(name, way)]
+
+
+def _check(found: Outcome) -> None:
+    assert found.unmatched == ()
+    assert found.idle == ()
+    off = {name: error for name, error in found.errors.items() if error >= LIMIT}
+    assert off == {}
+
+
+@pytest.mark.parametrize(("name", "way"), _spread(), ids=str)
+def test_outputs_and_gradients_are_the_nets(name: str, way: Way) -> None:
+    _check(outcome(name, way))
+
+
+@pytest.mark.parametrize("way", [Way(True, 20), Way(False, 17, training=True)], ids=str)
+@pytest.mark.parametrize("name", ["MLP", "bidirectional LSTM"])
+def test_weights_beside_the_file_are_the_nets(name: str, way: Way, tmp_path: Path) -> None:
+    found = outcome(name, way, tmp_path / "net.onnx")
+    assert (tmp_path / "weights").stat().st_size > 0
+    _check(found)
+
+
+@pytest.mark.parametrize(
+    ("way", "folds"),
+    [
+        (Way(True, 20), True),
+        (Way(True, 20, training=True), True),  # it writes batch norm as in evaluation all the same
+        (Way(False, 17), True),
+        (Way(False, 17, training=True), False),
+    ],
+    ids=str,
+)
+def test_batch_norm_that_evaluates_is_folded(way: Way, folds: bool) -> None:
+    found = outcome("CNN", way)
+    layers = {f"{i}.{leaf}" for i in (0, 1, 4, 5) for leaf in ("weight", "bias")}
+    assert set(found.folded) == (layers if folds else set())
+    running = {f"{i}.running_{moment}" for i in (1, 5) for moment in ("mean", "var")}
+    assert set(found.constants) == (set() if folds else running)
+
+
+@pytest.mark.parametrize("way", [Way(True, 20), Way(False, 17)], ids=str)
+def test_equal_parameters_become_one_with_the_sum_of_their_gradients(way: Way) -> None:
+    torch.manual_seed(0)
+    model, x = encoder(8, 2, 2), torch.randn(3, 5, 8, requires_grad=True)
+    graph = load_onnx(export(copy.deepcopy(model), (x,), way))
+    assert len(list(graph.parameters())) < len(list(model.parameters())) - 6
+    _check(compare(model, graph, (x,)))
+
+
+def test_a_bias_of_zeros_may_be_dropped() -> None:
+    model = nn.Sequential(nn.Conv1d(3, 2, 1), nn.Tanh())
+    torch.nn.init.zeros_(model[0].bias)
+    x = torch.randn(2, 3, 4, requires_grad=True)
+    for new, missing in ((True, ("0.bias",)), (False, ())):
+        found = compare(model, load_onnx(export(model, (x,), Way(new, 20))), (x,))
+        assert found.unmatched == missing
+        assert found.worst < LIMIT
+
+
+def test_another_net_does_not_agree() -> None:
+    x = torch.randn(3, 6, requires_grad=True)
+    model = net("MLP", Way(False, 17))
+    graph = load_onnx(export(model, (x,), Way(False, 17)))
+    model[1] = nn.Softsign()
+    found = compare(model, graph, (x,))
+    assert found.errors["output"] > LIMIT
+    assert found.errors["0.weight"] > LIMIT
+    with torch.no_grad():
+        model[2].weight[0, 0] += 1e-6
+    assert compare(model, graph, (x,)).unmatched == ("2.weight",)
