@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+import textwrap
 from pathlib import Path
 
 import click
 
 from gradaudit.cli import cli
+from gradaudit.onnx_graph.registry import operators
 from gradaudit.rules import all_rules
 
 README = Path(__file__).resolve().parent.parent / "README.md"
@@ -29,10 +31,23 @@ def options_table() -> str:
     return "\n".join(["| option | meaning |", "|---|---|", *rows])
 
 
+def onnx_operators() -> str:
+    """How many operators of each domain there are, and of the smaller ones which."""
+    by_domain: dict[str, list[str]] = {}
+    for domain, name in operators():
+        by_domain.setdefault(domain, []).append(name)
+    by_domain.pop("gradaudit")  # what several nodes are computed as
+    parts = [f"{len(by_domain.pop(''))} operators of `ai.onnx`"]
+    for domain, names in sorted(by_domain.items()):
+        parts.append(f"of `{domain}` {', '.join(sorted(names))}")
+    return textwrap.fill("; ".join(parts) + ".", 100, initial_indent="  ", subsequent_indent="  ")
+
+
 def renewed(text: str) -> str:
     """``text`` with its generated parts made anew."""
-    for name, table in (("rules", rules_table()), ("options", options_table())):
-        pattern = rf"(<!-- generated: {name} -->\n).*?(<!-- end -->)"
+    tables = {"rules": rules_table(), "options": options_table(), "onnx": onnx_operators()}
+    for name, table in tables.items():
+        pattern = rf"(<!-- generated: {name} -->\n).*?( *<!-- end -->)"
         text = re.sub(pattern, lambda m, t=table: f"{m[1]}{t}\n{m[2]}", text, flags=re.DOTALL)  # type: ignore[misc]
     return text
 

@@ -31,6 +31,7 @@ SET = {
     "lstm_forecast_raw": Truth("fail", "GA501", build=True),
     "lstm_forecast_scaled": Truth("pass", outcomes=SOUND, build=True),
     "char_transformer": Truth("pass", outcomes=SOUND, build=True),
+    "vanishing_onnx": Truth("fail", "GA102"),
 }
 
 
@@ -44,6 +45,7 @@ RECIPES = {  # as in subject() of each
     "lstm_forecast_raw": ADAM,
     "lstm_forecast_scaled": ADAM,
     "char_transformer": ("--optimizer", "adamw", "--lr", "1e-3", "--batch-size", "32"),
+    "vanishing_onnx": SGD,
 }
 
 
@@ -84,11 +86,12 @@ def test_as_files(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     with monkeypatch.context() as patch:
         patch.setattr(sys, "argv", [script.name, str(tmp_path)])
         runpy.run_path(str(script), run_name="__main__")
+    (model,) = (path.name for path in tmp_path.glob("model.*"))
     (data,) = (path.name for path in tmp_path.glob("data.*"))
     build = ["--build", f"{script}:model"] if SET[name].build else []
     effort = ["--threads", "1"] if name.startswith("lstm") else FAST
     ran = run(
-        "model.pt", "--data", data, *build, *RECIPES[name], *effort,
+        model, "--data", data, *build, *RECIPES[name], *effort,
         "--no-html", "--json", "-", cwd=tmp_path,
     )  # fmt: skip
     judge(name, ran.code, ran.out)

@@ -26,6 +26,7 @@ WEIGHTS_ONLY = {  # own classes: a state dict, opened with --build
     "lstm_forecast_raw",
     "lstm_forecast_scaled",
 }
+ONNX = {"vanishing_onnx"}
 LAYERS = [
     nn.BatchNorm2d,
     nn.Conv2d,
@@ -51,7 +52,7 @@ def loss_of(output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
 
 
 def test_all_of_the_set_are_there() -> None:
-    assert set(NAMES) >= {"exploding_mlp", "vanishing_relu_mlp", "sound_cnn", *WEIGHTS_ONLY}
+    assert set(NAMES) >= {"exploding_mlp", "vanishing_relu_mlp", "sound_cnn", *WEIGHTS_ONLY, *ONNX}
 
 
 def test_subject_takes_a_step(sample: ModuleType) -> None:
@@ -107,6 +108,10 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Path
 @pytest.mark.parametrize("name", NAMES)
 def test_written_files_load_without_trust(name: str, written: dict[str, Path]) -> None:
     module, folder = load(name), written[name]
+    if name in ONNX:
+        stored = gradaudit.load_onnx(folder / "model.onnx").state_dict()
+        same_tensors(stored, module.model().state_dict())
+        return
     with torch.serialization.safe_globals(LAYERS):
         stored: Any = torch.load(folder / "model.pt", weights_only=True)
     expected = module.model().state_dict()
@@ -115,6 +120,10 @@ def test_written_files_load_without_trust(name: str, written: dict[str, Path]) -
     else:
         assert isinstance(stored, nn.Module)
         stored = stored.state_dict()
+    same_tensors(stored, expected)
+
+
+def same_tensors(stored: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]) -> None:
     assert stored.keys() == expected.keys()
     assert all(torch.equal(tensor, expected[key]) for key, tensor in stored.items())
 

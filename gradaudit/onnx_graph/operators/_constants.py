@@ -11,10 +11,9 @@ def number(value: Tensor) -> float | int | None:
 
     torch's functions of a tensor and a number cost a fraction of those of two tensors.
     """
-    if (
-        value.numel() != 1
-        or value.requires_grad
-        or forward_ad.unpack_dual(value).tangent is not None
-    ):
-        return None
-    return value.item()
+    return None if value.numel() != 1 or varies(value) else value.item()
+
+
+def varies(value: Tensor) -> bool:
+    """Whether a derivative is taken by it, in either mode."""
+    return value.requires_grad or forward_ad.unpack_dual(value).tangent is not None

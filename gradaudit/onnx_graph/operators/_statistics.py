@@ -8,11 +8,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from gradaudit.onnx_graph.operators._constants import varies
 from gradaudit.onnx_graph.tensors import DTYPES
 
 
 def stashed(x: Tensor, stash_type: int) -> Tensor:
-    """``x`` in the type in which to normalize it, or its own where that is batchr."""
+    """``x`` in the type in which to normalize it, or its own where that is wider."""
     if stash_type not in DTYPES:
         raise ValueError(f"expected stash_type to be a floating type, found {stash_type}")
     return x.to(torch.promote_types(x.dtype, DTYPES[stash_type]))
@@ -44,7 +45,7 @@ def batch_normalized(
 
     if training:
         y = F.batch_norm(batch, None, None, scale, bias, True, eps=epsilon)
-    elif mean.requires_grad or var.requires_grad:  # torch's own has no derivative in these
+    elif varies(mean) or varies(var):  # torch's own has no derivative in these
         factor = scale * torch.rsqrt(var + epsilon)
         shape = (-1, *[1] * (batch.dim() - 2))
         y = (batch - mean.reshape(shape)) * factor.reshape(shape) + bias.reshape(shape)

@@ -23,9 +23,11 @@ def negative_log_likelihood_loss(
     reduction: str = "mean",
 ) -> Tensor:
     """``-weight[t] x[n, t]`` for each target, their sum, or their mean by weight."""
-    return F.nll_loss(
-        x, target.to(torch.int64), weight, ignore_index=ignore_index, reduction=reduction
-    )
+    classes = target.to(torch.int64)
+    if weight is None:
+        return F.nll_loss(x, classes, ignore_index=ignore_index, reduction=reduction)
+    each = F.nll_loss(x, classes, ignore_index=ignore_index, reduction="none")
+    return _weighted(each, classes, weight, ignore_index, reduction)
 
 
 @operator("SoftmaxCrossEntropyLoss", since=12)
@@ -40,10 +42,25 @@ def softmax_cross_entropy_loss(
 ) -> Tensor | tuple[Tensor, Tensor]:
     """The negative log likelihood of ``softmax(scores)`` over axis 1, and its logarithm."""
     classes = labels.to(torch.int64)
-    if not any(wanted[1:]):
-        return F.cross_entropy(
-            scores, classes, weights, ignore_index=ignore_index, reduction=reduction
+    if any(wanted[1:]):
+        log_prob = F.log_softmax(scores, 1)
+        loss = negative_log_likelihood_loss(
+            log_prob, classes, weights, ignore_index=ignore_index, reduction=reduction
         )
-    log_prob = F.log_softmax(scores, 1)
-    loss = F.nll_loss(log_prob, classes, weights, ignore_index=ignore_index, reduction=reduction)
-    return loss, log_prob
+        return loss, log_prob
+    if weights is None:
+        return F.cross_entropy(scores, classes, ignore_index=ignore_index, reduction=reduction)
+    each = F.cross_entropy(scores, classes, ignore_index=ignore_index, reduction="none")
+    return _weighted(each, classes, weights, ignore_index, reduction)
+
+
+def _weighted(
+    each: Tensor, classes: Tensor, weight: Tensor, ignore_index: int, reduction: str
+) -> Tensor:
+    """Losses times their classes' weights; torch's own have no derivative in the weights."""
+    ignored = classes == ignore_index
+    own = weight[classes.masked_fill(ignored, 0)].masked_fill(ignored, 0)
+    losses = each * own
+    if reduction == "none":
+        return losses
+    return losses.sum() if reduction == "sum" else losses.sum() / own.sum()

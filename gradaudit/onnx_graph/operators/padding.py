@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from gradaudit.onnx_graph.operators._axes import as_ints, axes_in, one_of
+from gradaudit.onnx_graph.operators._constants import varies
 from gradaudit.onnx_graph.operators._strings import moves_strings
 from gradaudit.onnx_graph.registry import operator
 
@@ -71,7 +72,7 @@ def _with_constant(x: Tensor, widths: _Widths, value: Tensor | None) -> Tensor:
     if value is None:
         return F.pad(x, _flat(widths))
     value = value.reshape(())
-    if not value.requires_grad:
+    if not varies(value):
         return F.pad(x, _flat(widths), value=value.item())
     inside = F.pad(torch.ones_like(x, dtype=torch.bool), _flat(widths))
     return torch.where(inside, F.pad(x, _flat(widths)), value)

@@ -1,0 +1,93 @@
+"""Dense layers written as several nodes, computed as one."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
+from torch import nn
+
+from gradaudit.onnx_graph.loading import load_onnx
+
+generator = np.random.default_rng(0)
+W = generator.standard_normal((3, 4), dtype=np.float32)
+B = generator.standard_normal(4, dtype=np.float32)
+X = torch.from_numpy(generator.standard_normal((2, 5, 3), dtype=np.float32))
+
+
+def node(kind: str, inputs: list[str], output: str) -> NodeProto:
+    return helper.make_node(kind, inputs, [output], name=f"to_{output}")
+
+
+def model(
+    nodes: list[NodeProto], outputs: tuple[str, ...] = ("y",), w: np.ndarray = W
+) -> ModelProto:
+    graph = helper.make_graph(
+        nodes,
+        "dense",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", "t", 3])],
+        [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in outputs],
+        [numpy_helper.from_array(w, "w"), numpy_helper.from_array(B, "b")],
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+
+
+PRODUCT, SUM = node("MatMul", ["x", "w"], "p"), node("Add", ["b", "p"], "y")
+TURN = helper.make_node("Transpose", ["w"], ["wt"], perm=[1, 0], name="turn")
+TURNED = node("MatMul", ["x", "wt"], "p")
+
+
+def expected() -> torch.Tensor:
+    return X @ torch.from_numpy(W) + torch.from_numpy(B)
+
+
+@pytest.mark.parametrize("order", [["b", "p"], ["p", "b"]])
+def test_the_bias_is_the_products(order: list[str]) -> None:
+    net = load_onnx(model([PRODUCT, node("Add", order, "y")]))
+    layer = net.get_submodule("to_p")
+    assert layer.bias is net.get_parameter("b")
+    assert layer.weight is net.get_parameter("w")
+    assert type(layer).__name__ == "MatMul"
+    assert type(net.get_submodule("to_y")).__name__ == "Add"
+    torch.testing.assert_close(net(X), expected())
+
+
+def test_a_turned_weight_makes_a_linear_layer() -> None:
+    net = load_onnx(model([TURN, TURNED, SUM], w=W.T.copy()))
+    layer = net.get_submodule("to_p")
+    assert isinstance(layer, nn.Linear)
+    assert (layer.in_features, layer.out_features) == (3, 4)
+    assert layer.weight is net.get_parameter("w")
+    assert not hasattr(net, "turn")  # nobody reads the turned weight any more
+    torch.testing.assert_close(net(X), expected())
+    net(X).sum().backward()
+    torch.testing.assert_close(layer.weight.grad, X.sum((0, 1)).expand(4, 3))
+
+
+def test_values_that_are_read_elsewhere_stay() -> None:
+    net = load_onnx(model([PRODUCT, SUM], ("y", "p")))
+    y, p = net(X)
+    torch.testing.assert_close(p, X @ torch.from_numpy(W))
+    torch.testing.assert_close(y, expected())
+    net = load_onnx(model([TURN, TURNED, SUM], ("y", "wt"), w=W.T.copy()))
+    torch.testing.assert_close(net(X)[1], torch.from_numpy(W))
+
+
+def test_what_is_no_bias_is_added() -> None:
+    twice = [PRODUCT, node("Add", ["p", "b"], "q"), node("Mul", ["p", "q"], "y")]
+    net = load_onnx(model(twice))
+    assert net.get_submodule("to_p").bias is None
+    torch.testing.assert_close(net(X), (expected() - torch.from_numpy(B)) * expected())
+    other = [PRODUCT, node("Reshape", ["b", "s"], "c"), node("Add", ["p", "c"], "y")]
+    proto = model(other)
+    proto.graph.initializer.append(numpy_helper.from_array(np.array([1, 1, 4]), "s"))
+    torch.testing.assert_close(load_onnx(proto)(X), expected())
+
+
+def test_the_state_dict_has_each_parameter_once_and_loads() -> None:
+    net = load_onnx(model([PRODUCT, SUM]))
+    state = net.state_dict()
+    assert list(state) == ["w", "b"]
+    net.load_state_dict({name: torch.zeros_like(value) for name, value in state.items()})
+    assert net(X).abs().max() == 0
