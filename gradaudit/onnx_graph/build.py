@@ -23,10 +23,18 @@ from gradaudit.onnx_graph.holding import (
     constant,
     initializers,
 )
+from gradaudit.onnx_graph.merged import parted
 from gradaudit.onnx_graph.module_calls import Caller, finish
 from gradaudit.onnx_graph.names import Tree
 from gradaudit.onnx_graph.node import Node
-from gradaudit.onnx_graph.protos import captured, free_names, functions_of, key_of, versions_of
+from gradaudit.onnx_graph.protos import (
+    captured,
+    free_names,
+    functions_of,
+    initializers_of,
+    key_of,
+    versions_of,
+)
 from gradaudit.onnx_graph.registry import plain
 from gradaudit.onnx_graph.scopes import class_names, runs, scopes_of
 from gradaudit.onnx_graph.steps import node_step
@@ -44,14 +52,18 @@ def build(model: ModelProto, read: Reader, frozen: Collection[str] = ()) -> Grap
     inputs = declared_inputs(graph)
     root = Graph([each.name for each in inputs], [each.name for each in graph.output])
     root.declared = inputs
+    apart = parted(graph)
     builder = Builder(
         Tree(root),
         read,
-        settings_in(model) | set(frozen),
+        settings_in(graph, apart.nodes) | apart.settings.keys() | set(frozen),
         versions_of(model.opset_import),
         functions_of(model),
     )
-    _fill(root, graph.node, builder, Values(initializers(graph, builder)), "")
+    held, own = initializers(graph, builder), initializers_of(graph)
+    for name, source in apart.settings.items():
+        held[name] = builder.hold(name, read(own[source]))
+    _fill(root, apart.nodes, builder, Values(held), "")
     root.notes = export_notes(root)
     return root
 
