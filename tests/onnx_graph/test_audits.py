@@ -13,8 +13,8 @@ from tests.onnx_graph.audits import NEW, OLD, audits, differences
 from tests.onnx_graph.exported import Way, export, net
 from tests.onnx_graph.exported_nets import NETS, drawn
 
-# Each net by one exporter and some by both (`python -m tests.onnx_graph.audits`: all by both). Batch
-# norm only as trained: an inference export folds it away.
+# Each net by one exporter and some by both; `python -m tests.onnx_graph.audits` takes all.
+# Batch norm only as trained: an inference export folds it away.
 PAIRS = [
     *((name, NEW) for name in ("MLP", "LSTM", "encoder", "GPT-2, sdpa", "U-Net", "soft experts")),
     *((name, OLD) for name in ("CNN", "ResNet", "RNN", "LSTM", "GRU", "bidirectional LSTM")),
