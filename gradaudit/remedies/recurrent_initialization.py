@@ -46,8 +46,8 @@ _MEMORY = """\
 """
 
 
-# A node of an ONNX graph has the gates of both directions in one tensor, in an order of its own: the
-# state's weights [directions, gates x hidden, hidden], the biases [directions, 2 x gates x hidden].
+# A node of an ONNX graph has all gates in one tensor, in an order of its own: the weights of the
+# state [directions, gates x hidden, hidden], the biases [directions, 2 x gates x hidden].
 _ORTHOGONAL_NODE = """\
 with torch.no_grad():
     for name, gates in GATES.items():

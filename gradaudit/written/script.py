@@ -19,9 +19,9 @@ from gradaudit.written.words import comment, proof_line
 _HALF = (torch.float16, torch.bfloat16)
 _USE = """\
 #
-# Use, with your own factory and your own batches as they are:
+# Use, with your own {origin} and your own batches as they are:
 #
-#     model = prepare(factory())  # or load model.safetensors, which holds the same start
+#     model = prepare({opened})  # or load model.safetensors, which holds the same start
 #     optimizer = {make}
 #     for step, (inputs, target) in enumerate(batches):
 #         loss = training_step(model, optimizer, inputs, target, loss_function, step)
@@ -43,12 +43,23 @@ def script(fixed: Fixed) -> str:
         step_part(recipe, prescribed, half_weights=half),
     )
     make = "make_optimizer(model)" if made.of_torch else "make_optimizer(model, make)"
-    top = "\n".join(_story(report, prescription)) + "\n" + _USE.format(make=make)
+    top = "\n".join(_story(report, prescription)) + "\n" + _USE.format(make=make, **_opening(report))
     constants = [line for part in parts for line in part.constants]
     blocks = [top + "\n" + _imports(parts)]
     if constants:
         blocks[0] += "\n" + "\n".join(constants) + "\n"
     return "\n\n".join([*blocks, *(part.code for part in parts)])
+
+
+def _opening(report: Report) -> dict[str, str]:
+    """How the model is had before it is prepared."""
+    if _is_graph(report):
+        return {"origin": "graph", "opened": f"gradaudit.load_onnx({report.subject.source!r})"}
+    return {"origin": "factory", "opened": "factory()"}
+
+
+def _is_graph(report: Report) -> bool:
+    return report.subject.format == "onnx"
 
 
 def _imports(parts: Iterable[Part]) -> str:
@@ -66,9 +77,10 @@ def _by_module(line: str) -> tuple[bool, str]:
 def _story(report: Report, prescription: Prescription) -> list[str]:
     """What was found, what is changed, and what shows that it works, as comments."""
     name = report.subject.name or "the model"
+    needed = "torch, and gradaudit to open the graph" if _is_graph(report) else "torch only"
     lines = comment(
         f"Written by gradaudit {report.version}, seed {report.seed}, for "
-        f"{report.subject.source} ({name}). Needs torch only."
+        f"{report.subject.source} ({name}). Needs {needed}."
     )
     lines += ["#", "# Found:"]
     for finding, more in _one_per_rule(report.findings):
