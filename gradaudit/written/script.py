@@ -43,7 +43,9 @@ def script(fixed: Fixed) -> str:
         step_part(recipe, prescribed, half_weights=half),
     )
     make = "make_optimizer(model)" if made.of_torch else "make_optimizer(model, make)"
-    top = "\n".join(_story(report, prescription)) + "\n" + _USE.format(make=make, **_opening(report))
+    top = (
+        "\n".join(_story(report, prescription)) + "\n" + _USE.format(make=make, **_opening(report))
+    )
     constants = [line for part in parts for line in part.constants]
     blocks = [top + "\n" + _imports(parts)]
     if constants:
