@@ -7,7 +7,8 @@ from dataclasses import replace
 
 from onnx import FunctionProto, GraphProto, ModelProto, NodeProto
 
-from gradaudit.onnx_graph.attributes import Reader, attributes_of, bound, subgraphs_of
+from gradaudit.onnx_graph.attributes import Reader, bound, subgraphs_of
+from gradaudit.onnx_graph.constant_nodes import known
 from gradaudit.onnx_graph.constants import settings_in
 from gradaudit.onnx_graph.declared import declared_inputs
 from gradaudit.onnx_graph.export_notes import export_notes
@@ -18,7 +19,6 @@ from gradaudit.onnx_graph.holding import (
     Builder,
     Held,
     Values,
-    constant,
     initializers,
 )
 from gradaudit.onnx_graph.merged import parted
@@ -33,7 +33,6 @@ from gradaudit.onnx_graph.protos import (
     key_of,
     versions_of,
 )
-from gradaudit.onnx_graph.registry import plain
 from gradaudit.onnx_graph.scopes import class_names, runs, scopes_of
 from gradaudit.onnx_graph.steps import node_step
 from gradaudit.onnx_graph.tensors import declared_type
@@ -77,8 +76,8 @@ def _fill(
     values.read.update(read_elsewhere, *(node.input for node in nodes))
     for number, node in enumerate(nodes):
         name = prefix + (node.name or f"{node.op_type}_{number}")
-        if node.op_type == "Constant" and plain(node.domain) == "":
-            value = constant(*next(iter(attributes_of(node, builder.read).items())))
+        value = known(node, name, builder, values)
+        if value is not None:
             values.held[node.output[0]] = builder.hold(node.output[0], value, constant=True)
             continue
         steps.append(_step(node, name, builder, values))
