@@ -8,11 +8,12 @@ from dataclasses import replace
 from onnx import FunctionProto, GraphProto, ModelProto, NodeProto
 
 from gradaudit.onnx_graph.attributes import Reader, bound, subgraphs_of
-from gradaudit.onnx_graph.constant_nodes import known
+from gradaudit.onnx_graph.constant_nodes import known, numbers_in
 from gradaudit.onnx_graph.constants import settings_in
 from gradaudit.onnx_graph.declared import declared_inputs
 from gradaudit.onnx_graph.export_notes import export_notes
 from gradaudit.onnx_graph.fusing import fused
+from gradaudit.onnx_graph.gelus import with_gelus
 from gradaudit.onnx_graph.gradient_nodes import with_bodies
 from gradaudit.onnx_graph.graph import Graph, Step
 from gradaudit.onnx_graph.holding import (
@@ -72,6 +73,8 @@ def _fill(
     steps, called = [], []
     nodes = with_bodies(nodes)
     read_elsewhere = {*graph.output_names, *(n for node in nodes for n in captured(node))}
+    numbers = {**values.numbers(), **numbers_in(nodes, builder)}
+    nodes = with_gelus(nodes, numbers.get, read_elsewhere)
     nodes = fused(nodes, values.parameter, read_elsewhere)
     values.read.update(read_elsewhere, *(node.input for node in nodes))
     for number, node in enumerate(nodes):

@@ -5,6 +5,7 @@ An export without constant folding writes a shape like (0, 0, 8, -1) as a dozen 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -32,7 +33,7 @@ def known(node: NodeProto, name: str, builder: Builder, values: Values) -> Any:
     if plain(node.domain) or key_of(node) in builder.functions:
         return None
     if node.op_type == "Constant":
-        return constant(*next(iter(attributes_of(node, builder.read).items())))
+        return _constant(node, builder)
     if node.op_type not in _CHEAP or len(node.output) != 1:
         return None
     inputs = [values.constant(each) for each in node.input if each]
@@ -45,6 +46,21 @@ def known(node: NodeProto, name: str, builder: Builder, values: Values) -> Any:
     except NodeError:  # as it will say when the graph runs
         return None
     return None if _is_large(made) else made
+
+
+def numbers_in(nodes: Iterable[NodeProto], builder: Builder) -> dict[str, float]:
+    """The Constant nodes that are a single number, by their values' names."""
+    found = {}
+    for node in nodes:
+        if node.op_type == "Constant" and not plain(node.domain):
+            value = _constant(node, builder)
+            if isinstance(value, torch.Tensor) and value.numel() == 1 and not value.is_complex():
+                found[node.output[0]] = float(value)
+    return found
+
+
+def _constant(node: NodeProto, builder: Builder) -> Any:
+    return constant(*next(iter(attributes_of(node, builder.read).items())))
 
 
 def _is_large(value: Any) -> bool:

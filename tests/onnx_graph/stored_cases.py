@@ -6,9 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnx
+from onnx import helper, numpy_helper
 from onnx.backend.test.loader import DATA_DIR, load_model_tests
 
+_DRAWN = 2**23  # entries of the largest weight that is drawn
 KINDS = ("simple", "pytorch-converted", "pytorch-operator")
 _PROTOS = {
     "tensor_type": onnx.TensorProto,
@@ -61,3 +64,37 @@ def _value(path: Path, declared: Any) -> Any:
 def light_networks() -> list[Path]:
     """The nine networks whose weights are constants made by their nodes."""
     return sorted(Path(DATA_DIR, "light").glob("light_*.onnx"))
+
+
+def with_weights(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The network with weights drawn from a seed where its nodes make constants.
+
+    The largest stay constants, which pass a mean on.
+    """
+    rng = np.random.default_rng(0)
+    known = {each.name: each for each in model.graph.initializer}
+    made = onnx.ModelProto()
+    made.CopyFrom(model)
+    del made.graph.node[:]
+    for node in model.graph.node:
+        if node.op_type != "ConstantOfShape":
+            made.graph.node.append(node)
+            continue
+        shape = tuple(numpy_helper.to_array(known[node.input[0]]))
+        inputs = int(np.prod(shape[1:]))
+        if inputs * shape[0] > _DRAWN:
+            value = numpy_helper.from_array(np.full(1, 1 / inputs, np.float32))
+            made.graph.node.append(
+                helper.make_node(node.op_type, node.input, node.output, value=value)
+            )
+        else:
+            made.graph.initializer.append(
+                numpy_helper.from_array(_drawn(shape, inputs, rng), node.output[0])
+            )
+    return made
+
+
+def _drawn(shape: tuple[int, ...], inputs: int, rng: np.random.Generator) -> Any:
+    if len(shape) == 1:  # a bias, a scale, a mean or a variance
+        return rng.uniform(0.5, 1.5, shape).astype(np.float32)
+    return rng.standard_normal(shape, np.float32) * np.float32((2 / inputs) ** 0.5)

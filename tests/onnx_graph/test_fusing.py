@@ -91,3 +91,40 @@ def test_the_state_dict_has_each_parameter_once_and_loads() -> None:
     assert list(state) == ["w", "b"]
     net.load_state_dict({name: torch.zeros_like(value) for name, value in state.items()})
     assert net(X).abs().max() == 0
+
+
+def gelu(order: str, half: float = 0.5, *, outputs: tuple[str, ...] = ("y",)) -> ModelProto:
+    """``x (1 + erf(x / sqrt 2)) half`` with the factors in this order."""
+    scale = node("Div", ["x", "root"], "s") if "d" in order else node("Mul", ["inverse", "x"], "s")
+    nodes = [scale, node("Erf", ["s"], "e"), node("Add", ["one", "e"], "a")]
+    if order.startswith("x"):
+        nodes += [node("Mul", ["x", "a"], "m"), node("Mul", ["m", "half"], "y")]
+    else:
+        nodes += [node("Mul", ["half", "a"], "m"), node("Mul", ["x", "m"], "y")]
+    proto = model(nodes, outputs)
+    numbers = {"root": 2**0.5, "inverse": 0.5**0.5, "half": half}
+    for name, value in {**numbers, "one": 1.0}.items():
+        constant = helper.make_node("Constant", [], [name], value_float=value)
+        proto.graph.node.insert(0, constant)
+    return proto
+
+
+@pytest.mark.parametrize("order", ["x d", "h d", "x m", "h m"])
+def test_a_gelu_written_out_is_one(order: str) -> None:
+    net = load_onnx(gelu(order))
+    torch.testing.assert_close(net(X), nn.functional.gelu(X))
+    (made,) = (module for module in net.modules() if isinstance(module, nn.GELU))
+    assert made is net.get_submodule("to_y")
+    assert not hasattr(net, "to_e")
+
+
+@pytest.mark.parametrize(
+    "proto", [gelu("x d", 0.6), gelu("h m", outputs=("y", "e"))], ids=["other factor", "read"]
+)
+def test_what_only_looks_like_one_stays(proto: ModelProto) -> None:
+    net = load_onnx(proto)
+    assert not any(isinstance(module, nn.GELU) for module in net.modules())
+    out = net(X)
+    half = 0.6 if isinstance(out, torch.Tensor) else 0.5
+    y = out if isinstance(out, torch.Tensor) else out[0]
+    torch.testing.assert_close(y, nn.functional.gelu(X) * half / 0.5)
