@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -11,7 +12,11 @@ from torch import Tensor, nn
 
 from gradaudit.onnx_graph.loading import load_onnx
 from gradaudit.probes.weight_sites import find_weights, vectors
+from gradaudit.probes.weights import measure_weights
+from gradaudit.settings import Settings
 from tests.onnx_graph.exported import Way, export
+from tests.remedies.pasted import paste, remedy
+from tests.rules.literal import FLAT, measurements, recurrent
 
 KINDS = {"RNN": nn.RNN, "LSTM": nn.LSTM, "GRU": nn.GRU}
 FOLDED, UNFOLDED = Way(False, 17), Way(False, 17, training=True)
@@ -84,6 +89,27 @@ def test_gradients_reach_the_graphs_weights_through_torchs() -> None:
     grads = {name: p.grad for name, p in graph.named_parameters() if p.grad is not None}
     ((name, grad),) = grads.items()
     torch.testing.assert_close(grad, 2 * graph.get_parameter(name).detach())
+
+
+@pytest.mark.parametrize("way", [FOLDED, UNFOLDED], ids=["folded", "moved"])
+@pytest.mark.parametrize(("kind", "gates", "kept"), [("LSTM", 4, 1), ("GRU", 3, 1)])
+def test_the_remedy_sets_its_weights(kind: str, gates: int, kept: int, way: Way) -> None:
+    _, graph, node = loaded(kind, way, bidirectional=True)
+    (path,) = (name for name, module in graph.named_modules() if module is node)
+    rows, _ = measure_weights(graph, {}, {}, Settings())
+    row = replace(recurrent(-60.0), module=path, type=kind, steps=300)
+    found = measurements(recurrent=(row,), weights=rows, rehearsal=FLAT)
+    paste(remedy(found, "recurrent-initialization").code, model=graph)
+    shown = node.as_torch()
+    for end in ("", "_reverse"):
+        for gate in shown[f"weight_hh_l0{end}"].chunk(gates):
+            torch.testing.assert_close(gate @ gate.T, torch.eye(4), atol=1e-5, rtol=0)
+        own, other = shown[f"bias_ih_l0{end}"], shown[f"bias_hh_l0{end}"]
+        assert not other.any()
+        assert own.chunk(gates)[kept].min() > 0
+        if kind == "LSTM":
+            assert torch.equal(own.chunk(4)[0], -own.chunk(4)[1])
+            assert not own.chunk(4)[2:][0].any()
 
 
 def test_what_torch_does_not_compute_is_a_plain_node() -> None:
