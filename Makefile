@@ -32,7 +32,7 @@ wheel: setup
 
 # What the README claims, measured; the longer experiments behind the limits run one by one:
 # `python -m tests.benchmarks` lists them all.
-BENCHES := cost intervals spectral convolutions curvature lyapunov noise precision
+BENCHES := cost intervals spectral convolutions curvature lyapunov noise precision onnx_speed
 
 bench: setup
 	@for each in $(BENCHES); do \

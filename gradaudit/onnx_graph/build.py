@@ -6,9 +6,9 @@ from collections.abc import Collection, Sequence
 from dataclasses import replace
 
 from onnx import FunctionProto, GraphProto, ModelProto, NodeProto
-from torch import Tensor
 
-from gradaudit.onnx_graph.attributes import Reader, attributes_of, bound, subgraphs_of
+from gradaudit.onnx_graph.attributes import Reader, bound, subgraphs_of
+from gradaudit.onnx_graph.constant_nodes import known, numbers_in
 from gradaudit.onnx_graph.constants import settings_in
 from gradaudit.onnx_graph.declared import declared_inputs
 from gradaudit.onnx_graph.export_notes import export_notes
@@ -20,7 +20,6 @@ from gradaudit.onnx_graph.holding import (
     Builder,
     Held,
     Values,
-    constant,
     initializers,
 )
 from gradaudit.onnx_graph.merged import parted
@@ -35,7 +34,6 @@ from gradaudit.onnx_graph.protos import (
     key_of,
     versions_of,
 )
-from gradaudit.onnx_graph.registry import plain
 from gradaudit.onnx_graph.scopes import class_names, runs, scopes_of
 from gradaudit.onnx_graph.steps import node_step
 from gradaudit.onnx_graph.tensors import declared_type
@@ -75,14 +73,14 @@ def _fill(
     steps, called = [], []
     nodes = with_bodies(nodes)
     read_elsewhere = {*graph.output_names, *(n for node in nodes for n in captured(node))}
-    numbers = {**values.numbers(), **_numbers(nodes, builder)}
+    numbers = {**values.numbers(), **numbers_in(nodes, builder)}
     nodes = with_gelus(nodes, numbers.get, read_elsewhere)
     nodes = fused(nodes, values.parameter, read_elsewhere)
     values.read.update(read_elsewhere, *(node.input for node in nodes))
     for number, node in enumerate(nodes):
         name = prefix + (node.name or f"{node.op_type}_{number}")
-        if _is_constant(node):
-            value = constant(*next(iter(attributes_of(node, builder.read).items())))
+        value = known(node, name, builder, values)
+        if value is not None:
             values.held[node.output[0]] = builder.hold(node.output[0], value, constant=True)
             continue
         steps.append(_step(node, name, builder, values))
@@ -90,21 +88,6 @@ def _fill(
     found = runs(scopes_of(called))
     caller = Caller(steps, class_names(found), builder.tree, values)
     finish(graph, caller.called(found, set(graph.output_names)), values)
-
-
-def _numbers(nodes: Sequence[NodeProto], builder: Builder) -> dict[str, float]:
-    """The Constant nodes that are a single number, by their values' names."""
-    found = {}
-    for node in nodes:
-        if _is_constant(node):
-            value = constant(*next(iter(attributes_of(node, builder.read).items())))
-            if isinstance(value, Tensor) and value.numel() == 1 and not value.is_complex():
-                found[node.output[0]] = float(value)
-    return found
-
-
-def _is_constant(node: NodeProto) -> bool:
-    return node.op_type == "Constant" and plain(node.domain) == ""
 
 
 def _step(node: NodeProto, name: str, builder: Builder, values: Values) -> Step:

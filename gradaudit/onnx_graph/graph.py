@@ -109,10 +109,15 @@ def _run(step: Step, given: list[Any], values: Mapping[str, Any]) -> Sequence[An
         captured = {name: values[name] for name in step.captures}
         results = step.module(*given, captured=captured)
     results = results if isinstance(results, tuple) else (results,)
-    lacking = [name for name in step.outputs[len(results) :] if name]
+    if len(results) < len(step.outputs):
+        _check_outputs(step, len(results))
+    return results
+
+
+def _check_outputs(step: Step, made: int) -> None:
+    lacking = [name for name in step.outputs[made:] if name]
     if lacking:
         raise ModelError(
-            f"node {quoted(step.name)} gave {len(results)} values",
+            f"node {quoted(step.name)} gave {made} values",
             expected=f"one for its output {quoted(lacking[0])} too",
         )
-    return results

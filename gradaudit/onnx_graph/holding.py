@@ -62,6 +62,13 @@ class Values:
         found = self.held.get(name)
         return None if found is None else found.parameter
 
+    def constant(self, name: str) -> Any:
+        """The value of that name, if the graph itself has it as a constant."""
+        found = self.held.get(name)
+        if found is None or found.leaf not in found.home._non_persistent_buffers_set:
+            return None
+        return getattr(found.home, found.leaf)
+
 
 @dataclass(frozen=True)
 class Builder:

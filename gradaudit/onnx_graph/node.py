@@ -66,6 +66,7 @@ class Node(nn.Module):
             setattr(self, name, value)
         self.call = call
         self.inputs = tuple(inputs)
+        self.all_given = not any(bound is None or bound for bound in inputs)
         self.bodies: tuple[str, ...] = ()  # attributes that are subgraphs
         self.borrowed: dict[str, str] = {}  # parameters that have a place elsewhere: their names
 
@@ -92,6 +93,8 @@ class Node(nn.Module):
 
     def forward(self, *given: Any, captured: Mapping[str, Any] | None = None) -> Any:
         """The operator's results: one value, or a tuple."""
+        if self.all_given:
+            return self.compute(given, captured)
         values = iter(given)
         inputs = [
             None if bound is None else getattr(self, bound) if bound else next(values)
@@ -99,17 +102,17 @@ class Node(nn.Module):
         ]
         return self.compute(inputs, captured)
 
-    def compute(self, inputs: list[Any], captured: Mapping[str, Any] | None) -> Any:
+    def compute(self, inputs: Sequence[Any], captured: Mapping[str, Any] | None) -> Any:
         """Call the operator's function."""
         keywords = self.call.keywords
         if captured is not None:
             inner = {name: Body(self._modules[name], captured) for name in self.bodies}
             keywords = {**keywords, **inner}
-        function = self.call.operator.function
+        operator = self.call.operator
         try:
-            if not self.call.operator.as_stored and any(_is_stored_only(value) for value in inputs):
-                return _through_int64(function, inputs, keywords, self.call)
-            return function(*inputs, **keywords)
+            if not operator.as_stored and _has_stored_only(inputs):
+                return _through_int64(operator.function, inputs, keywords, self.call)
+            return operator.function(*inputs, **keywords)
         except (NodeError, torch.OutOfMemoryError):
             raise
         except _FAILURES as error:
@@ -150,12 +153,13 @@ class Body:
         return types
 
 
-def _is_stored_only(value: Any) -> bool:
-    return isinstance(value, Tensor) and value.dtype in STORED_ONLY
+def _has_stored_only(inputs: Sequence[Any]) -> bool:
+    kinds = [value.dtype for value in inputs if isinstance(value, Tensor)]
+    return not STORED_ONLY.isdisjoint(kinds)
 
 
 def _through_int64(
-    function: Callable[..., Any], inputs: list[Any], keywords: Mapping[str, Any], call: Call
+    function: Callable[..., Any], inputs: Sequence[Any], keywords: Mapping[str, Any], call: Call
 ) -> Any:
     """``function`` on unsigned integers wider than a byte, which torch stores but cannot compute.
 

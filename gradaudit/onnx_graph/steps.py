@@ -17,8 +17,8 @@ from gradaudit.onnx_graph.node import Call, Node, node_class, same_types
 from gradaudit.onnx_graph.registry import find_operator, plain
 
 
-def node_step(node: NodeProto, name: str, builder: Builder, values: Values) -> tuple[Node, Step]:
-    """The node as a module in the tree, without its subgraphs, and how it is called."""
+def call_of(node: NodeProto, name: str, builder: Builder, values: Values) -> Call:
+    """How the node calls its operator; ``name`` is the node's."""
     domain = plain(node.domain)
     version = builder.opsets.get(domain, 1)
     operator = find_operator(domain, node.op_type, version)
@@ -29,16 +29,22 @@ def node_step(node: NodeProto, name: str, builder: Builder, values: Values) -> t
         k: v for k, v in attributes_of(node, builder.read).items() if k in operator.attributes
     }
     keywords |= {word: context[word] for word in operator.context}
+    return Call(operator, keywords, name, same_types(node.op_type, domain, version))
+
+
+def node_step(node: NodeProto, name: str, builder: Builder, values: Values) -> tuple[Node, Step]:
+    """The node as a module in the tree, without its subgraphs, and how it is called."""
+    domain = plain(node.domain)
+    call = call_of(node, name, builder, values)
     moves = domain == "" and node.op_type in MOVERS
     parameters = [None if moves else values.parameter(value) for value in node.input]
     absent = frozenset(i for i, value in enumerate(node.input) if not value)
     moved = [values.moved.get(value) for value in node.input]
-    asked = Asked(keywords, parameters, absent, moved)
+    asked = Asked(call.keywords, parameters, absent, moved)
     layer = layer_of(domain, node.op_type, asked) or Layer(nn.Module)
     bindings = _bindings(node, parameters, layer.leaves)
     attributes = {leaf: None for leaf in layer.leaves if leaf and leaf not in bindings}
     kind = SHOWN.get((domain, node.op_type), node.op_type)
-    call = Call(operator, keywords, name, same_types(node.op_type, domain, version))
     module = node_class(kind, layer.base)(call, bindings, {**layer.attributes, **attributes})
     builder.tree.add_module(name, module)
     for leaf, parameter in zip(bindings, parameters, strict=True):

@@ -12,7 +12,8 @@ from torch import Tensor
 def as_ints(value: Tensor | Iterable[int]) -> list[int]:
     """A tensor of integers (of one element, too) or an attribute's list as Python's integers."""
     if isinstance(value, Tensor):
-        return [int(each) for each in value.reshape(-1).tolist()]
+        found: list[int] = value.reshape(-1).tolist()
+        return found
     return list(value)
 
 

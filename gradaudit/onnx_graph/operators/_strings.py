@@ -21,7 +21,10 @@ def moves_strings(function: Callable[..., Any]) -> Callable[..., Any]:
 
     @wraps(function)
     def moved(*inputs: Any, **attributes: Any) -> Any:
-        if not any(_has_strings(value) for value in inputs):
+        for value in inputs:
+            if not isinstance(value, Tensor) and _has_strings(value):
+                break
+        else:  # as nearly always
             return function(*inputs, **attributes)
         pool: list[Any] = [""]
         results = function(*[_places(value, pool) for value in inputs], **attributes)

@@ -21,8 +21,10 @@ def gather(data: Tensor, indices: Tensor, *, axis: int = 0) -> Tensor:
     """Slices along ``axis``, with the axes of ``indices`` in its place."""
     axis = axis_in(axis, data.dim())
     size = data.shape[axis]
-    index = from_front(indices, size)
     try:
+        if indices.dim() == 0:
+            return data.select(axis, int(indices))  # no copy
+        index = from_front(indices, size)
         if axis == 0 and data.dim() == 2 and data.is_floating_point():
             return F.embedding(index, data)
         shape = (*data.shape[:axis], *index.shape, *data.shape[axis + 1 :])
