@@ -6,12 +6,14 @@ from collections.abc import Collection, Sequence
 from dataclasses import replace
 
 from onnx import FunctionProto, GraphProto, ModelProto, NodeProto
+from torch import Tensor
 
 from gradaudit.onnx_graph.attributes import Reader, attributes_of, bound, subgraphs_of
 from gradaudit.onnx_graph.constants import settings_in
 from gradaudit.onnx_graph.declared import declared_inputs
 from gradaudit.onnx_graph.export_notes import export_notes
 from gradaudit.onnx_graph.fusing import fused
+from gradaudit.onnx_graph.gelus import with_gelus
 from gradaudit.onnx_graph.gradient_nodes import with_bodies
 from gradaudit.onnx_graph.graph import Graph, Step
 from gradaudit.onnx_graph.holding import (
@@ -21,10 +23,18 @@ from gradaudit.onnx_graph.holding import (
     constant,
     initializers,
 )
+from gradaudit.onnx_graph.merged import parted
 from gradaudit.onnx_graph.module_calls import Caller, finish
 from gradaudit.onnx_graph.names import Tree
 from gradaudit.onnx_graph.node import Node
-from gradaudit.onnx_graph.protos import captured, free_names, functions_of, key_of, versions_of
+from gradaudit.onnx_graph.protos import (
+    captured,
+    free_names,
+    functions_of,
+    initializers_of,
+    key_of,
+    versions_of,
+)
 from gradaudit.onnx_graph.registry import plain
 from gradaudit.onnx_graph.scopes import class_names, runs, scopes_of
 from gradaudit.onnx_graph.steps import node_step
@@ -42,14 +52,18 @@ def build(model: ModelProto, read: Reader, frozen: Collection[str] = ()) -> Grap
     inputs = declared_inputs(graph)
     root = Graph([each.name for each in inputs], [each.name for each in graph.output])
     root.declared = inputs
+    apart = parted(graph)
     builder = Builder(
         Tree(root),
         read,
-        settings_in(model) | set(frozen),
+        settings_in(graph, apart.nodes) | apart.settings.keys() | set(frozen),
         versions_of(model.opset_import),
         functions_of(model),
     )
-    _fill(root, graph.node, builder, Values(initializers(graph, builder)), "")
+    held, own = initializers(graph, builder), initializers_of(graph)
+    for name, source in apart.settings.items():
+        held[name] = builder.hold(name, read(own[source]))
+    _fill(root, apart.nodes, builder, Values(held), "")
     root.notes = export_notes(root)
     return root
 
@@ -61,11 +75,13 @@ def _fill(
     steps, called = [], []
     nodes = with_bodies(nodes)
     read_elsewhere = {*graph.output_names, *(n for node in nodes for n in captured(node))}
+    numbers = {**values.numbers(), **_numbers(nodes, builder)}
+    nodes = with_gelus(nodes, numbers.get, read_elsewhere)
     nodes = fused(nodes, values.parameter, read_elsewhere)
     values.read.update(read_elsewhere, *(node.input for node in nodes))
     for number, node in enumerate(nodes):
         name = prefix + (node.name or f"{node.op_type}_{number}")
-        if node.op_type == "Constant" and plain(node.domain) == "":
+        if _is_constant(node):
             value = constant(*next(iter(attributes_of(node, builder.read).items())))
             values.held[node.output[0]] = builder.hold(node.output[0], value, constant=True)
             continue
@@ -74,6 +90,21 @@ def _fill(
     found = runs(scopes_of(called))
     caller = Caller(steps, class_names(found), builder.tree, values)
     finish(graph, caller.called(found, set(graph.output_names)), values)
+
+
+def _numbers(nodes: Sequence[NodeProto], builder: Builder) -> dict[str, float]:
+    """The Constant nodes that are a single number, by their values' names."""
+    found = {}
+    for node in nodes:
+        if _is_constant(node):
+            value = constant(*next(iter(attributes_of(node, builder.read).items())))
+            if isinstance(value, Tensor) and value.numel() == 1 and not value.is_complex():
+                found[node.output[0]] = float(value)
+    return found
+
+
+def _is_constant(node: NodeProto) -> bool:
+    return node.op_type == "Constant" and plain(node.domain) == ""
 
 
 def _step(node: NodeProto, name: str, builder: Builder, values: Values) -> Step:

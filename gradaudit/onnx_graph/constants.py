@@ -2,23 +2,25 @@
 
 A file does not say which of its initializers were parameters. What stands where a setting stands is
 none: the exponent of a power, the bounds of a clip, the running statistics of a batch norm. Nor is
-a single number without a name of its own, which exporters make of numbers in the code.
+a single number without a name of its own, which exporters make of numbers in the code. The newer of
+torch's exporters does say which were buffers, and what it computed from others beforehand.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from typing import Any
 
 import torch
-from onnx import GraphProto, ModelProto, NodeProto
+from onnx import GraphProto, NodeProto
 
 from gradaudit.onnx_graph.attributes import subgraphs_of
 from gradaudit.onnx_graph.registry import plain
 
 # By operator: the inputs that are settings. An initial state that lies in the file is the zeros
 # that torch's layers start from; one that is learned is expanded to the batch before.
-_SETTINGS = {
+SETTINGS = {
     "Attention": (3,),
     "BatchNormalization": (3, 4),
     "Clip": (1, 2),
@@ -37,24 +39,51 @@ _SETTINGS = {
 }
 # Names that exporters make up: `val_12`, `onnx::Mul_7`, `31`, `/norm/Constant_output_0`.
 _MADE_UP = re.compile(r"val_\d+|onnx::\w+|\d+|.*/.*|.*const.*|scalar_tensor.*", re.IGNORECASE)
+_SIGNATURE = "pkg.torch.export.ExportedProgram.graph_signature"
+_TARGET = re.compile(r"^\S+: (PARAMETER|BUFFER) target='([^'\n]*)'", re.MULTILINE)
+_FOLDED, _QUOTED = "pkg.onnxscript.optimizer.folded_from", re.compile(r"'([^']*)'")
+# What torch calls a tensor that code fills with a number.
+_FILLED = re.compile(r"(zeros|ones|full)(_like)?(_\d+)?")
 _LOOK = 1 << 16  # entries of a tensor looked at at once: most are told by their first
 
 
-def settings_in(model: ModelProto) -> set[str]:
-    """Names of the model's initializers that are settings by where they stand or what they are."""
+def settings_in(graph: GraphProto, nodes: Iterable[NodeProto]) -> set[str]:
+    """Names of the graph's initializers that are settings by where they stand or what they are.
+
+    ``nodes`` are the graph's, as they are read.
+    """
     found = {
         node.input[i]
-        for node in _nodes(model.graph)
+        for node in _within(nodes)
         if plain(node.domain) == ""
-        for i in _SETTINGS.get(node.op_type, ())
+        for i in SETTINGS.get(node.op_type, ())
         if i < len(node.input)
     }
     numbers = {
         each.name
-        for each in model.graph.initializer
-        if not each.dims and _MADE_UP.fullmatch(each.name)
+        for each in graph.initializer
+        if (list(each.dims) in ([], [1]) and _MADE_UP.fullmatch(each.name))
+        or _FILLED.fullmatch(each.name)
     }
-    return found | numbers
+    return found | numbers | _told(graph)
+
+
+def _told(graph: GraphProto) -> set[str]:
+    """Initializers that were buffers, or were computed beforehand from no parameter."""
+    signature = _metadata(graph).get(_SIGNATURE, "")
+    kinds = {name: kind for kind, name in _TARGET.findall(signature)}
+    parameters = {name for name, kind in kinds.items() if kind == "PARAMETER"}
+    found = {name for name, kind in kinds.items() if kind == "BUFFER"} - parameters
+    for each in graph.value_info if parameters else ():
+        sources = set(_QUOTED.findall(_metadata(each).get(_FOLDED, "")))
+        if sources and not sources & parameters and each.name not in parameters:
+            found.add(each.name)
+    return found
+
+
+def _metadata(message: Any) -> dict[str, str]:
+    # what is no UTF-8 comes out of protobuf as bytes
+    return {p.key: p.value for p in message.metadata_props if isinstance(p.value, str)}
 
 
 def is_mask(tensor: torch.Tensor) -> bool:
@@ -70,8 +99,8 @@ def is_mask(tensor: torch.Tensor) -> bool:
     return found
 
 
-def _nodes(graph: GraphProto) -> Iterator[NodeProto]:
-    for node in graph.node:
+def _within(nodes: Iterable[NodeProto]) -> Iterator[NodeProto]:
+    for node in nodes:
         yield node
         for inner in subgraphs_of(node).values():
-            yield from _nodes(inner)
+            yield from _within(inner.node)

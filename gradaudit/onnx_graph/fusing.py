@@ -19,7 +19,11 @@ from gradaudit.onnx_graph.operators.fused import DOMAIN
 from gradaudit.onnx_graph.registry import plain
 
 # What the operators of our own are shown as.
-SHOWN = {(DOMAIN, "Dense"): "MatMul", (DOMAIN, "BiasedMatMul"): "MatMul", (DOMAIN, "Passed"): "Add"}
+SHOWN = {
+    (DOMAIN, "Dense"): "MatMul",
+    (DOMAIN, "BiasedMatMul"): "MatMul",
+    (DOMAIN, "Passed"): "Add",
+}
 
 _Parameter = Callable[[str], nn.Parameter | None]
 

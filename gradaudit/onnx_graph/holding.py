@@ -42,6 +42,16 @@ class Values:
     moved: dict[str, Moved] = field(default_factory=dict)
     read: set[str] = field(default_factory=set)
 
+    def numbers(self) -> dict[str, float]:
+        """The held values that are a single number which is not trained."""
+        tensors = {name: getattr(each.home, each.leaf) for name, each in self.held.items()}
+        return {
+            name: float(value.detach())
+            for name, value in tensors.items()
+            if isinstance(value, torch.Tensor) and value.numel() == 1
+            if not value.requires_grad and not value.is_complex()
+        }
+
     def source(self, name: str) -> Moved | Still | None:
         """Where a value comes from, if it is held or moved."""
         found = self.held.get(name)

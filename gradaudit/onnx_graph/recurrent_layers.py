@@ -31,7 +31,11 @@ class _AsTorch(Node, nn.RNNBase):
 
     # RNNBase keeps a list of its weights beside them; here the graph has them.
     __setattr__ = nn.Module.__setattr__  # type: ignore[assignment]
+    __setstate__ = nn.Module.__setstate__
     _apply = nn.Module._apply
+
+    def __getstate__(self) -> dict[str, Any]:
+        return vars(self).copy()
 
     def flatten_parameters(self) -> None:
         """Nothing: the weights lie as the file has them."""

@@ -46,6 +46,38 @@ _MEMORY = """\
 """
 
 
+# A node of an ONNX graph has the gates of both directions in one tensor, in an order of its own: the
+# state's weights [directions, gates x hidden, hidden], the biases [directions, 2 x gates x hidden].
+_ORTHOGONAL_NODE = """\
+with torch.no_grad():
+    for name, gates in GATES.items():
+        module = model.get_submodule(name)
+        weight = module.recurrent_kernel
+        for gate in weight.flatten(0, 1).chunk(gates * len(weight)):
+            if getattr(module, "nonlinearity", "tanh") == "relu":
+                nn.init.eye_(gate)
+            else:
+                gate.copy_(nn.init.orthogonal_(torch.empty(gate.shape)))
+"""
+
+_MEMORY_NODE = """\
+    for name, steps in STEPS.items():
+        biases = getattr(model.get_submodule(name), "biases", None)
+        if biases is None:
+            continue
+        nn.init.zeros_(biases)
+        lstm = GATES[name] == 4
+        for own in biases.chunk(2, dim=1)[0]:
+            keep = own.chunk(GATES[name])[2 if lstm else 0]  # forget gate; GRU: update gate
+            if steps > {short}:  # chrono: time constants spread up to the sequence's length
+                keep.copy_(torch.empty_like(keep).uniform_(1, steps - 1).log())
+                if lstm:
+                    own.chunk(4)[0].copy_(-keep)
+            else:
+                nn.init.ones_(keep)
+"""
+
+
 def prescribe(
     findings: Sequence[Finding], measurements: Measurements, settings: Settings
 ) -> Iterable[Remedy]:
@@ -65,12 +97,19 @@ def prescribe(
     ]
     if not rows:
         return
-    gates = {row.module: _GATES[_kind(row)] for row in rows}
-    steps = {r.module: r.steps for r in rows if r.module in vanishing and gates[r.module] > 1}
-    tables, loops = [dict_literal("GATES", gates)], _ORTHOGONAL
+    homes = {row.module: _home(row.module, measurements) for row in rows}
+    nodes = not all(homes.values())
+    homes = {module: home or module for module, home in homes.items()}
+    gates = {homes[row.module]: _GATES[_kind(row)] for row in rows}
+    steps = {
+        homes[row.module]: row.steps
+        for row in rows
+        if row.module in vanishing and _GATES[_kind(row)] > 1
+    }
+    tables, loops = [dict_literal("GATES", gates)], _ORTHOGONAL_NODE if nodes else _ORTHOGONAL
     if steps:
         tables.append(dict_literal("STEPS", steps))
-        loops += _MEMORY.format(short=_SHORT)
+        loops += (_MEMORY_NODE if nodes else _MEMORY).format(short=_SHORT)
     names = ", ".join(f"`{name}`" for name in gates)
     memory = f", and {_opening(steps)}" if steps else ""
     yield Remedy(
@@ -84,7 +123,7 @@ def prescribe(
         sets=tuple(
             row.parameter
             for row in measurements.weights
-            if row.module in gates and ".weight_hh" in f".{row.parameter}"
+            if row.module in homes and (nodes or ".weight_hh" in f".{row.parameter}")
         ),
     )
 
@@ -98,6 +137,15 @@ def _opening(steps: Mapping[str, int]) -> str:
         "open the gate that keeps the state for the sequence's length "
         f"(biases ln U[1, {longest - 1}]: memories of 1 to {longest - 1} steps)"
     )
+
+
+def _home(module: str, measurements: Measurements) -> str:
+    """Where torch's layer has the weights that ``module`` uses; empty for a node that stores them
+    in ONNX's order.
+    """
+    own = [r.parameter for r in measurements.weights if r.module == module]
+    named = [name.rpartition(".")[0] for name in own if "weight_hh" in name.rpartition(".")[2]]
+    return named[0] if named else "" if own else module
 
 
 def _kind(row: RecurrentRow) -> str:

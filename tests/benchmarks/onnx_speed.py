@@ -30,7 +30,7 @@ ROUNDS = 15
 RESAMPLES = 2000
 MODELS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
     "transformer encoder": (partial(encoder, 256, 8, 4), (8, 128, 256)),
-    "residual net": (partial(resnet, (64, 128, 256, 512), 2, 100), (8, 3, 64, 64)),
+    "residual net": (partial(resnet, (32, 64, 128, 256), 2, 100), (8, 3, 64, 64)),
 }
 WAYS = (
     *(Way(new=True, opset=opset, training=False) for opset in (17, 20, 23)),

@@ -33,7 +33,7 @@ class Outcome:
     unmatched: tuple[str, ...]
     idle: tuple[str, ...]  # parameters whose gradient is zero, so that nothing is compared
     folded: tuple[str, ...]  # parameters that were compared through folded batch norm
-    constants: tuple[str, ...]  # parameters of the graph that no parameter of the net is
+    constants: tuple[str, ...]  # what the graph trains that no parameter of the net is
 
     @property
     def worst(self) -> float:
@@ -56,7 +56,7 @@ def compare(net: nn.Module, graph: nn.Module, inputs: Sequence[Tensor]) -> Outco
         errors[name] = relative(*pair, least)
     unmatched = tuple(name for name in own if name not in same and name not in folded)
     idle = tuple(name for name, gradient in wanted.by_parameter.items() if not gradient.any())
-    rest = tuple(name for name in constants if name not in used)
+    rest = tuple(n for n in constants if n not in used and loaded[n].requires_grad)
     return Outcome(errors, unmatched, idle, tuple(folded), rest)
 
 

@@ -21,6 +21,7 @@ _PLAIN: dict[str, type[nn.Module]] = {
 }
 _GELUS = (
     ("", "Gelu", "none"),
+    ("gradaudit", "Gelu", "none"),
     ("com.microsoft", "Gelu", "none"),
     ("com.microsoft", "FastGelu", "tanh"),
 )

@@ -22,6 +22,12 @@ def biased_matmul(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     return F.linear(x, weight.T, bias)
 
 
+@operator("Gelu", domain=DOMAIN)
+def gelu(x: Tensor) -> Tensor:
+    """``x`` times the normal law's distribution function."""
+    return F.gelu(x)
+
+
 @operator("Passed", domain=DOMAIN)
 def passed(x: Tensor) -> Tensor:
     """The value itself: what the node does is done already."""
