@@ -8,7 +8,7 @@ from dataclasses import replace
 from onnx import FunctionProto, GraphProto, ModelProto, NodeProto
 
 from gradaudit.onnx_graph.attributes import Reader, bound, subgraphs_of
-from gradaudit.onnx_graph.constant_nodes import known, numbers_in
+from gradaudit.onnx_graph.constant_nodes import known, numbers_in, without_weights
 from gradaudit.onnx_graph.constants import settings_in
 from gradaudit.onnx_graph.declared import declared_inputs
 from gradaudit.onnx_graph.export_notes import export_notes
@@ -71,7 +71,7 @@ def _fill(
 ) -> None:
     """Give ``graph`` its steps; ``values`` are those held in the tree."""
     steps, called = [], []
-    nodes = with_bodies(nodes)
+    nodes = without_weights(with_bodies(nodes), builder, values)
     read_elsewhere = {*graph.output_names, *(n for node in nodes for n in captured(node))}
     numbers = {**values.numbers(), **numbers_in(nodes, builder)}
     nodes = with_gelus(nodes, numbers.get, read_elsewhere)

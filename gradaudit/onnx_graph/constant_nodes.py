@@ -5,13 +5,14 @@ An export without constant folding writes a shape like (0, 0, 8, -1) as a dozen 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
 from onnx import NodeProto
 
 from gradaudit.onnx_graph.attributes import attributes_of
+from gradaudit.onnx_graph.constants import weights_in
 from gradaudit.onnx_graph.holding import Builder, Values, constant
 from gradaudit.onnx_graph.node import Node, NodeError
 from gradaudit.onnx_graph.protos import key_of
@@ -57,6 +58,25 @@ def numbers_in(nodes: Iterable[NodeProto], builder: Builder) -> dict[str, float]
             if isinstance(value, torch.Tensor) and value.numel() == 1 and not value.is_complex():
                 found[node.output[0]] = float(value)
     return found
+
+
+def without_weights(
+    nodes: Sequence[NodeProto], builder: Builder, values: Values
+) -> list[NodeProto]:
+    """The nodes but for those that hold a weight, as some tools write them: it is a parameter."""
+    weights, maybe = (weights_in(nodes, matrices=matrices) for matrices in (False, True))
+    kept = []
+    for node in nodes:
+        name = node.output[0] if node.output else ""
+        stored = node.op_type == "Constant" and not plain(node.domain) and name in maybe
+        value = _constant(node, builder) if stored else None
+        if not isinstance(value, torch.Tensor) or not value.is_floating_point():
+            kept.append(node)
+        elif value.numel() > 1 and (name in weights or value.dim() == 2):
+            values.held[name] = builder.hold(name, value)
+        else:
+            kept.append(node)
+    return kept
 
 
 def _constant(node: NodeProto, builder: Builder) -> Any:

@@ -37,6 +37,21 @@ SETTINGS = {
     "Resize": (1, 2),
     "Upsample": (1,),
 }
+# By operator: the inputs that are weights, also where a file has them in Constant nodes.
+WEIGHTS = {
+    "BatchNormalization": (1, 2),
+    "Conv": (1, 2),
+    "ConvTranspose": (1, 2),
+    "GRU": (1, 2, 3),
+    "Gemm": (1, 2),
+    "GroupNormalization": (1, 2),
+    "InstanceNormalization": (1, 2),
+    "LSTM": (1, 2, 3),
+    "LayerNormalization": (1, 2),
+    "PRelu": (1,),
+    "RNN": (1, 2, 3),
+}
+MATRICES = {"Gather": (0,), "MatMul": (1,)}  # weights where they have two dimensions
 # Names that exporters make up: `val_12`, `onnx::Mul_7`, `31`, `/norm/Constant_output_0`.
 _MADE_UP = re.compile(r"val_\d+|onnx::\w+|\d+|.*/.*|.*const.*|scalar_tensor.*", re.IGNORECASE)
 _SIGNATURE = "pkg.torch.export.ExportedProgram.graph_signature"
@@ -66,6 +81,18 @@ def settings_in(graph: GraphProto, nodes: Iterable[NodeProto]) -> set[str]:
         or _FILLED.fullmatch(each.name)
     }
     return found | numbers | _told(graph)
+
+
+def weights_in(nodes: Iterable[NodeProto], *, matrices: bool) -> set[str]:
+    """Values that one of these nodes reads as a weight; ``matrices``: if they are matrices."""
+    table = {**WEIGHTS, **MATRICES} if matrices else WEIGHTS
+    return {
+        node.input[i]
+        for node in nodes
+        if plain(node.domain) == ""
+        for i in table.get(node.op_type, ())
+        if i < len(node.input)
+    }
 
 
 def _told(graph: GraphProto) -> set[str]:

@@ -90,6 +90,22 @@ def test_integers_and_masks_are_buffers_and_settings_are_not_trained() -> None:
     assert any("settings by their place" in note for note in net.notes.told)
 
 
+def test_weights_in_constant_nodes_are_parameters() -> None:
+    arrays = {"w": np.full((2, 3), 2.0, np.float32), "bias": np.ones(3, np.float32)}
+    nodes = [
+        helper.make_node("Constant", [], [name], value=numpy_helper.from_array(array))
+        for name, array in {**arrays, "half": np.full(3, 0.5, np.float32)}.items()
+    ]
+    nodes += [
+        helper.make_node("Gemm", ["x", "w", "bias"], ["a"]),
+        helper.make_node("Mul", ["a", "half"], ["y"]),
+    ]
+    net = load_onnx(model(nodes, {}))
+    assert list(net.state_dict()) == ["w", "bias"]
+    assert all(parameter.requires_grad for parameter in net.parameters())
+    torch.testing.assert_close(net(X), (X.sum(1, keepdim=True) * 2 + 1).expand(2, 3) * 0.5)
+
+
 @pytest.mark.parametrize(
     ("frozen", "trained"), [(True, []), (["w"], ["b"]), (False, ["w", "b"])], ids=str
 )

@@ -18,14 +18,14 @@ from gradaudit.onnx_graph.registry import operator
 @moves_strings
 def one_hot_from_front(indices: Tensor, depth: Tensor, values: Tensor, *, axis: int = -1) -> Tensor:
     """``values[1]`` where the new axis' position is the index and ``values[0]`` elsewhere."""
-    return _one_hot(indices.long(), as_ints(depth)[0], values, axis)
+    return _one_hot(indices.long(), int(as_ints(depth)[0]), values, axis)
 
 
 @operator("OneHot", since=11)
 @moves_strings
 def one_hot(indices: Tensor, depth: Tensor, values: Tensor, *, axis: int = -1) -> Tensor:
     """As before opset 11, with negative indices counted from the end."""
-    size = as_ints(depth)[0]
+    size = int(as_ints(depth)[0])
     return _one_hot(from_front(indices, size), size, values, axis)
 
 
