@@ -72,11 +72,16 @@ def without_weights(
         value = _constant(node, builder) if stored else None
         if not isinstance(value, torch.Tensor) or not value.is_floating_point():
             kept.append(node)
-        elif value.numel() > 1 and (name in weights or value.dim() == 2):
+        elif _varies(value) and (name in weights or value.dim() == 2):
             values.held[name] = builder.hold(name, value)
         else:
             kept.append(node)
     return kept
+
+
+def _varies(value: torch.Tensor) -> bool:
+    """Scales of ones and biases of zeros, as exporters write for what has none, are no weights."""
+    return bool((value != value.flatten()[:1]).any())
 
 
 def _constant(node: NodeProto, builder: Builder) -> Any:

@@ -53,12 +53,15 @@ WEIGHTS = {
 }
 MATRICES = {"Gather": (0,), "MatMul": (1,)}  # weights where they have two dimensions
 # Names that exporters make up: `val_12`, `onnx::Mul_7`, `31`, `/norm/Constant_output_0`.
-_MADE_UP = re.compile(r"val_\d+|onnx::\w+|\d+|.*/.*|.*const.*|scalar_tensor.*", re.IGNORECASE)
+_MADE_UP = re.compile(
+    r"val_\d+|onnx::\w+|\d+|(.*/)?const(ant)?(_\d+)?(_output_\d+)?|scalar_tensor.*", re.IGNORECASE
+)
 _SIGNATURE = "pkg.torch.export.ExportedProgram.graph_signature"
 _TARGET = re.compile(r"^\S+: (PARAMETER|BUFFER) target='([^'\n]*)'", re.MULTILINE)
 _FOLDED, _QUOTED = "pkg.onnxscript.optimizer.folded_from", re.compile(r"'([^']*)'")
 # What torch calls a tensor that code fills with a number.
 _FILLED = re.compile(r"(zeros|ones|full)(_like)?(_\d+)?")
+_PRODUCTS = {"Conv", "ConvTranspose", "Gemm", "MatMul"}
 _LOOK = 1 << 16  # entries of a tensor looked at at once: most are told by their first
 
 
@@ -77,10 +80,25 @@ def settings_in(graph: GraphProto, nodes: Iterable[NodeProto]) -> set[str]:
     numbers = {
         each.name
         for each in graph.initializer
-        if (list(each.dims) in ([], [1]) and _MADE_UP.fullmatch(each.name))
-        or _FILLED.fullmatch(each.name)
+        if list(each.dims) in ([], [1]) and _MADE_UP.fullmatch(each.name)
     }
+    inside = [node for node in _within(nodes) if plain(node.domain) == ""]
+    numbers -= weights_in(inside, matrices=True) | _biases(inside)
     return found | numbers | _told(graph)
+
+
+def _biases(nodes: Iterable[NodeProto]) -> set[str]:
+    """Values that are added to the product with a weight."""
+    products = {output for node in nodes if node.op_type in _PRODUCTS for output in node.output}
+    sums = [node for node in nodes if node.op_type == "Add" and products & set(node.input)]
+    return {name for node in sums for name in node.input} - products
+
+
+def is_filled(name: str, tensor: torch.Tensor) -> bool:
+    """Whether the tensor is what code filled with a number, by torch's name for such and values."""
+    if not _FILLED.fullmatch(name) or not tensor.numel() or tensor.element_size() == 1:
+        return False
+    return bool((tensor == tensor.flatten()[0]).all())
 
 
 def weights_in(nodes: Iterable[NodeProto], *, matrices: bool) -> set[str]:

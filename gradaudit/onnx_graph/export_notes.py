@@ -58,7 +58,8 @@ def _trains(node: Node) -> bool:
 
 def _shared(root: nn.Module, nodes: Sequence[Node]) -> Iterator[str]:
     users: dict[int, list[str]] = {}
-    weights = {id(p): name for name, p in root.named_parameters() if p.dim() >= 2}
+    trained = [(name, p) for name, p in root.named_parameters() if p.requires_grad]
+    weights = {id(p): name for name, p in trained if p.dim() >= 2}
     for node in nodes:
         for parameter in {id(p) for p in node.parameters(recurse=False)}:
             users.setdefault(parameter, []).append(node.call.name)
@@ -77,8 +78,8 @@ def _settings(root: nn.Module) -> Iterator[str]:
     if fixed:
         plural = "initializers are" if len(fixed) > 1 else "initializer is"
         yield (
-            f"{len(fixed)} floating {plural} not trained here: settings by their place (running "
-            f"statistics, exponents, bounds, masks), or frozen: {listed(fixed)}."
+            f"{len(fixed)} floating {plural} not trained here (running statistics, exponents, "
+            f"bounds, numbers from the code, or frozen by you): {listed(fixed, 20)}."
         )
 
 

@@ -12,7 +12,7 @@ from onnx import FunctionProto, GraphProto
 from torch import nn
 
 from gradaudit.onnx_graph.attributes import Reader
-from gradaudit.onnx_graph.constants import is_mask
+from gradaudit.onnx_graph.constants import is_filled, is_mask
 from gradaudit.onnx_graph.moved import Moved, Still
 from gradaudit.onnx_graph.names import Tree
 from gradaudit.onnx_graph.protos import Key, initializers_of
@@ -88,7 +88,8 @@ class Builder:
             vars(keeper)["value"] = value
             return Held(keeper, "value")
         if value.is_floating_point() and not constant and not is_mask(value):
-            parameter = nn.Parameter(value, requires_grad=name not in self.frozen)
+            fixed = name in self.frozen or is_filled(name, value)
+            parameter = nn.Parameter(value, requires_grad=not fixed)
             home, leaf, self.names[parameter] = self.tree.add_parameter(name, parameter)
             return Held(home, leaf)
         return Held(*self.tree.add_buffer(name, value, persistent=not constant))

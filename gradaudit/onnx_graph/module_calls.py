@@ -15,7 +15,7 @@ def finish(graph: Graph, steps: Sequence[Step], values: Values) -> None:
     """Give ``graph`` its steps, and the held values they read."""
     graph.set_steps(_with_ends(steps, graph.output_names))
     held, read = values.held, {n for step in steps for n in _reads(step)} | set(graph.output_names)
-    graph.set_held({n: (held[n].home, held[n].leaf) for n in sorted(read & held.keys())})
+    graph.set_held({n: (held[n].home, held[n].leaf) for n in sorted(read) if n in held})
 
 
 def _reads(step: Step) -> tuple[str, ...]:
@@ -47,8 +47,9 @@ class Caller:
         own = [self._steps[i] for i in nodes]
         made = [name for step in own for name in step.outputs if name]
         results = [n for n in made if n in outputs or self._last.get(n, -1) > nodes[-1]]
-        known = self._values.held.keys() | set(made)
-        given = [n for n in dict.fromkeys(n for s in own for n in _reads(s)) if n not in known]
+        held, inside = self._values.held, set(made)
+        reads = dict.fromkeys(name for step in own for name in _reads(step))
+        given = [name for name in reads if name not in held and name not in inside]
         inner = scope_class(self._kinds[id(run)])(given, results)
         finish(inner, self.called(run.inside, set(results)), self._values)
         path = self._tree.add_module(scope.path, inner)

@@ -35,7 +35,7 @@ class Operator:
     since: int
     function: Function
     attributes: frozenset[str]
-    context: tuple[str, ...]  # of `opset` and `wanted`, those the function takes
+    context: tuple[str, ...]  # the keywords that are no attributes, of those the function takes
     most_inputs: int | None  # None: any number
     as_stored: bool  # takes unsigned integers as torch stores them, not widened to int64
     gradient: str  # how its gradient departs from the derivative, in words; "" where it does not

@@ -11,6 +11,7 @@ from __future__ import annotations
 import ast
 import itertools
 import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -150,10 +151,11 @@ def class_names(top: Sequence[Run]) -> dict[int, str]:
     while todo:
         calls = [run for run in todo.pop() if run.scope is not None]
         stems = [_stem(run) for run in calls]
+        alike = Counter(stems)
         for run, stem in zip(calls, stems, strict=True):
             assert run.scope is not None
             told = run.scope.kind if run.scope.kind.isidentifier() else ""
-            named[id(run)] = told or _guess(run, alike=stems.count(stem) > 1)
+            named[id(run)] = told or _guess(run, alike=alike[stem] > 1)
             todo.append(list(run.inside))
     return named
 

@@ -53,6 +53,8 @@ class Site:
     row_limit: tuple[float, float] | None = None  # an embedding's max_norm, and the norm it is of
     chain: nn.Module | None = None  # the parametrizations it was computed by
     leaf: str = ""  # the attribute it is, by torch's name
+    elsewhere: bool = False  # its name lies elsewhere than its module
+    bias: str = ""  # then: the name of the module's bias
 
 
 def find_weights(source: Weights) -> tuple[list[Site], list[NotMeasured]]:
@@ -205,6 +207,8 @@ def _from_model(model: nn.Module) -> Iterator[Site | NotMeasured]:
                 told = name.rpartition(".")[2] if leaf in elsewhere else leaf
                 site = _site(name, path, told, module, tensor.detach())
                 parts = part_names(leaf, siblings, module) if tensor.ndim == 2 else ()
+                bias = elsewhere.get("bias", "")
+                site = replace(site, elsewhere=leaf in elsewhere, bias=bias)
                 yield replace(site, parts=parts, chain=chains.get(leaf), leaf=leaf)
 
 

@@ -99,6 +99,9 @@ def _row(
         type=site.type,
         activation=activations.get(site.module, ""),
         parts=norms.parts,
+        elsewhere=site.elsewhere,
+        bias=site.bias,
+        inputs_first=site.elsewhere and site.inputs_first,
     )
     return name_initialization(row, tensor, lowest, highest), norms
 

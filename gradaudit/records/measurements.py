@@ -53,6 +53,10 @@ class WeightRow:
     parts: tuple[WeightPart, ...] = ()  # gates of a recurrent weight; query, key, value
     folded_norm: Estimate | None = None  # with the batch norm behind it folded in, as at eval
     folded_with: str = ""  # that batch norm's module
+    # Of a weight that lies elsewhere than its module, as those of an ONNX graph do:
+    elsewhere: bool = False
+    bias: str = ""  # the parameter that is the module's bias
+    inputs_first: bool = False  # stored (inputs, outputs)
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from gradaudit.records import Finding, Measurements, WeightRow
 from gradaudit.rules._growth import judge_growth
@@ -36,6 +36,7 @@ class Start:
     std: float | None  # of the normal distribution; None: orthogonal
     gain: float | None  # of the orthogonal matrix; None: normal
     recentred: bool = False  # the bias takes out the mean 1/2 of the sigmoid before
+    row: WeightRow | None = None
 
 
 def codes(findings: Sequence[Finding]) -> set[str]:
@@ -86,7 +87,7 @@ def resets(
         if row.parameter in off and is_parameter(row.parameter, measurements)
     ]
     narrow = 2.5 * sum(1.0 / max(1, row.fan_in) for row in rows) > _FINITE_WIDTH
-    return tuple(start_of(row, measurements, narrow=narrow) for row in rows)
+    return tuple(replace(start_of(row, measurements, narrow=narrow), row=row) for row in rows)
 
 
 def start_of(row: WeightRow, measurements: Measurements, *, narrow: bool = False) -> Start:

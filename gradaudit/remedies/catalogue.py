@@ -66,8 +66,9 @@ def prescribe(
     nothing; its ``proof`` is left to re-measurement.
     """
     pressing = tuple(f for f in findings if f.severity != "note")
+    graph = any(row.elsewhere for row in measurements.weights)
     remedies = tuple(
-        remedy
+        _in_its_code(remedy) if graph and remedy.safety == SHOWN else remedy
         for each in all_remedies()
         for remedy in each.prescribe(pressing, measurements, settings)
     )
@@ -75,6 +76,11 @@ def prescribe(
     if not remedies:
         return None, told
     return Prescription(remedies, recipe_of(remedies)), told
+
+
+def _in_its_code(remedy: Remedy) -> Remedy:
+    """The same for a graph, whose nodes cannot be exchanged once it is loaded."""
+    return replace(remedy, code=f"# In the code that the graph was exported from.\n{remedy.code}")
 
 
 def answered(findings: Sequence[Finding], remedies: Sequence[Remedy]) -> tuple[Finding, ...]:

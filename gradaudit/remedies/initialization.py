@@ -56,12 +56,18 @@ def code(starts: Sequence[Start]) -> str:
     names = " + ".join(
         f"list({t})" for t, full in (("STD", std), ("ORTHOGONAL_GAIN", gain)) if full
     )
-    loops += [
-        f"    for name in {names}:",
-        '        layer = model.get_submodule(name.rpartition(".")[0])',
-        '        if getattr(layer, "bias", None) is not None:',
-        "            nn.init.zeros_(layer.bias)",
-    ]
+    if any(start.row is not None and start.row.elsewhere for start in starts):
+        more, loops_of_biases = _biases_elsewhere(starts)
+        tables += more
+        loops += loops_of_biases
+        recentred = []
+    else:
+        loops += [
+            f"    for name in {names}:",
+            '        layer = model.get_submodule(name.rpartition(".")[0])',
+            '        if getattr(layer, "bias", None) is not None:',
+            "            nn.init.zeros_(layer.bias)",
+        ]
     if recentred:
         tables.append(list_literal("AFTER_SIGMOID", recentred))
         loops += [
@@ -72,3 +78,29 @@ def code(starts: Sequence[Start]) -> str:
         ]
     head = [MODEL, "import torch", "from torch import nn", ""]
     return "\n".join([*head, *tables, "with torch.no_grad():", *loops]) + "\n"
+
+
+def _biases_elsewhere(starts: Sequence[Start]) -> tuple[list[str], list[str]]:
+    """Tables and lines that set the biases of an ONNX graph, each named for itself."""
+    rows = {start.parameter: start.row for start in starts if start.row is not None}
+    biases = {name: row.bias for name, row in rows.items() if row.bias}
+    if not biases:
+        return [], []
+    tables = [dict_literal("BIAS", biases)]
+    lines = [
+        "    for bias in BIAS.values():",
+        "        nn.init.zeros_(model.get_parameter(bias))",
+    ]
+    sums = {
+        start.parameter: 0 if rows[start.parameter].inputs_first else 1
+        for start in starts
+        if start.recentred and start.parameter in biases
+    }
+    if sums:
+        tables.append(dict_literal("INPUTS_DIM", sums))
+        lines += [
+            "    for name, dim in INPUTS_DIM.items():  # take out the sigmoid's mean, 1/2",
+            "        total = model.get_parameter(name).flatten(1).sum(dim=dim)",
+            "        model.get_parameter(BIAS[name]).copy_(-0.5 * total)",
+        ]
+    return tables, lines

@@ -33,6 +33,13 @@ with torch.no_grad():
 """
 
 
+_ZERO_ELSEWHERE = """\
+with torch.no_grad():
+    for name in [*LAST_OF_BRANCH, *BIASES]:
+        model.get_parameter(name).zero_()
+"""
+
+
 def prescribe(
     findings: Sequence[Finding], measurements: Measurements, settings: Settings
 ) -> Iterable[Remedy]:
@@ -57,6 +64,7 @@ def prescribe(
         "    for name in LAST_OF_BRANCH:\n"
         f"        model.get_parameter(name).mul_({factor!r})\n"
     )
+    tables, zero = _zeroing(last, measurements)
     yield Remedy(
         "zeroed-branches" if zeroed else "residual-branches",
         "initialization",
@@ -65,11 +73,19 @@ def prescribe(
         else f"Scale the last weight of each of {len(last)} residual branches by {factor}.",
         {"factor": 0.0 if zeroed else factor, "weights": tuple(last)},
         f"{MODEL}\nimport torch\n\n{list_literal('LAST_OF_BRANCH', last)}\n"
-        + (_ZERO if zeroed else scale),
+        + (tables + zero if zeroed else scale),
         "changes start values",
         ("GA101",),
         sets=tuple(last),
     )
+
+
+def _zeroing(last: Sequence[str], measurements: Measurements) -> tuple[str, str]:
+    """A table of biases, where weights and biases lie elsewhere than their layers; and the code."""
+    rows = [row for row in measurements.weights if row.parameter in last and row.elsewhere]
+    if not rows:
+        return "", _ZERO
+    return list_literal("BIASES", [r.bias for r in rows if r.bias]) + "\n", _ZERO_ELSEWHERE
 
 
 def _factor(stages: Sequence[StageRow], redrawn: set[str]) -> float:

@@ -11,12 +11,13 @@ from torch import Tensor, nn
 
 from gradaudit.errors import BadData
 from gradaudit.onnx_graph.declared import Declared
-from gradaudit.subject.drawn import Drawn
+from gradaudit.subject.drawn import LARGEST, Drawn
 from gradaudit.subject.opened import Batch
 
 _ROWS = 8  # of a batch whose size is not fixed
 _SIDES = (32, 64, 224, 16, 8)  # tried for all other sizes that vary
-_LARGEST = 1 << 28  # elements of one made-up tensor
+
+_BYTES = {torch.uint8: (256, 0), torch.int8: (128, -128)}  # below, and at least
 
 
 def declared_by(model: nn.Module) -> tuple[Declared, ...]:
@@ -41,7 +42,7 @@ def declared_guesses(model: nn.Module) -> Iterator[tuple[Drawn, ...]]:
     tried = set()
     for side in _SIDES:
         drawn = tuple(_drawn(each, side, declared[0]) for each in declared)
-        small = all(0 < torch.Size(each.shape).numel() <= _LARGEST for each in drawn)
+        small = all(0 < torch.Size(each.shape).numel() <= LARGEST for each in drawn)
         if small and drawn not in tried:
             tried.add(drawn)
             yield drawn
@@ -59,6 +60,8 @@ def _drawn(each: Declared, side: int, first: Declared) -> Drawn:
         return Drawn(each.dtype, tuple(shape))
     if each.below is None and "mask" in each.name.lower():
         return Drawn(each.dtype, tuple(shape), 2, least=1)  # nothing masked
+    if each.below is None and each.dtype in _BYTES:  # as images have them
+        return Drawn(each.dtype, tuple(shape), *_BYTES[each.dtype])
     return Drawn(each.dtype, tuple(shape), each.below or 2)
 
 

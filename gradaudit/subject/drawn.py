@@ -8,6 +8,8 @@ import torch
 
 from gradaudit.subject.opened import Batch
 
+LARGEST = 1 << 28  # elements of one made-up tensor
+
 
 @dataclass(frozen=True)
 class Drawn:

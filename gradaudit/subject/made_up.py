@@ -11,7 +11,7 @@ from torch import nn
 
 from gradaudit.errors import UsageError
 from gradaudit.subject.declared_inputs import declared_by, declared_guesses
-from gradaudit.subject.drawn import Drawn
+from gradaudit.subject.drawn import LARGEST, Drawn
 from gradaudit.subject.expect import likely_first
 
 _PART = re.compile(r"\s*(\w+)\s*\[([\d,\s]*)\]\s*(?:<\s*([\d_]+))?\s*")
@@ -29,7 +29,6 @@ _DTYPES = {
         "complex64",
     ]
 }
-_LARGEST = 1 << 28  # elements of one made-up tensor
 _IMAGE_SIDES = (32, 64, 28, 224)
 
 
@@ -60,10 +59,10 @@ def _parse_part(part: str) -> Drawn:
     count = 1
     for size in shape:
         count *= size
-    if not shape or count == 0 or count > _LARGEST:
+    if not shape or count == 0 or count > LARGEST:
         raise UsageError(
             f"--input {part.strip()!r} has {count if shape else 'no'} elements",
-            expected=f"1 to {_LARGEST:,}, the batch first",
+            expected=f"1 to {LARGEST:,}, the batch first",
         )
     dtype = _DTYPES[name]
     if limit is not None and (dtype.is_floating_point or dtype.is_complex or int(limit) < 1):

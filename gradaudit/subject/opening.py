@@ -20,6 +20,7 @@ from gradaudit.onnx_graph.export_notes import ExportNotes
 from gradaudit.records import NotMeasured, Recipe, SubjectRow
 from gradaudit.settings import Settings
 from gradaudit.subject.code import UserCode, is_code
+from gradaudit.subject.declared_inputs import declared_by
 from gradaudit.subject.formats import Loaded, open_file
 from gradaudit.subject.formats.loaded import file_digest
 from gradaudit.subject.named import as_subject
@@ -135,10 +136,10 @@ def _opened(named: _Named, spec: str, settings: Settings, code: UserCode) -> Ope
     loss = given_objective(_wanted_loss(subject, settings), code)
     model, options = subject.model, settings.recipe
     if next(model.parameters(), None) is None:
-        raise ModelError(
-            f"the model {type(model).__name__} has no parameters",
-            expected="a model with something to train",
-        )
+        what = f"the model {type(model).__name__} has no parameters"
+        if declared_by(model):
+            what = "the ONNX graph has no floating initializers, nor weights in Constant nodes"
+        raise ModelError(what, expected="a model with something to train")
     if any(p.is_meta for p in model.parameters()):
         raise ModelError(
             "the model's parameters are on the meta device, which holds no values",
@@ -167,7 +168,7 @@ def _opened(named: _Named, spec: str, settings: Settings, code: UserCode) -> Ope
         ),
         sample=sampled.row,
         notes=(*sampled.notes, *_export_notes(model).told, *told),
-        not_measured=(*_hidden_by(model), *sampled.not_measured),
+        not_measured=(*sampled.not_measured, *_hidden_by(model)),
     )
 
 

@@ -87,11 +87,14 @@ def test_integers_and_masks_are_buffers_and_settings_are_not_trained() -> None:
     assert trained == {"w": True, "power": False, "val_3": False, "gain": True}
     assert {name for name, _ in net.named_buffers()} == {"mask", "shape"}
     assert set(net.state_dict()) == set(arrays)
-    assert any("settings by their place" in note for note in net.notes.told)
+    assert any("floating initializers are not trained here" in note for note in net.notes.told)
 
 
 def test_weights_in_constant_nodes_are_parameters() -> None:
-    arrays = {"w": np.full((2, 3), 2.0, np.float32), "bias": np.ones(3, np.float32)}
+    arrays = {
+        "w": np.arange(6, dtype=np.float32).reshape(2, 3),
+        "bias": np.array([1, 2, 3], np.float32),
+    }
     nodes = [
         helper.make_node("Constant", [], [name], value=numpy_helper.from_array(array))
         for name, array in {**arrays, "half": np.full(3, 0.5, np.float32)}.items()
@@ -103,7 +106,26 @@ def test_weights_in_constant_nodes_are_parameters() -> None:
     net = load_onnx(model(nodes, {}))
     assert list(net.state_dict()) == ["w", "bias"]
     assert all(parameter.requires_grad for parameter in net.parameters())
-    torch.testing.assert_close(net(X), (X.sum(1, keepdim=True) * 2 + 1).expand(2, 3) * 0.5)
+    w, bias = (torch.from_numpy(array) for array in arrays.values())
+    torch.testing.assert_close(net(X), (X @ w + bias) * 0.5)
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "trained"),
+    [
+        ("reconstruct.bias", (1,), True),
+        ("dense_1/BiasAdd/ReadVariableOp:0", (1,), True),
+        ("onnx::Conv_32", (1,), True),  # a folded bias of one channel
+        ("zeros", (1,), False),
+    ],
+)
+def test_biases_are_trained_whatever_they_are_called(
+    name: str, shape: tuple[int, ...], trained: bool
+) -> None:
+    arrays = {"w": np.ones((2, 1), np.float32), name: np.full(shape, 3.0, np.float32)}
+    net = load_onnx(model([helper.make_node("Gemm", ["x", "w", name], ["y"])], arrays))
+    (found,) = (p for n, p in net.named_parameters() if n != "w")
+    assert found.requires_grad == trained
 
 
 @pytest.mark.parametrize(
