@@ -78,7 +78,7 @@ def inputs_of(name: str, way: Way, **options: int) -> tuple[Tensor, ...]:
 def export(model: nn.Module, inputs: Sequence[Tensor], way: Way) -> onnx.ModelProto:
     """The net as the exporter writes it. It is run, so batch norm's statistics may move."""
     given = tuple(each.detach() for each in inputs)
-    with _quiet():
+    with quiet():
         return _new(model, given, way) if way.new else _old(model, given, way)
 
 
@@ -115,7 +115,7 @@ def _old(model: nn.Module, inputs: tuple[Tensor, ...], way: Way) -> onnx.ModelPr
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """No warnings, and no fused kernel for inference, which is no ONNX operator."""
     fast = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)

@@ -11,7 +11,18 @@ import torch
 from torch import nn
 
 from gradaudit.onnx_graph.loading import load_onnx
-from tests.onnx_graph.exported import LIMIT, OLD_OPSETS, OPSETS, Way, export, net, outcome, refused
+from tests.onnx_graph.exported import (
+    LIMIT,
+    OLD_OPSETS,
+    OPSETS,
+    Way,
+    export,
+    inputs_of,
+    net,
+    outcome,
+    quiet,
+    refused,
+)
 from tests.onnx_graph.exported_nets import NETS, encoder
 from tests.onnx_graph.matching import Outcome, compare
 
@@ -48,6 +59,16 @@ def test_weights_beside_the_file_are_the_nets(name: str, way: Way, tmp_path: Pat
     found = outcome(name, way, tmp_path / "net.onnx")
     assert (tmp_path / "weights").stat().st_size > 0
     _check(found)
+
+
+def test_weights_that_the_exporter_puts_beside_the_file_are_the_nets(tmp_path: Path) -> None:
+    way, path = Way(True, 20), tmp_path / "net.onnx"
+    model, (x,) = net("LSTM", way), inputs_of("LSTM", way)
+    with quiet():
+        given = (x.detach(),)
+        torch.onnx.export(model, given, path, dynamo=True, external_data=True, verbose=False)
+    assert len(list(tmp_path.iterdir())) == 2
+    _check(compare(model, load_onnx(path), (x,)))
 
 
 @pytest.mark.parametrize(
