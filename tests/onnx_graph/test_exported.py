@@ -30,11 +30,13 @@ _MODES = list(itertools.product((False, True), repeat=3))  # training, dynamic, 
 
 
 def _spread() -> list[tuple[str, Way]]:
-    """Of all ways, six for each net: over the nets, opsets meet all modes."""
+    """Of all ways, five for each net: over the nets, opsets meet all modes.
+
+    `python -m tests.onnx_graph.exported` takes all 1,116.
+    """
     found = []
     for i, name in enumerate(NETS):
-        for n in (2 * i, 2 * i + 1):
-            found.append((name, Way(True, OPSETS[n % len(OPSETS)], *_MODES[3 * n % 8])))
+        found.append((name, Way(True, OPSETS[i % len(OPSETS)], *_MODES[3 * i % 8])))
         for n, opset in enumerate(OLD_OPSETS):
             found.append((name, Way(False, opset, *_MODES[(i + 3 * n) % 8])))
     return [(name, way) for name, way in found if not refused(name, way)]
