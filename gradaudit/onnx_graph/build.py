@@ -16,12 +16,7 @@ from gradaudit.onnx_graph.fusing import fused
 from gradaudit.onnx_graph.gelus import with_gelus
 from gradaudit.onnx_graph.gradient_nodes import with_bodies
 from gradaudit.onnx_graph.graph import Graph, Step
-from gradaudit.onnx_graph.holding import (
-    Builder,
-    Held,
-    Values,
-    initializers,
-)
+from gradaudit.onnx_graph.holding import Builder, Held, Values, initializers
 from gradaudit.onnx_graph.merged import parted
 from gradaudit.onnx_graph.module_calls import Caller, finish
 from gradaudit.onnx_graph.names import Tree
@@ -73,8 +68,7 @@ def _fill(
     steps, called = [], []
     nodes = without_weights(with_bodies(nodes), builder, values)
     read_elsewhere = {*graph.output_names, *(n for node in nodes for n in captured(node))}
-    numbers = {**values.numbers(), **numbers_in(nodes, builder)}
-    nodes = with_gelus(nodes, numbers.get, read_elsewhere)
+    nodes = with_gelus(nodes, numbers_in(nodes, builder, values), read_elsewhere)
     nodes = fused(nodes, values.parameter, read_elsewhere)
     values.read.update(read_elsewhere, *(node.input for node in nodes))
     for number, node in enumerate(nodes):

@@ -13,9 +13,10 @@ from onnx import NodeProto
 
 from gradaudit.onnx_graph.attributes import attributes_of
 from gradaudit.onnx_graph.constants import weights_in
+from gradaudit.onnx_graph.gelus import Number
 from gradaudit.onnx_graph.holding import Builder, Values, constant
 from gradaudit.onnx_graph.node import Node, NodeError
-from gradaudit.onnx_graph.protos import key_of
+from gradaudit.onnx_graph.protos import is_plain, key_of
 from gradaudit.onnx_graph.registry import plain
 from gradaudit.onnx_graph.steps import call_of
 
@@ -49,15 +50,16 @@ def known(node: NodeProto, name: str, builder: Builder, values: Values) -> Any:
     return None if _is_large(made) else made
 
 
-def numbers_in(nodes: Iterable[NodeProto], builder: Builder) -> dict[str, float]:
-    """The Constant nodes that are a single number, by their values' names."""
-    found = {}
-    for node in nodes:
-        if node.op_type == "Constant" and not plain(node.domain):
-            value = _constant(node, builder)
-            if isinstance(value, torch.Tensor) and value.numel() == 1 and not value.is_complex():
-                found[node.output[0]] = float(value)
-    return found
+def numbers_in(nodes: Iterable[NodeProto], builder: Builder, values: Values) -> Number:
+    """The value of what is a single number: of a Constant node, or held and not trained."""
+    makers = {node.output[0]: node for node in nodes if is_plain(node, "Constant")}
+
+    def number(name: str) -> float | None:
+        value = _constant(makers[name], builder) if name in makers else values.untrained(name)
+        single = isinstance(value, torch.Tensor) and value.numel() == 1 and not value.is_complex()
+        return float(value.detach()) if single else None
+
+    return number
 
 
 def without_weights(
@@ -68,7 +70,7 @@ def without_weights(
     kept = []
     for node in nodes:
         name = node.output[0] if node.output else ""
-        stored = node.op_type == "Constant" and not plain(node.domain) and name in maybe
+        stored = is_plain(node, "Constant") and name in maybe
         value = _constant(node, builder) if stored else None
         if not isinstance(value, torch.Tensor) or not value.is_floating_point():
             kept.append(node)

@@ -9,13 +9,12 @@ torch's exporters does say which were buffers, and what it computed from others 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
 
 import torch
 from onnx import GraphProto, NodeProto
 
-from gradaudit.onnx_graph.attributes import subgraphs_of
+from gradaudit.onnx_graph.protos import metadata_of, nodes_within
 from gradaudit.onnx_graph.registry import plain
 
 # By operator: the inputs that are settings. An initial state that lies in the file is the zeros
@@ -70,21 +69,14 @@ def settings_in(graph: GraphProto, nodes: Iterable[NodeProto]) -> set[str]:
 
     ``nodes`` are the graph's, as they are read.
     """
-    found = {
-        node.input[i]
-        for node in _within(nodes)
-        if plain(node.domain) == ""
-        for i in SETTINGS.get(node.op_type, ())
-        if i < len(node.input)
-    }
+    inside = [node for node, _ in nodes_within(nodes) if plain(node.domain) == ""]
     numbers = {
         each.name
         for each in graph.initializer
         if list(each.dims) in ([], [1]) and _MADE_UP.fullmatch(each.name)
     }
-    inside = [node for node in _within(nodes) if plain(node.domain) == ""]
     numbers -= weights_in(inside, matrices=True) | _biases(inside)
-    return found | numbers | _told(graph)
+    return _read_at(inside, SETTINGS) | numbers | _told(graph)
 
 
 def _biases(nodes: Iterable[NodeProto]) -> set[str]:
@@ -103,7 +95,11 @@ def is_filled(name: str, tensor: torch.Tensor) -> bool:
 
 def weights_in(nodes: Iterable[NodeProto], *, matrices: bool) -> set[str]:
     """Values that one of these nodes reads as a weight; ``matrices``: if they are matrices."""
-    table = {**WEIGHTS, **MATRICES} if matrices else WEIGHTS
+    return _read_at(nodes, {**WEIGHTS, **MATRICES} if matrices else WEIGHTS)
+
+
+def _read_at(nodes: Iterable[NodeProto], table: Mapping[str, Sequence[int]]) -> set[str]:
+    """What nodes read as the inputs that ``table`` numbers by operator."""
     return {
         node.input[i]
         for node in nodes
@@ -115,20 +111,15 @@ def weights_in(nodes: Iterable[NodeProto], *, matrices: bool) -> set[str]:
 
 def _told(graph: GraphProto) -> set[str]:
     """Initializers that were buffers, or were computed beforehand from no parameter."""
-    signature = _metadata(graph).get(_SIGNATURE, "")
+    signature = metadata_of(graph).get(_SIGNATURE, "")
     kinds = {name: kind for kind, name in _TARGET.findall(signature)}
     parameters = {name for name, kind in kinds.items() if kind == "PARAMETER"}
     found = {name for name, kind in kinds.items() if kind == "BUFFER"} - parameters
     for each in graph.value_info if parameters else ():
-        sources = set(_QUOTED.findall(_metadata(each).get(_FOLDED, "")))
+        sources = set(_QUOTED.findall(metadata_of(each).get(_FOLDED, "")))
         if sources and not sources & parameters and each.name not in parameters:
             found.add(each.name)
     return found
-
-
-def _metadata(message: Any) -> dict[str, str]:
-    # what is no UTF-8 comes out of protobuf as bytes
-    return {p.key: p.value for p in message.metadata_props if isinstance(p.value, str)}
 
 
 def is_mask(tensor: torch.Tensor) -> bool:
@@ -142,10 +133,3 @@ def is_mask(tensor: torch.Tensor) -> bool:
             return False
         found = found or bool(hidden.any())
     return found
-
-
-def _within(nodes: Iterable[NodeProto]) -> Iterator[NodeProto]:
-    for node in nodes:
-        yield node
-        for inner in subgraphs_of(node).values():
-            yield from _within(inner.node)

@@ -50,9 +50,9 @@ def _hidden(nodes: Sequence[Node]) -> str:
 def _trains(node: Node) -> bool:
     keywords, kind = node.call.keywords, node.call.operator.name
     if kind == _NORM:
-        by_outputs = keywords.get("outputs", 1) > 1 and "training_mode" not in keywords
-        modern = "training_mode" in node.call.operator.attributes
-        return bool(keywords.get("training_mode", 0)) or (by_outputs and not modern)
+        if "training_mode" in node.call.operator.attributes:
+            return bool(keywords.get("training_mode", 0))
+        return bool(keywords.get("outputs", 1) > 1)
     return kind == _DROPOUT and len(node.inputs) > 2 and node.inputs[2] is not None
 
 

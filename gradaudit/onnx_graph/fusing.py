@@ -16,7 +16,7 @@ from onnx import NodeProto
 from torch import nn
 
 from gradaudit.onnx_graph.operators.fused import DOMAIN
-from gradaudit.onnx_graph.registry import plain
+from gradaudit.onnx_graph.protos import is_plain, rewritten
 
 # What the operators of our own are shown as.
 SHOWN = {
@@ -63,10 +63,10 @@ def fused(
         found = products.get(output)
         if found is not None and (found.turned or found.bias):
             inputs = [node.input[0], found.weight, *filter(None, [found.bias])]
-            made.append(_rewritten(node, found.kind, inputs))
+            made.append(rewritten(node, inputs, found.kind, DOMAIN))
             reads[node.input[1]] -= 1
         elif output in sums:
-            made.append(_rewritten(node, "Passed", [sums[output]]))
+            made.append(rewritten(node, [sums[output]], "Passed", DOMAIN))
         else:
             made.append(node)
     return [node for node in made if not _idle(node, turned, reads)]
@@ -81,7 +81,7 @@ def _turned(nodes: Sequence[NodeProto], parameter: _Parameter) -> dict[str, str]
     """Matrices that are the transpose of a parameter, by the parameter's name."""
     found = {}
     for node in nodes:
-        if _is(node, "Transpose", 1):
+        if is_plain(node, "Transpose"):
             weight = parameter(node.input[0])
             order = next((list(a.ints) for a in node.attribute if a.name == "perm"), [1, 0])
             if weight is not None and weight.dim() == 2 and order == [1, 0]:
@@ -95,7 +95,7 @@ def _products(
     """By output: the products with a matrix that is a parameter, or one turned."""
     found = {}
     for node in nodes:
-        if _is(node, "MatMul", 2):
+        if is_plain(node, "MatMul"):
             name = turned.get(node.input[1], node.input[1])
             weight = parameter(name)
             if weight is not None and weight.dim() == 2:
@@ -112,7 +112,7 @@ def _find_biases(
 ) -> None:
     """Note the parameter that is added to a product, where nobody reads the product without it."""
     for node in nodes:
-        if not _is(node, "Add", 2):
+        if not is_plain(node, "Add"):
             continue
         for product, name in (tuple(node.input), tuple(node.input)[::-1]):
             bias, found = parameter(name), products.get(product)
@@ -120,16 +120,3 @@ def _find_biases(
                 continue
             if bias.shape == (found.outputs,):
                 found.bias, found.sum = name, node.output[0]
-
-
-def _is(node: NodeProto, kind: str, inputs: int) -> bool:
-    return node.op_type == kind and plain(node.domain) == "" and len(node.input) == inputs
-
-
-def _rewritten(node: NodeProto, kind: str, inputs: Sequence[str]) -> NodeProto:
-    made = NodeProto()
-    made.CopyFrom(node)
-    made.op_type, made.domain = kind, DOMAIN
-    del made.input[:]
-    made.input.extend(inputs)
-    return made

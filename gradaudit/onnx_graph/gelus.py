@@ -13,7 +13,7 @@ from collections.abc import Callable, Collection, Sequence
 from onnx import NodeProto
 
 from gradaudit.onnx_graph.operators.fused import DOMAIN
-from gradaudit.onnx_graph.registry import plain
+from gradaudit.onnx_graph.protos import is_plain, rewritten
 
 Number = Callable[[str], float | None]  # the value of a constant that is a single number
 
@@ -22,20 +22,22 @@ def with_gelus(
     nodes: Sequence[NodeProto], number: Number, read_elsewhere: Collection[str]
 ) -> list[NodeProto]:
     """The nodes, each written-out GELU being one; ``read_elsewhere`` as for :func:`fused`."""
-    if not any(_is(node, "Erf") for node in nodes):
+    if not any(is_plain(node, "Erf") for node in nodes):
         return list(nodes)
     search = _Search(nodes, number, read_elsewhere)
     inputs: dict[str, str] = {}  # by the output of a GELU's last node
     gone: set[str] = set()
     for node in nodes:
-        found = search.gelu(node) if _is(node, "Erf") else None
+        found = search.gelu(node) if is_plain(node, "Erf") else None
         if found is not None:
             x, chain = found
             inputs[chain[-1]] = x
             gone.update(chain[:-1])
     kept = [node for node in nodes if not gone.intersection(node.output)]
     return [
-        _gelu(node, inputs[node.output[0]]) if node.output and node.output[0] in inputs else node
+        rewritten(node, [inputs[node.output[0]]], "Gelu", DOMAIN)
+        if node.output and node.output[0] in inputs
+        else node
         for node in kept
     ]
 
@@ -58,7 +60,7 @@ class _Search:
         raised = self._behind(erf, "Add")
         if x is None or scaled is None or raised is None or not self._alone(erf.input[0]):
             return None
-        if not self._has(raised, erf.output[0], 1.0):
+        if not self._near(_other(raised, erf.output[0]), 1.0):
             return None
         chain = [erf.input[0], erf.output[0], raised.output[0]]
         factors, last = [x, 0.5], raised
@@ -77,9 +79,9 @@ class _Search:
 
     def _unscaled(self, node: NodeProto) -> str | None:
         """``x`` where the node makes ``x / sqrt 2``."""
-        if _is(node, "Div") and self._near(node.input[1], math.sqrt(2)):
+        if is_plain(node, "Div") and self._near(node.input[1], math.sqrt(2)):
             return str(node.input[0])
-        if _is(node, "Mul"):
+        if is_plain(node, "Mul"):
             for x, factor in (tuple(node.input), tuple(node.input)[::-1]):
                 if self._near(factor, math.sqrt(0.5)):
                     return str(x)
@@ -89,13 +91,10 @@ class _Search:
         """The node of this kind that alone reads what ``node`` makes."""
         reader = self._readers.get(node.output[0])
         alone = reader is not None and self._alone(node.output[0])
-        return reader if alone and reader is not None and _is(reader, kind) else None
+        return reader if alone and reader is not None and is_plain(reader, kind) else None
 
     def _alone(self, value: str) -> bool:
         return self._reads[value] == 1 and value not in self._elsewhere
-
-    def _has(self, node: NodeProto, value: str, number: float) -> bool:
-        return self._near(_other(node, value), number)
 
     def _near(self, name: str, number: float) -> bool:
         found = self._number(name)
@@ -104,16 +103,3 @@ class _Search:
 
 def _other(node: NodeProto, value: str) -> str:
     return str(node.input[1] if node.input[0] == value else node.input[0])
-
-
-def _is(node: NodeProto, kind: str) -> bool:
-    return node.op_type == kind and plain(node.domain) == "" and len(node.output) == 1
-
-
-def _gelu(node: NodeProto, x: str) -> NodeProto:
-    made = NodeProto()
-    made.CopyFrom(node)
-    made.op_type, made.domain = "Gelu", DOMAIN
-    del made.input[:]
-    made.input.append(x)
-    return made

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from onnx import NodeProto, helper
 
-from gradaudit.onnx_graph.protos import reads
+from gradaudit.onnx_graph.protos import reads, rewritten
 
 _DOMAIN = "ai.onnx.preview.training"
 
@@ -31,8 +31,7 @@ def _with_body(node: NodeProto, before: Sequence[NodeProto]) -> NodeProto:
         if needed & set(each.output):
             kept.append(each)
             needed |= set(reads(each)) - set(inputs)
-    made = NodeProto()
-    made.CopyFrom(node)
+    made = rewritten(node, node.input)
     body = made.attribute.add()
     body.name, body.type = "body", body.GRAPH
     body.g.node.extend(reversed(kept))

@@ -42,15 +42,11 @@ class Values:
     moved: dict[str, Moved] = field(default_factory=dict)
     read: set[str] = field(default_factory=set)
 
-    def numbers(self) -> dict[str, float]:
-        """The held values that are a single number which is not trained."""
-        tensors = {name: getattr(each.home, each.leaf) for name, each in self.held.items()}
-        return {
-            name: float(value.detach())
-            for name, value in tensors.items()
-            if isinstance(value, torch.Tensor) and value.numel() == 1
-            if not value.requires_grad and not value.is_complex()
-        }
+    def untrained(self, name: str) -> Any:
+        """The held value of that name, unless it is a parameter that is trained."""
+        found = self.held.get(name)
+        value = None if found is None else getattr(found.home, found.leaf)
+        return None if isinstance(value, torch.Tensor) and value.requires_grad else value
 
     def source(self, name: str) -> Moved | Still | None:
         """Where a value comes from, if it is held or moved."""

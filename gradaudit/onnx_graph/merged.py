@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from onnx import GraphProto, NodeProto
 
 from gradaudit.onnx_graph.constants import SETTINGS
-from gradaudit.onnx_graph.protos import captured, initializers_of
+from gradaudit.onnx_graph.protos import captured, initializers_of, is_plain, rewritten
 from gradaudit.onnx_graph.registry import plain
 
 
@@ -34,7 +34,7 @@ def parted(graph: GraphProto) -> Parted:
     same: dict[str, str] = {}  # what is an initializer under another name
     kept = []
     for node in graph.node:
-        source = same.get(node.input[0], node.input[0]) if _is_identity(node) else ""
+        source = same.get(node.input[0], node.input[0]) if is_plain(node, "Identity") else ""
         if source in own and node.output[0] not in pinned:
             same[node.output[0]] = source
         else:
@@ -45,11 +45,6 @@ def parted(graph: GraphProto) -> Parted:
     settings: dict[str, str] = {}
     nodes = tuple(_renamed(node, same, apart, settings) for node in kept)
     return Parted(nodes, settings)
-
-
-def _is_identity(node: NodeProto) -> bool:
-    single = len(node.input) == len(node.output) == 1
-    return node.op_type == "Identity" and plain(node.domain) == "" and single
 
 
 def _places(node: NodeProto) -> tuple[int, ...]:
@@ -76,9 +71,4 @@ def _renamed(
             name = node.input[i] if node.input[i] in same else apart[inputs[i]]
             settings[name] = inputs[i]
             inputs[i] = name
-    if inputs == list(node.input):
-        return node
-    made = NodeProto()
-    made.CopyFrom(node)
-    made.input[:] = inputs
-    return made
+    return node if inputs == list(node.input) else rewritten(node, inputs)

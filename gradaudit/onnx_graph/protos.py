@@ -36,6 +36,28 @@ def versions_of(imports: Iterable[Any]) -> dict[str, int]:
     return {plain(each.domain): each.version for each in imports}
 
 
+def is_plain(node: NodeProto, kind: str) -> bool:
+    """Whether it is a node of the standard operator of that name."""
+    return node.op_type == kind and plain(node.domain) == ""
+
+
+def rewritten(
+    node: NodeProto, inputs: Sequence[str], kind: str = "", domain: str = ""
+) -> NodeProto:
+    """A copy that reads ``inputs``; of another operator, if ``kind`` is given."""
+    made = NodeProto()
+    made.CopyFrom(node)
+    made.input[:] = inputs
+    if kind:
+        made.op_type, made.domain = kind, domain
+    return made
+
+
+def metadata_of(message: Any) -> dict[str, str]:
+    """What exporters note down, without what is no UTF-8: that comes out of protobuf as bytes."""
+    return {p.key: p.value for p in message.metadata_props if isinstance(p.value, str)}
+
+
 def key_of(node: NodeProto) -> Key:
     """What a node calls, if that is one of the model's own functions."""
     return node.domain, node.op_type, node.overload

@@ -17,6 +17,8 @@ from dataclasses import dataclass
 
 from onnx import NodeProto
 
+from gradaudit.onnx_graph.protos import metadata_of
+
 _NAMES, _CLASSES = "pkg.torch.onnx.name_scopes", "pkg.torch.onnx.class_hierarchy"
 _UNKNOWN = "_empty_nn_module_stack"  # what torch writes where it has lost track
 _LONGEST = 10_000  # characters of metadata read
@@ -57,8 +59,7 @@ def _shared(before: tuple[Scope, ...], later: tuple[Scope, ...]) -> tuple[Scope,
 
 
 def _told(node: NodeProto) -> tuple[Scope, ...] | None:
-    # What is no UTF-8 comes out of protobuf as bytes.
-    metadata = {p.key: p.value for p in node.metadata_props if isinstance(p.value, str)}
+    metadata = metadata_of(node)
     if _NAMES in metadata:
         return _from_metadata(metadata[_NAMES], metadata.get(_CLASSES, ""))
     return _from_name(node.name) if node.name.startswith("/") else None

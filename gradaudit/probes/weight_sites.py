@@ -13,7 +13,7 @@ from torch.nn.parameter import UninitializedParameter
 from gradaudit.probes.recurrent_gates import part_names
 from gradaudit.probes.weights_as_used import as_used, chains_of, class_name
 from gradaudit.records import NotMeasured
-from gradaudit.subject.places import borrowed, places
+from gradaudit.subject.places import borrowed, lent, places
 
 Weights = nn.Module | Mapping[str, Tensor]
 
@@ -186,7 +186,7 @@ def _is_table(tensor: Tensor) -> bool:
 
 
 def _from_model(model: nn.Module) -> Iterator[Site | NotMeasured]:
-    lent = {name for module in model.modules() for name in borrowed(module).values()}
+    away = lent(model)
     for path, module in model.named_modules():
         if "parametrizations" in path.split("."):
             continue
@@ -196,7 +196,7 @@ def _from_model(model: nn.Module) -> Iterator[Site | NotMeasured]:
         for leaf, tensor in used:
             here = f"{path}.{leaf}" if path else leaf
             name = elsewhere.get(leaf, here)
-            if here in lent and leaf not in elsewhere:
+            if here in away and leaf not in elsewhere:
                 continue
             if isinstance(tensor, Exception):
                 why = f"its parametrization raised {type(tensor).__name__}: {tensor}"

@@ -41,7 +41,6 @@ def code(starts: Sequence[Start]) -> str:
     """Python that sets those start values and the biases beside them."""
     std = {start.parameter: rounded(start.std) for start in starts if start.std is not None}
     gain = {start.parameter: rounded(start.gain) for start in starts if start.gain is not None}
-    recentred = [start.parameter for start in starts if start.recentred]
     tables, loops = [], []
     if std:
         tables.append(dict_literal("STD", std))
@@ -56,28 +55,32 @@ def code(starts: Sequence[Start]) -> str:
     names = " + ".join(
         f"list({t})" for t, full in (("STD", std), ("ORTHOGONAL_GAIN", gain)) if full
     )
-    if any(start.row is not None and start.row.elsewhere for start in starts):
-        more, loops_of_biases = _biases_elsewhere(starts)
-        tables += more
-        loops += loops_of_biases
-        recentred = []
-    else:
-        loops += [
-            f"    for name in {names}:",
-            '        layer = model.get_submodule(name.rpartition(".")[0])',
-            '        if getattr(layer, "bias", None) is not None:',
-            "            nn.init.zeros_(layer.bias)",
-        ]
+    elsewhere = any(start.row is not None and start.row.elsewhere for start in starts)
+    more, lines = _biases_elsewhere(starts) if elsewhere else _biases_beside(starts, names)
+    head = [MODEL, "import torch", "from torch import nn", ""]
+    body = [*tables, *more, "with torch.no_grad():", *loops, *lines]
+    return "\n".join([*head, *body]) + "\n"
+
+
+def _biases_beside(starts: Sequence[Start], names: str) -> tuple[list[str], list[str]]:
+    """Tables and lines that set the biases of torch's own layers; ``names`` lists the weights."""
+    lines = [
+        f"    for name in {names}:",
+        '        layer = model.get_submodule(name.rpartition(".")[0])',
+        '        if getattr(layer, "bias", None) is not None:',
+        "            nn.init.zeros_(layer.bias)",
+    ]
+    recentred = [start.parameter for start in starts if start.recentred]
+    tables = []
     if recentred:
         tables.append(list_literal("AFTER_SIGMOID", recentred))
-        loops += [
+        lines += [
             "    for name in AFTER_SIGMOID:  # take out the mean 1/2 of the sigmoid before",
             '        layer = model.get_submodule(name.rpartition(".")[0])',
             '        if getattr(layer, "bias", None) is not None:',
             "            layer.bias.copy_(-0.5 * layer.weight.flatten(1).sum(dim=1))",
         ]
-    head = [MODEL, "import torch", "from torch import nn", ""]
-    return "\n".join([*head, *tables, "with torch.no_grad():", *loops]) + "\n"
+    return tables, lines
 
 
 def _biases_elsewhere(starts: Sequence[Start]) -> tuple[list[str], list[str]]:

@@ -25,15 +25,20 @@ class Place:
 
 def places(model: nn.Module) -> Iterator[Place]:
     """Every use of every parameter, in the order of modules; a tied one has several."""
-    lent = {name for module in model.modules() for name in borrowed(module).values()}
+    away = lent(model)
     for path, module in model.named_modules():
         names = borrowed(module)
         own = module.named_parameters(recurse=False, remove_duplicate=False)
         for leaf, parameter in own:
             here = f"{path}.{leaf}" if path else leaf
             name = names.get(leaf, here)
-            if leaf in names or here not in lent:
+            if leaf in names or here not in away:
                 yield Place(name, path, leaf, parameter)
+
+
+def lent(model: nn.Module) -> set[str]:
+    """Names of the parameters that other modules than their own use."""
+    return {name for module in model.modules() for name in borrowed(module).values()}
 
 
 def borrowed(module: nn.Module) -> Mapping[str, str]:

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from gradaudit.onnx_graph.operators._convolution import convolved
 from gradaudit.onnx_graph.operators._gates import activation as activation_named
 from gradaudit.onnx_graph.registry import operator
 
@@ -110,44 +111,18 @@ def fused_conv(
     strides: Sequence[int] | None = None,
 ) -> Tensor:
     """``activation(conv(x) + b + z)``."""
-    rank = x.dim() - 2
-    if rank not in (1, 2, 3):
+    if x.dim() not in (3, 4, 5):
         raise ValueError(f"expected an input of 3 to 5 dimensions, found {x.dim()}")
-    steps, spread = list(strides or [1] * rank), list(dilations or [1] * rank)
-    before, after = _padding(x, w, auto_pad, pads, steps, spread)
-    if before != after:
-        around = [each for pair in zip(before, after, strict=True) for each in pair]
-        x, before = (
-            F.pad(x, [n for i in range(rank)[::-1] for n in around[2 * i : 2 * i + 2]]),
-            [0] * rank,
-        )
-    convolve = (F.conv1d, F.conv2d, F.conv3d)[rank - 1]
-    y = convolve(x, w, b, steps, before, spread, group)
+    y = convolved(
+        x,
+        w,
+        b,
+        auto_pad=auto_pad or "NOTSET",
+        dilations=dilations,
+        group=group,
+        kernel_shape=kernel_shape,
+        pads=pads,
+        strides=strides,
+    )
     y = y if z is None else y + z
     return activation_named(activation, activation_params)(y) if activation else y
-
-
-def _padding(
-    x: Tensor,
-    w: Tensor,
-    auto_pad: str,
-    pads: Sequence[int] | None,
-    strides: Sequence[int],
-    dilations: Sequence[int],
-) -> tuple[list[int], list[int]]:
-    """Zeros before and after each dimension."""
-    rank = x.dim() - 2
-    if auto_pad in ("NOTSET", ""):
-        given = list(pads or [0] * 2 * rank)
-        return given[:rank], given[rank:]
-    if auto_pad == "VALID":
-        return [0] * rank, [0] * rank
-    before, after = [], []
-    for size, kernel, stride, dilation in zip(
-        x.shape[2:], w.shape[2:], strides, dilations, strict=True
-    ):
-        total = max((-(-size // stride) - 1) * stride + dilation * (kernel - 1) + 1 - size, 0)
-        first = total // 2 if auto_pad == "SAME_UPPER" else total - total // 2
-        before.append(first)
-        after.append(total - first)
-    return before, after
