@@ -11,6 +11,7 @@ import click
 from gradaudit.cli import cli
 from gradaudit.onnx_graph.registry import operators
 from gradaudit.rules import all_rules
+from tests.kinds.kind import ALL, kinds
 
 README = Path(__file__).resolve().parent.parent / "README.md"
 
@@ -43,9 +44,19 @@ def onnx_operators() -> str:
     return textwrap.fill("; ".join(parts) + ".", 100, initial_indent="  ", subsequent_indent="  ")
 
 
+def kinds_table() -> str:
+    """A row for each kind of file, as ``tests/kinds`` shows it."""
+    rows = [
+        f"| {kind.title} | {' | '.join('✓' if what in kind.measured else '' for what in ALL)} |"
+        for kind in kinds()
+    ]
+    return "\n".join([f"| file | {' | '.join(ALL)} |", f"|---|{'---|' * len(ALL)}", *rows])
+
+
 def renewed(text: str) -> str:
     """``text`` with its generated parts made anew."""
     tables = {"rules": rules_table(), "options": options_table(), "onnx": onnx_operators()}
+    tables["kinds"] = kinds_table()
     for name, table in tables.items():
         pattern = rf"(<!-- generated: {name} -->\n).*?( *<!-- end -->)"
         text = re.sub(pattern, lambda m, t=table: f"{m[1]}{t}\n{m[2]}", text, flags=re.DOTALL)  # type: ignore[misc]

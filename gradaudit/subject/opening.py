@@ -41,7 +41,12 @@ class _Named:
     subject: Subject
     format: str
     digest: str = ""
-    carried: Any = None
+    file: Loaded | None = None  # what came with it in its file
+
+    @property
+    def carried(self) -> Any:
+        """Example inputs that the file brings along."""
+        return None if self.file is None else self.file.sample
 
 
 def open_subject(spec: str, settings: Settings) -> Opened:
@@ -67,10 +72,11 @@ def open_subject(spec: str, settings: Settings) -> Opened:
             )
         loaded = open_file(path, trust=settings.trust, device=settings.device)
         digest = file_digest(path)
+        settings = replace(settings, recipe=overlay(loaded.recipe, settings.recipe))
         if loaded.model is None and settings.build is None:
             return weights_only(loaded, digest, spec, settings)
         model = _on_device(_model_of(loaded, path, settings, code), device)
-        named = _Named(Subject(model), loaded.format, digest, loaded.sample)
+        named = _Named(Subject(model, loss=loaded.loss), loaded.format, digest, loaded)
         return _opened(named, spec, settings, code)
 
 
@@ -132,7 +138,7 @@ def _model_of(loaded: Loaded, path: Path, settings: Settings, code: UserCode) ->
 
 
 def _opened(named: _Named, spec: str, settings: Settings, code: UserCode) -> Opened:
-    subject = named.subject
+    subject, came_with = named.subject, named.file or Loaded(named.format)
     loss = given_objective(_wanted_loss(subject, settings), code)
     model, options = subject.model, settings.recipe
     if next(model.parameters(), None) is None:
@@ -167,8 +173,8 @@ def _opened(named: _Named, spec: str, settings: Settings, code: UserCode) -> Ope
             name=type(model).__name__,
         ),
         sample=sampled.row,
-        notes=(*sampled.notes, *_export_notes(model).told, *told),
-        not_measured=(*sampled.not_measured, *_hidden_by(model)),
+        notes=(*sampled.notes, *_export_notes(model).told, *told, *came_with.notes),
+        not_measured=(*sampled.not_measured, *_hidden_by(model), *came_with.not_measured),
     )
 
 

@@ -71,7 +71,8 @@ def weights_only(loaded: Loaded, digest: str, spec: str, settings: Settings) -> 
     return Opened(
         model=None, weights=weights, batches=(), objective=None, recipe=settings.recipe,
         make_optimizer=None, row=row, sample=empty.row,
-        notes=(f"Weights only: {hint}.",), not_measured=empty.not_measured,
+        notes=(f"Weights only: {hint}.", *loaded.notes),
+        not_measured=(*empty.not_measured, *loaded.not_measured),
     )  # fmt: skip
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from gradaudit.onnx_graph import load_onnx
 from gradaudit.subject.formats.exported import load_exported
 from gradaudit.subject.formats.loaded import Loaded, classify
 from gradaudit.subject.formats.safetensors_file import load_safetensors
-from gradaudit.subject.formats.sniff import sniff
+from gradaudit.subject.formats.sniff import Kind, sniff
 from gradaudit.subject.formats.torch_file import load_torch_file
 from gradaudit.subject.formats.unopened import refuse
 
@@ -16,18 +17,41 @@ __all__ = ["Loaded", "open_file"]
 
 
 def open_file(path: Path, *, trust: bool, device: str = "cpu") -> Loaded:
-    """What the model file at ``path`` holds.
+    """What the model file or folder at ``path`` holds.
 
     Raises ``UnreadableFile`` or ``RefusedFile``, each in one line.
     """
     kind = sniff(path)
-    if kind == "safetensors":
-        return Loaded("safetensors", weights=load_safetensors(path, device=device))
-    if kind == "pt2":
-        return load_exported(path, trust=trust)
-    if kind in ("torch zip", "torch legacy"):
-        content = load_torch_file(path, trust=trust, device=device)
-        return classify(content, path, prefix="legacy " if kind == "torch legacy" else "")
-    if kind == "onnx":
-        return Loaded("onnx", model=load_onnx(path))
-    raise refuse(kind, path)
+    if kind not in _OPENERS:
+        raise refuse(kind, path)
+    return _OPENERS[kind](path, trust, device)
+
+
+def _torch(path: Path, trust: bool, device: str) -> Loaded:
+    return classify(load_torch_file(path, trust=trust, device=device), path)
+
+
+def _torch_legacy(path: Path, trust: bool, device: str) -> Loaded:
+    return classify(load_torch_file(path, trust=trust, device=device), path, prefix="legacy ")
+
+
+def _safetensors(path: Path, _trust: bool, device: str) -> Loaded:
+    return Loaded("safetensors", weights=load_safetensors(path, device=device))
+
+
+def _exported(path: Path, trust: bool, _device: str) -> Loaded:
+    return load_exported(path, trust=trust)
+
+
+def _onnx(path: Path, _trust: bool, _device: str) -> Loaded:
+    return Loaded("onnx", model=load_onnx(path))
+
+
+# (path, trust, device) -> what it holds
+_OPENERS: Mapping[Kind, Callable[[Path, bool, str], Loaded]] = {
+    "torch zip": _torch,
+    "torch legacy": _torch_legacy,
+    "safetensors": _safetensors,
+    "pt2": _exported,
+    "onnx": _onnx,
+}

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from gradaudit.errors import UnreadableFile
+from gradaudit.records import NotMeasured, Recipe
 from gradaudit.telling import told
 
 _NESTED = ("state_dict", "model_state_dict", "model")
@@ -23,8 +24,12 @@ class Loaded:
 
     format: str
     model: nn.Module | None = None
-    weights: Mapping[str, torch.Tensor] | None = None
+    weights: Mapping[str, torch.Tensor] | None = None  # may be StoredWeights, read one at a time
     sample: Any = None  # the inputs a file carries, as (args, kwargs)
+    loss: Callable[[Any, Any], torch.Tensor] | None = None  # the one that belongs to the model
+    recipe: Recipe = field(default_factory=Recipe)  # what optimizer state beside the weights says
+    notes: tuple[str, ...] = ()
+    not_measured: tuple[NotMeasured, ...] = ()  # what the format hides
 
 
 def classify(content: Any, path: Path, *, prefix: str = "") -> Loaded:
@@ -92,8 +97,13 @@ def _is_data(content: Any) -> bool:
 
 
 def file_digest(path: Path) -> str:
-    """SHA-256 of a file's bytes."""
+    """SHA-256 of a file's bytes; of a folder, over the names and bytes of the files in it."""
     digest = hashlib.sha256()
+    if path.is_dir():
+        # what else lies in the folder may be a pipe, or another project
+        for item in sorted(item for item in path.iterdir() if item.is_file()):
+            digest.update(f"{item.name} {file_digest(item)};".encode("utf-8", "surrogateescape"))
+        return digest.hexdigest()
     with path.open("rb") as stream:
         while block := stream.read(1 << 20):
             digest.update(block)

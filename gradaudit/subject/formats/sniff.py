@@ -19,6 +19,7 @@ Kind = Literal[
     "pt2",
     "onnx",
     "huggingface",
+    "distributed checkpoint",
 ]
 _LEGACY_MAGIC = b"\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19"  # 0x1950a86a20f9469cfc6c as a pickled integer
 _LOADABLE = "a PyTorch file (.pt, .pth, .bin, .ckpt), .safetensors, .onnx, or code as file.py:name"
@@ -50,11 +51,23 @@ def sniff(path: Path) -> Kind:
     return _sniff_bytes(head, path)
 
 
+_FOLDER_SIGNS: tuple[tuple[str, Kind], ...] = (
+    (".metadata", "distributed checkpoint"),
+    ("config.json", "huggingface"),
+    ("model.safetensors.index.json", "huggingface"),
+    ("model.safetensors", "huggingface"),
+    ("pytorch_model.bin.index.json", "huggingface"),
+    ("pytorch_model.bin", "huggingface"),
+)
+
+
 def _sniff_folder(path: Path) -> Kind:
-    if (path / "config.json").is_file():
-        return "huggingface"
+    for name, kind in _FOLDER_SIGNS:
+        if (path / name).is_file():
+            return kind
     raise UnreadableFile(
-        f"{path} is a directory", expected=f"{_LOADABLE}, or a Hugging Face checkpoint folder"
+        f"{path} is a directory",
+        expected=f"{_LOADABLE}, or a folder of Hugging Face or torch.distributed.checkpoint",
     )
 
 
