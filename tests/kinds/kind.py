@@ -73,5 +73,7 @@ def kinds() -> tuple[Kind, ...]:
 
 def _found() -> Iterator[Kind]:
     for info in pkgutil.iter_modules(tests.kinds.__path__):
+        if info.name.startswith("test_"):
+            continue
         module = importlib.import_module(f"tests.kinds.{info.name}")
         yield from getattr(module, "KINDS", ())
