@@ -14,6 +14,7 @@ from gradaudit import __version__
 from gradaudit.errors import GradauditError, UsageError
 from gradaudit.options import audit_options, configured, fix_options, settings_from, settled
 from gradaudit.output import results_alone_on_stdout
+from gradaudit.supervisor import supervised
 
 _LATER = {
     "diff": "compare the JSON of two runs (--json)",
@@ -133,9 +134,12 @@ def explain(code: str) -> None:
 
 def main() -> None:
     """Run the command line; every error is one line and exit code 2, and 1 means findings only."""
+    sys.exit(supervised(_command, lambda message: _say(f"error: {message}", 2)))
+
+
+def _command() -> int:
     with results_alone_on_stdout():
-        code = _guarded(lambda: cli.main(standalone_mode=False))
-    sys.exit(code)
+        return _guarded(lambda: cli.main(standalone_mode=False))
 
 
 def _guarded(run: Callable[[], Any]) -> int:
