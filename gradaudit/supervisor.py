@@ -62,7 +62,7 @@ def ended_after(seconds: float | None) -> Iterator[None]:
         _deadline.set(None)
 
 
-def supervised(run: Callable[[], int], say: Callable[[str], None]) -> int:
+def supervised(run: Callable[[], int], say: Callable[[str], object]) -> int:
     """``run()`` in a child process, and its exit code: 0 to 3 whatever happens.
 
     ``say`` is given one line where the child was ended or crashed. Where processes cannot be split
@@ -99,7 +99,7 @@ def _end_with(parent: int) -> None:
 
 
 def _wait(
-    child: int, deadline: Deadline, signals: set[signal.Signals], say: Callable[[str], None]
+    child: int, deadline: Deadline, signals: set[signal.Signals], say: Callable[[str], object]
 ) -> int:
     while True:
         seen = signal.sigtimedwait(signals, 0.5)
@@ -118,7 +118,7 @@ def _wait(
             return 2
 
 
-def _told(status: int, say: Callable[[str], None]) -> int:
+def _told(status: int, say: Callable[[str], object]) -> int:
     code = os.waitstatus_to_exitcode(status)
     if code >= 0:
         return code if code <= 3 else 2
