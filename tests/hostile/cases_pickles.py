@@ -127,9 +127,6 @@ ARMED: dict[str, Body] = {
     "newobj": lambda p: whole(
         called(SYSTEM, p.command) + POP + named("builtins object") + EMPTY_TUPLE + NEWOBJ
     ),
-    "newobj_ex": lambda p: whole(
-        named("subprocess Popen") + value(([ "touch", str(p.canary)],)) + EMPTY_DICT + NEWOBJ_EX, 4
-    ),
     "inst": lambda p: MARK + text(p.command) + CODES["INST"] + b"posix\nsystem\n" + b".",
     "obj": lambda p: MARK + named(SYSTEM) + text(p.command) + OBJ + b".",
     "build": _build_setstate,
@@ -154,6 +151,9 @@ ARMED: dict[str, Body] = {
 # these do no more than name or build what is not allowed; nothing has happened yet when opened
 UNARMED: dict[str, Body] = {
     "hooks": _hook_dict,
+    "newobj_ex": lambda p: whole(
+        named("subprocess Popen") + value(([ "touch", str(p.canary)],)) + EMPTY_DICT + NEWOBJ_EX, 4
+    ),
     "getattr of torch": _getattr_of_torch,
     "a layer that is called": _module_call,
     "only a name": lambda p: whole(named(SYSTEM)),
@@ -283,12 +283,17 @@ def laughs_by_memo(layers: int, width: int) -> bytes:
     return whole(body)
 
 
-def laughing_tuples(depth: int) -> bytes:
+def laughing_tuple(depth: int) -> bytes:
     """Tuples of twice the same: hashed, they take 2 ** depth steps."""
-    body = text("lol")
-    for _ in range(depth):
-        body = body + DUP + CODES["TUPLE2"]
-    return whole(EMPTY_DICT + body + value(1) + SETITEM)
+    return text("lol") + (DUP + CODES["TUPLE2"]) * depth
+
+
+def _hexed(times: int) -> bytes:
+    """Each turn doubles the length."""
+    body = called("_codecs encode", "x", "latin1")
+    for _ in range(times):
+        body = called("_codecs encode", body, "hex_codec")
+    return whole(body)
 
 
 def _long(count: int) -> bytes:
@@ -329,7 +334,9 @@ def _allocated(name: str, *arguments: object) -> bytes:
 BOMBS: dict[str, Callable[[], bytes]] = {
     "billion laughs by DUP": lambda: laughs(9, 10),
     "billion laughs by memo": lambda: laughs_by_memo(10, 10),
-    "tuples that hash for ever": lambda: laughing_tuples(60),
+    "tuples that hash for ever": lambda: whole(
+        EMPTY_DICT + laughing_tuple(60) + value(1) + SETITEM
+    ),
     "LONG4 of 2 GB": lambda: _long(2**31 - 1),
     "LONG4 of negative length": lambda: _long(-5),
     "BINBYTES8 of 1 TB": lambda: _bytes8(1 << 40),
@@ -349,6 +356,22 @@ BOMBS: dict[str, Callable[[], bytes]] = {
     "a storage called": lambda: _allocated("torch FloatStorage", 10**12),
     "a size called": lambda: _allocated("torch Size", (10**12,)),
     "an encode that multiplies": lambda: _allocated("_codecs encode", "x" * 1000, "zlib"),
+    "hex of hex of hex": lambda: _hexed(40),
+    "a storage's key that laughs": lambda: whole(
+        value(("storage", named("torch FloatStorage"), laughs(9, 10)[2:-1], "cpu", 1)) + BINPERSID
+    ),
+    "an attribute's name that laughs": lambda: whole(
+        called("builtins getattr", named("torch relu"), laughs(9, 10)[2:-1])
+    ),
+    "a set of tuples that hash for ever": lambda: whole(
+        called("builtins frozenset", [laughing_tuple(60)])
+    ),
+    "a dict of tuples that hash for ever": lambda: whole(
+        called("collections OrderedDict", [(laughing_tuple(60), 1)])
+    ),
+    "a tuple that hashes too deep": lambda: whole(
+        EMPTY_DICT + value(1) + CODES["TUPLE1"] * 200_000 + value(1) + SETITEM
+    ),
     "an ordered dict of garbage": lambda: _allocated("collections OrderedDict", 5),
     "a counter of a range": lambda: _counter(10**10),
 }

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import pickle
 import pickletools
 import struct
 import zipfile
 from pathlib import Path
 from typing import Any
-
-import torch
 
 CODES = {code.name: code.code.encode("latin-1") for code in pickletools.opcodes}
 MARK, STOP, REDUCE, BUILD = CODES["MARK"], CODES["STOP"], CODES["REDUCE"], CODES["BUILD"]
@@ -89,7 +88,7 @@ def tensor(
 ) -> bytes:
     """A tensor that looks at a storage of ``numel`` elements."""
     if stride is None:
-        stride = tuple(torch.empty(shape, device="meta").stride())
+        stride = tuple(math.prod(shape[axis + 1 :]) for axis in range(len(shape)))
     arguments = (persistent(dtype, key, numel), offset, shape, stride, False)
     return called(
         "torch._utils _rebuild_tensor_v2", *arguments, called("collections OrderedDict")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 import warnings
 import zipfile
 from pathlib import Path
@@ -122,7 +121,7 @@ def _load(path: Path, *, trust: bool, device: str) -> Any:
                 next_step="run from the folder of the script that saved it, or save its state_dict "
                 "and give --build file.py:name",
             ) from None
-        except (RuntimeError, pickle.UnpicklingError, EOFError, OSError, ValueError) as error:
+        except Exception as error:  # whatever the reader met, or code that came with the file
             raise _damaged(path, error) from None
 
 
