@@ -15,6 +15,7 @@ from gradaudit.errors import GradauditError, UsageError
 from gradaudit.options import audit_options, configured, fix_options, settings_from, settled
 from gradaudit.output import results_alone_on_stdout
 from gradaudit.supervisor import supervised
+from gradaudit.telling import printable, told
 
 _LATER = {
     "diff": "compare the JSON of two runs (--json)",
@@ -156,9 +157,8 @@ def _guarded(run: Callable[[], Any]) -> int:
     except Exception as error:
         if os.environ.get("GRADAUDIT_TRACEBACK"):
             raise
-        what = " ".join(f"{type(error).__name__}: {error}".split())
         return _say(
-            f"internal error: {what}; this is a defect of gradaudit: set GRADAUDIT_TRACEBACK=1 to "
+            f"internal error: {told(error)}; this is a defect of gradaudit: set GRADAUDIT_TRACEBACK=1 to "
             "see where, and please report it",
             2,
         )
@@ -177,5 +177,5 @@ def _usage(error: click.ClickException) -> int:
 
 
 def _say(message: str, code: int) -> int:
-    click.echo(f"gradaudit: {message}", err=True)
+    click.echo(f"gradaudit: {printable(message)}", err=True)
     return code

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import TypeGuard
 
 import torch
 from torch import Tensor
@@ -30,6 +31,15 @@ class StoredTensor:
         """Bytes of its elements."""
         return self.numel * self.dtype.itemsize
 
+    def __setstate__(self, state: object) -> None:
+        """Raises: a pickle must not change what its file has been held against."""
+        raise TypeError("a tensor in a file takes no state")
+
+
+def is_tensor(value: object) -> TypeGuard[Tensor | StoredTensor]:
+    """Whether a leaf of what a file holds is a tensor, already read or still in the file."""
+    return isinstance(value, (Tensor, StoredTensor))
+
 
 class StoredWeights(Mapping[str, Tensor]):
     """Names to tensors; a tensor is read when it is asked for, and not kept."""
@@ -54,3 +64,22 @@ class StoredWeights(Mapping[str, Tensor]):
         """A tensor of that type and shape on the meta device, which holds no values."""
         entry = self._entries[name]
         return torch.empty(entry.shape, dtype=entry.dtype, device="meta")
+
+    @classmethod
+    def of(cls, tensors: Mapping[str, Tensor | StoredTensor]) -> StoredWeights:
+        """The weights of a part of a file's tree; tensors that are already read stay as they are.
+
+        Several files are joined by ``StoredWeights([*one.entries(), *other.entries()])``.
+        """
+        return cls(_entry(name, value) for name, value in tensors.items())
+
+    def entries(self) -> tuple[StoredTensor, ...]:
+        """What the file declares of every tensor, in its order."""
+        return tuple(self._entries.values())
+
+
+def _entry(name: str, value: Tensor | StoredTensor) -> StoredTensor:
+    if isinstance(value, StoredTensor):
+        return replace(value, name=name)
+    place = value.untyped_storage().data_ptr() if value.layout is torch.strided else id(value)
+    return StoredTensor(name, value.dtype, tuple(value.shape), lambda: value, ("memory", place))
