@@ -19,7 +19,6 @@ from gradaudit.telling import printable, told
 
 _LATER = {
     "diff": "compare the JSON of two runs (--json)",
-    "inspect": "the audit refuses files it cannot open safely, and says what they ask for",
     "config": "the report's last section shows the settings in force",
 }
 
@@ -51,6 +50,7 @@ def cli() -> None:
     \b
     gradaudit MODEL [options]        audit a model (`gradaudit audit --help` lists the options)
     gradaudit fix MODEL -o DIR       audit it, search for a cure, write the proven one into DIR
+    gradaudit inspect FILE           what a model file holds and asks for, without opening it
     gradaudit demo                   audit a built-in sample that explodes
 
     MODEL is a file (.pt, .pth, .safetensors) or code: path/to/file.py:name or
@@ -96,6 +96,24 @@ def fix(ctx: click.Context, /, model: str, **options: Any) -> None:
 
     options = settled(ctx, options)
     ctx.exit(run_fix(model, settings_from(ctx, options), options))
+
+
+@cli.command()
+@click.argument("file")
+@click.option("--json", "json_file", metavar="FILE", help="Write JSON; - is standard output.")
+@click.option("--force", is_flag=True, help="Overwrite a file that is no gradaudit report.")
+@click.pass_context
+def inspect(ctx: click.Context, /, file: str, json_file: str | None, force: bool) -> None:
+    """Show what FILE holds and asks for, without opening it.
+
+    Kind, tensors with types and sizes, everything that loading it would import, and whether an
+    audit needs --trust. Nothing in the file is executed, imported or allocated.
+
+    Exit codes: 0; 1 if it asks for something known to run commands or code; 2 if it cannot be read.
+    """
+    from gradaudit.inspecting import run_inspect
+
+    ctx.exit(run_inspect(file, json_file, force=force))
 
 
 @cli.command()

@@ -33,7 +33,7 @@ ORDER = (
     ("auditing",),
     ("fixing",),
     ("written",),
-    ("run", "options"),
+    ("run", "inspecting", "options"),
     ("cli",),
     ("__main__",),
 )
