@@ -53,7 +53,8 @@ def cli() -> None:
     gradaudit inspect FILE           what a model file holds and asks for, without opening it
     gradaudit demo                   audit a built-in sample that explodes
 
-    MODEL is a file (.pt, .pth, .safetensors) or code: path/to/file.py:name or
+    MODEL is a file that training left (.pt, .pth, .bin, .ckpt, .pt2, .safetensors, .onnx), a
+    folder (Hugging Face, torch.distributed.checkpoint), or code: path/to/file.py:name or
     package.module:name, where name is a Module, or a callable without arguments that
     returns a Module or a gradaudit.Subject.
     """
