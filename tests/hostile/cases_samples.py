@@ -97,11 +97,6 @@ def _located(place: Place) -> bytes:
     return whole(found + value((place.command,)) + REDUCE)
 
 
-def _partial(place: Place) -> bytes:
-    made = called("functools partial", named("os system"), place.command)
-    return whole(made + EMPTY_TUPLE + REDUCE)
-
-
 def _resolved(place: Place) -> bytes:
     return whole(called("pkgutil resolve_name", "os:system") + value((place.command,)) + REDUCE)
 
@@ -176,13 +171,30 @@ def _type_confusion(place: Place) -> bytes:
 
 
 def _invalid_bytes(place: Place) -> bytes:
-    """A payload, and after it bytes that are no opcode."""
-    return whole(called("os system", place.command))[:-1] + b"\xff\xfe\xfd."
+    """A payload, and after it bytes that are no pickle."""
+    return _from_memo(place) + b"\n\n\t\t"
 
 
-def _broken_model(place: Place) -> bytes:
-    parts = text("torch") + text("_utils._rebuild_tensor") + STACK_GLOBAL
-    return whole(parts + POP + CODES["BINGET"] + b"\x07" + text("_rebuild_tensor") + STACK_GLOBAL, 4)
+def _from_memo(place: Place) -> bytes:
+    """The names come out of the memo, where harmless ones lie beside them."""
+    names = b"".join(
+        text(name) + CODES["BINPUT"] + bytes([index]) + POP
+        for index, name in enumerate(("torch", "LongStorage", "os", "system"))
+    )
+    asked = CODES["BINGET"] + b"\2" + CODES["BINGET"] + b"\3" + STACK_GLOBAL
+    return whole(names + asked + value((place.command,)) + REDUCE, 4)
+
+
+def _debugged(place: Place) -> bytes:
+    """Bdb().run by getattr, as protocol 2 writes a method."""
+    method = called("__builtin__ getattr", named("bdb Bdb"), "run")
+    return whole(method + value((called("bdb Bdb"), place.code)) + REDUCE)
+
+
+def _eval_by_getattr(place: Place) -> bytes:
+    """eval is got from a module that merely happens to have it."""
+    found = called("builtins getattr", called("builtins __import__", "builtins"), "eval")
+    return whole(found + value((place.code,)) + REDUCE, 4)
 
 
 def _pop_mark(place: Place) -> bytes:
@@ -214,30 +226,31 @@ PICKLESCAN: dict[str, Body] = {
     "malicious3": calling("httplib HTTPSConnection", "example.invalid"),
     "malicious4": calling("requests.api get", "https://example.invalid"),
     "malicious5": calling("aiohttp.client ClientSession"),
-    "malicious6": calling("requests.api get", "https://example.invalid", protocol=4),
+    "malicious6": lambda place: whole(value(["a", "b"]))
+    + whole(called("requests.api get", "https://example.invalid")),
     "malicious7": calling("socket create_connection", ("127.0.0.1", 9)),
     "malicious8": calling("subprocess run", ["touch", "{canary}"]),
     "malicious9": calling("sys exit", 0),
-    "malicious10": calling("__builtin__ exec", "{code}"),
-    "malicious11": _imported_by_attribute,
-    "malicious12": calling("os system", "{command}", protocol=0),
+    "malicious10": lambda place: MARK + text(place.code) + CODES["INST"] + b"__builtin__\nexec\n.",
+    "malicious11": _from_memo,
+    "malicious12": _imported_by_attribute,
     "malicious13a": _nested_loads("pickle"),
     "malicious13b": _nested_loads("_pickle"),
     "malicious14": calling("runpy _run_code", "{code}", {}),
-    "malicious15a": calling("bdb Bdb"),
-    "malicious15b": method("bdb Bdb.run", "{code}"),
-    "malicious16": calling("builtins exec", "{code}"),
-    "malicious17": calling("venv create", "{canary}"),
-    "malicious18": calling("torch._inductor.codecache compile_file", "", "", ["sh", "-c", "{command}"]),
-    "malicious19": calling("pydoc pipepager", "x", "{command}"),
-    "malicious20": calling("torch.serialization load", "{canary}"),
+    "malicious15a": _debugged,
+    "malicious15b": lambda place: whole(stacked("bdb Bdb.run") + value((called("bdb Bdb"), place.code)) + REDUCE, 4),
+    "malicious16": calling("pip main", ["install", "nothing", "--no-input"], protocol=0),
+    "malicious17": calling("torch._inductor.codecache compile_file", "", "", ["sh", "-c", "{command}"]),
+    "malicious18": calling("pydoc pipepager", "", "{command}"),
+    "malicious19": lambda place: whole(
+        called("functools partial", named("torch.serialization load"), str(place.canary)) + EMPTY_TUPLE + REDUCE
+    ),
+    "malicious20": calling("venv create", "{canary}", False, False, True, False, "$({command})"),
     "malicious21": calling("timeit timeit", "{code}"),
     "malicious22": calling("numpy.testing._private.utils runstring", "{code}", {}),
     "malicious23": by_stack("os system", "{command}"),
-    "malicious partial": _partial,
-    "malicious pip": calling("pip main", ["install", "nothing"]),
     "malicious-invalid-bytes": _invalid_bytes,
-    "broken_model": _broken_model,
+    "broken_model": lambda place: whole(called("builtins exec", place.code))[:-1] + b"X.",
     "sys_module_override_sploit": _module_override,
     "importlib_bypass": _imported_module,
     "marshal_bypass": _marshalled,
@@ -293,7 +306,7 @@ PICKLESCAN: dict[str, Body] = {
     "GHSA-r8g5-cgf2-4m4m": calling("numpy.f2py.crackfortran getlincoef", "{code}", {}),
     "GHSA-955r-x9j8-7rhh": _method_caller,
     "GHSA-46h3-79wf-xr6c": lambda place: _imported_by_attribute(place).replace(b"operator", b"_operator"),
-    "GHSA-9m3x-qqw2-h32h": calling("distutils.file_util write_file", "{canary}", ["{code}"], protocol=4),
+    "GHSA-9m3x-qqw2-h32h": _eval_by_getattr,
     "GHSA-vvpj-8cmc-gx39": _resolved,
     "GHSA-g38g-8gr9-h9xp-uuid": calling("uuid _get_command_stdout", "touch", "{canary}"),
     "GHSA-g38g-8gr9-h9xp-osx-support": calling("_osx_support _read_output", "{command}"),
