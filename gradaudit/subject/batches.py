@@ -38,15 +38,6 @@ def read_batches(
         size = batch_size or DEFAULT_BATCH_SIZE
         raw = DataLoader(raw, size, shuffle=not isinstance(raw, IterableDataset))
     to_batch = _Converter(model)
-    try:
-        return _read(raw, to_batch, limit=limit, batch_size=batch_size, label=label)
-    except RecursionError:
-        raise BadData(f"{label} holds itself, or is nested too deep", expected=_WANTED) from None
-
-
-def _read(
-    raw: Any, to_batch: _Converter, *, limit: int, batch_size: int | None, label: str
-) -> tuple[Batch, ...]:
     if _is_batch(raw):
         whole = to_batch(raw)
         return (whole,) if batch_size is None else _sliced(whole, batch_size, limit)
