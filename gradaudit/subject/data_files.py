@@ -59,7 +59,7 @@ def _zip(path: Path, *, trust: bool) -> Any:
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()
             unpacked = sum(item.file_size for item in archive.infolist())
-    except (zipfile.BadZipFile, OSError, ValueError):
+    except Exception:  # Python's reader raises half a dozen kinds
         raise UnreadableFile(
             f"{path} is a damaged or truncated zip archive", next_step="copy or save it again"
         ) from None
