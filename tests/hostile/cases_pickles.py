@@ -283,6 +283,15 @@ def laughs_by_memo(layers: int, width: int) -> bytes:
     return whole(body)
 
 
+def laughs_for_torch(layers: int, width: int) -> bytes:
+    """The same out of the few opcodes that torch's own reader knows."""
+    body = text("lol") + CODES["BINPUT"] + b"\0"
+    for layer in range(layers):
+        again = (CODES["BINGET"] + bytes([layer])) * width
+        body += POP + EMPTY_LIST + CODES["BINPUT"] + bytes([layer + 1]) + MARK + again + APPENDS
+    return body
+
+
 def laughing_tuple(depth: int) -> bytes:
     """Tuples of twice the same: hashed, they take 2 ** depth steps."""
     return text("lol") + (DUP + CODES["TUPLE2"]) * depth
