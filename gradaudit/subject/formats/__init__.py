@@ -8,9 +8,9 @@ from pathlib import Path
 from gradaudit.onnx_graph import load_onnx
 from gradaudit.subject.formats.exported import load_exported
 from gradaudit.subject.formats.loaded import Loaded, classify
-from gradaudit.subject.formats.safetensors_file import load_safetensors
+from gradaudit.subject.formats.safetensors_file import stored_safetensors
 from gradaudit.subject.formats.sniff import Kind, sniff
-from gradaudit.subject.formats.torch_file import load_torch_file
+from gradaudit.subject.formats.torch_file import open_torch_file
 from gradaudit.subject.formats.unopened import refuse
 
 __all__ = ["Loaded", "open_file"]
@@ -28,15 +28,15 @@ def open_file(path: Path, *, trust: bool, device: str = "cpu") -> Loaded:
 
 
 def _torch(path: Path, trust: bool, device: str) -> Loaded:
-    return classify(load_torch_file(path, trust=trust, device=device), path)
+    return classify(open_torch_file(path, trust=trust, device=device), path)
 
 
 def _torch_legacy(path: Path, trust: bool, device: str) -> Loaded:
-    return classify(load_torch_file(path, trust=trust, device=device), path, prefix="legacy ")
+    return classify(open_torch_file(path, trust=trust, device=device), path, prefix="legacy ")
 
 
-def _safetensors(path: Path, _trust: bool, device: str) -> Loaded:
-    return Loaded("safetensors", weights=load_safetensors(path, device=device))
+def _safetensors(path: Path, _trust: bool, _device: str) -> Loaded:
+    return Loaded("safetensors", weights=stored_safetensors(path))
 
 
 def _exported(path: Path, trust: bool, _device: str) -> Loaded:

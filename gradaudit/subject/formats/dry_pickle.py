@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import pickle
-from collections.abc import Iterator
+import re
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,6 +15,19 @@ _REBUILDS = {
     "torch._utils._rebuild_tensor_v2",
     "torch._utils._rebuild_tensor_v3",
 }
+_PARAMETERS = {"torch._utils._rebuild_parameter", "torch.nn.parameter.Parameter"}
+_TABLES = {"collections.OrderedDict", "collections.defaultdict", "collections.Counter"}
+# What is made for real out of plain parts: a pickle that asks for no more is known by heart.
+_PLAIN = {
+    *_REBUILDS, "torch._utils._rebuild_parameter", "collections.OrderedDict",
+    "collections.defaultdict", "torch.Size", "builtins.set", "builtins.frozenset",
+    "_codecs.encode",
+}  # fmt: skip
+# Asked for but never called: what storages and tensors are typed by.
+_TYPE = re.compile(
+    r"torch\.(\w+Storage|storage\.(Untyped|Typed)Storage|u?int\d+|float\d+\w*|bfloat16|half|double"
+    r"|float|long|int|short|bool|complex\d+)|builtins\.(int|float|bool|list|dict)"
+)
 INSTANCE = "(an object)"  # owner of an attribute that is asked of no global
 _PYTHON_2 = {"__builtin__": "builtins", "copy_reg": "copyreg"}  # names in protocol 2 pickles
 
@@ -30,8 +45,14 @@ class DeclaredStorage:
 class DeclaredTensor:
     """A view of a storage as the pickle declares it."""
 
-    storage: str
+    storage: str  # its key
+    dtype: str  # of the storage, "FloatStorage", or where that has none its own, "uint16"
+    offset: int  # entries into the storage
     shape: tuple[int, ...]
+    stride: tuple[int, ...]
+
+    def __setstate__(self, state: Any) -> None:
+        raise TypeError("a tensor in a pickle takes no further state")
 
     @property
     def numel(self) -> int:
@@ -51,17 +72,40 @@ class DryPickle:
     attributes: set[tuple[str, str]] = field(default_factory=set)  # getattr(global, name)
     storages: dict[str, DeclaredStorage] = field(default_factory=dict)
     tensors: list[DeclaredTensor] = field(default_factory=list)
+    make: Make | None = None  # what becomes of a declared tensor
     classes_by_source: bool = False  # the old format's way to store modules
 
+    @property
+    def plain(self) -> bool:
+        """Whether there are only dense tensors, plain containers, texts and numbers: the values
+        that :func:`dry_read` gives are then all there is, and nothing needs to be imported.
+        """
+        named = all(name in _PLAIN or _TYPE.fullmatch(name) for name in self.names)
+        return named and self.called <= _PLAIN and not self.classes_by_source
 
-def dry_read(stream: bytes, *, pickles: int = 1) -> tuple[DryPickle, list[Any]]:
+
+Make = Callable[[DeclaredTensor], Any]
+
+
+def reach(shape: tuple[int, ...], stride: tuple[int, ...]) -> int:
+    """Entries from the first to the last that a tensor shows, both counted."""
+    if 0 in shape:
+        return 0
+    return 1 + sum((size - 1) * step for size, step in zip(shape, stride, strict=True))
+
+
+def dry_read(
+    stream: bytes, *, pickles: int = 1, make: Make | None = None
+) -> tuple[DryPickle, list[Any]]:
     """Go through ``pickles`` pickles that follow each other, with inert stand-ins for globals.
 
     Nothing named in the stream is imported or called. Returns what was asked for, and the
-    unpickled values, in which plain containers and numbers are real and all else is inert.
+    unpickled values, in which plain containers and numbers are real, dense tensors are what
+    ``make`` makes of their declaration (else that itself), and all else is inert. They may hold
+    themselves, or one part many times.
     Raises whatever :mod:`pickle` raises on a malformed stream.
     """
-    seen = DryPickle()
+    seen = DryPickle(make=make)
     source = io.BytesIO(stream)
     # torch's own format numbers each pickle's memo anew
     values = [_DryUnpickler(source, seen).load() for _ in range(pickles)]
@@ -124,23 +168,61 @@ def _stand_in(full: str, seen: DryPickle) -> Any:
         asked_for = full
 
         def __call__(cls, *arguments: Any) -> Any:
-            _note_call(full, arguments, seen)
-            return _Inert()
+            return _note_call(full, arguments, seen)
 
     class _StandIn(_Inert, metaclass=_Meta):
         def __new__(cls, *arguments: Any) -> Any:
             if arguments:  # cls.__new__(cls, 10**12) allocates as a call would
-                _note_call(full, arguments, seen)
+                return _note_call(full, arguments, seen)
             return _Inert()
 
     return _StandIn
 
 
-def _note_call(full: str, arguments: tuple[Any, ...], seen: DryPickle) -> None:
+def _note_call(full: str, arguments: tuple[Any, ...], seen: DryPickle) -> Any:
+    """Write down a call, and give what a plain one gives."""
     seen.called.add(full)
     if full == "builtins.getattr" and len(arguments) >= 2:
         owner = getattr(arguments[0], "asked_for", INSTANCE)
         seen.attributes.add((str(owner), str(arguments[1])))
-    if full in _REBUILDS and len(arguments) >= 3 and isinstance(arguments[0], DeclaredStorage):
-        shape = tuple(int(size) for size in arguments[2])
-        seen.tensors.append(DeclaredTensor(arguments[0].key, shape))
+    if full in _REBUILDS and len(arguments) >= 4 and isinstance(arguments[0], DeclaredStorage):
+        tensor = _declared(full, arguments)
+        seen.tensors.append(tensor)
+        return tensor if seen.make is None else seen.make(tensor)
+    if full in _PARAMETERS and arguments and not isinstance(arguments[0], _Inert):
+        return arguments[0]
+    return _plain(full, arguments)
+
+
+def _declared(full: str, arguments: tuple[Any, ...]) -> DeclaredTensor:
+    """The tensor that a call of torch's ``_rebuild_tensor`` and its successors would give."""
+    storage, offset, shape, stride = arguments[:4]
+    dtype = storage.dtype
+    if full.endswith("_v3") and len(arguments) >= 7:
+        dtype = str(getattr(arguments[6], "asked_for", "")).removeprefix("torch.")
+    sizes, steps = (tuple(int(item) for item in items) for items in (shape, stride))
+    if len(sizes) != len(steps):
+        raise ValueError(f"a tensor of {len(sizes)} sizes and {len(steps)} strides")
+    return DeclaredTensor(storage.key, dtype, int(offset), sizes, steps)
+
+
+class _Table(OrderedDict[Any, Any]):
+    """A dict with insertion order; attributes that the pickle would set on it are dropped."""
+
+    def __setstate__(self, state: Any) -> None:
+        return None
+
+
+def _plain(full: str, arguments: tuple[Any, ...]) -> Any:
+    """What calls of containers give; anything else is inert."""
+    if full in _TABLES:
+        pairs = arguments[0] if arguments and isinstance(arguments[0], (list, dict)) else ()
+        return _Table(pairs)
+    if full == "_codecs.encode" and all(isinstance(text, str) for text in arguments):
+        return str(arguments[0]).encode("latin-1")  # how protocol 2 writes bytes
+    if arguments and isinstance(arguments[0], (list, tuple)):
+        if full == "torch.Size":
+            return tuple(arguments[0])
+        if full in ("builtins.set", "builtins.frozenset"):
+            return frozenset(arguments[0])
+    return _Inert()

@@ -13,6 +13,7 @@ from torch import nn
 
 from gradaudit.errors import UnreadableFile
 from gradaudit.records import NotMeasured, Recipe
+from gradaudit.subject.formats.stored_weights import StoredTensor, StoredWeights, is_tensor
 from gradaudit.telling import told
 
 _NESTED = ("state_dict", "model_state_dict", "model")
@@ -41,13 +42,13 @@ def classify(content: Any, path: Path, *, prefix: str = "") -> Loaded:
         return Loaded(f"{prefix}pickled module", model=_sound(content, path))
     if isinstance(content, Mapping):
         if is_state_dict(content):
-            return Loaded(f"{prefix}state dict", weights=content)
+            return Loaded(f"{prefix}state dict", weights=StoredWeights.of(tensors_of(content)))
         for key in _NESTED:
             value = content.get(key)
             if isinstance(value, nn.Module):
                 return Loaded(f"{prefix}pickled module", model=_sound(value, path))
             if isinstance(value, Mapping) and is_state_dict(value):
-                return Loaded(f"{prefix}state dict", weights=value)
+                return Loaded(f"{prefix}state dict", weights=StoredWeights.of(tensors_of(value)))
     raise UnreadableFile(
         f"{path.name} holds no model",
         expected="a Module, a state dict, or a dict with one under "
@@ -73,14 +74,19 @@ def _sound(model: nn.Module, path: Path) -> nn.Module:
 
 def is_state_dict(content: Mapping[Any, Any]) -> bool:
     """Whether ``content`` maps names to tensors (other entries, such as extra state, are few)."""
-    tensors = sum(isinstance(value, torch.Tensor) for value in content.values())
+    tensors = sum(is_tensor(value) for value in content.values())
     nested = any(isinstance(value, Mapping) for value in content.values())
     return tensors > 0 and not nested and all(isinstance(key, str) for key in content)
 
 
+def tensors_of(content: Mapping[str, Any]) -> dict[str, torch.Tensor | StoredTensor]:
+    """What of a state dict is tensors; other entries are extra state of modules."""
+    return {name: value for name, value in content.items() if is_tensor(value)}
+
+
 def describe(content: Any) -> str:
     """One short phrase on what ``content`` is."""
-    if isinstance(content, torch.Tensor):
+    if is_tensor(content):
         return f"a tensor of shape {list(content.shape)}"
     if isinstance(content, Mapping):
         keys = ", ".join(repr(key) for key in list(content)[:5])
@@ -92,8 +98,8 @@ def describe(content: Any) -> str:
 
 def _is_data(content: Any) -> bool:
     if isinstance(content, (list, tuple)) and content:
-        return all(isinstance(item, torch.Tensor) for item in content)
-    return isinstance(content, torch.Tensor)
+        return all(is_tensor(item) for item in content)
+    return is_tensor(content)
 
 
 def file_digest(path: Path) -> str:

@@ -31,6 +31,10 @@ class StoredTensor:
         """Bytes of its elements."""
         return self.numel * self.dtype.itemsize
 
+    def __setstate__(self, state: object) -> None:
+        """Raises: a pickle must not change what its file has been held against."""
+        raise TypeError("a tensor in a file takes no state")
+
 
 def is_tensor(value: object) -> TypeGuard[Tensor | StoredTensor]:
     """Whether a leaf of what a file holds is a tensor, already read or still in the file."""

@@ -19,11 +19,12 @@ from gradaudit.subject.formats.allowed import (
     allowed_globals,
 )
 from gradaudit.subject.formats.dry_pickle import INSTANCE, DryPickle, dry_read
+from gradaudit.subject.formats.torch_archive import read_archive
 from gradaudit.subject.formats.torch_limits import check_archive, check_declared
+from gradaudit.subject.formats.torch_stored import TensorMaker
 from gradaudit.telling import told
 
 _LEGACY_PICKLES = 5  # magic, protocol, system, the object, the storages' keys
-_PICKLE_LIMIT = 1 << 28
 
 
 def load_torch_file(path: Path, *, trust: bool, device: str = "cpu") -> Any:
@@ -33,45 +34,51 @@ def load_torch_file(path: Path, *, trust: bool, device: str = "cpu") -> Any:
     an exact list of torch's own layers. Raises ``RefusedFile`` for a file that needs more, or that
     claims more than it stores; ``UnreadableFile`` for a damaged one.
     """
-    dry = _dry(path, trust=trust)
+    dry, _ = _dry(path, trust=trust)
     if not trust and dry is not None:
         _refuse_unlisted(dry, path)
     return _load(path, trust=trust, device=device)
 
 
-def _dry(path: Path, *, trust: bool) -> DryPickle | None:
+def open_torch_file(path: Path, *, trust: bool, device: str = "cpu") -> Any:
+    """The same, with tensors left in the file (``StoredTensor``) where it holds only tensors,
+    plain containers, texts and numbers: nothing is unpickled then, trusted or not.
+    """
+    dry, content = _dry(path, trust=trust)
+    if content is not None:
+        return content
+    if not trust and dry is not None:
+        _refuse_unlisted(dry, path)
+    return _load(path, trust=trust, device=device)
+
+
+def _dry(path: Path, *, trust: bool) -> tuple[DryPickle | None, Any]:
+    """What the pickle asks for, and all it holds where that needs nothing to be imported."""
     try:
         return _dry_zip(path) if zipfile.is_zipfile(path) else _dry_legacy(path)
     except RefusedFile:
         raise
     except Exception as error:
         if trust:
-            return None  # a pickle with tricks the stand-ins do not know
+            return None, None  # a pickle with tricks the stand-ins do not know
         raise _damaged(path, error) from None
 
 
-def _dry_zip(path: Path) -> DryPickle:
+def _dry_zip(path: Path) -> tuple[DryPickle, Any]:
     with zipfile.ZipFile(path) as archive:
         check_archive(archive, path)
-        record = next(item for item in archive.infolist() if item.filename.endswith("/data.pkl"))
-        if record.file_size > _PICKLE_LIMIT:
-            raise RefusedFile(f"{path.name} holds a pickle of {record.file_size:,} bytes")
-        folder = record.filename.removesuffix("data.pkl") + "data/"
-        sizes = {
-            item.filename.removeprefix(folder): item.file_size
-            for item in archive.infolist()
-            if item.filename.startswith(folder)
-        }
-        dry, _ = dry_read(archive.read(record))
-    check_declared(dry, sizes, path)
-    return dry
+    found = read_archive(path)
+    make = TensorMaker(path, found.storages)
+    dry, (content,) = dry_read(found.pickle, make=make)
+    check_declared(dry, found.sizes, path)
+    return dry, content if dry.plain and found.direct and not make.unknown else None
 
 
-def _dry_legacy(path: Path) -> DryPickle:
+def _dry_legacy(path: Path) -> tuple[DryPickle, Any]:
     dry, _ = dry_read(path.read_bytes(), pickles=_LEGACY_PICKLES)
     size = path.stat().st_size
     check_declared(dry, dict.fromkeys(dry.storages, size), path)
-    return dry
+    return dry, None
 
 
 def _refuse_unlisted(dry: DryPickle, path: Path) -> None:
