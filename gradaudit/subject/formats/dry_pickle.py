@@ -86,6 +86,7 @@ class DryPickle:
     tensors: list[DeclaredTensor] = field(default_factory=list)
     make: Make | None = None  # what becomes of a declared tensor
     classes_by_source: bool = False  # the old format's way to store modules
+    protocol: int = 0  # the highest
 
     @property
     def plain(self) -> bool:
@@ -120,7 +121,11 @@ def dry_read(
     seen = DryPickle(make=make)
     source = io.BytesIO(stream)
     # torch's own format numbers each pickle's memo anew
-    values = [_DryUnpickler(source, seen).load() for _ in range(pickles)]
+    values = []
+    for _ in range(pickles):
+        unpickler = _DryUnpickler(source, seen)
+        values.append(unpickler.load())
+        seen.protocol = max(seen.protocol, unpickler.proto)
     return seen, values
 
 

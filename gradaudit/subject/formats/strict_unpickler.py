@@ -18,6 +18,7 @@ class StrictUnpickler(pickle._Unpickler):
     """Raises ``pickle.UnpicklingError`` for keys that are costly to hash."""
 
     stack: list[Any]
+    proto: int = 0
 
     def check_state(self, instance: Any, state: Any) -> None:
         """Called with every object that is about to be given a state."""

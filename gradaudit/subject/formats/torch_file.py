@@ -15,11 +15,12 @@ from gradaudit.subject.code import import_path
 from gradaudit.subject.formats.allowed import allowed_globals
 from gradaudit.subject.formats.dry_pickle import DryPickle, dry_read
 from gradaudit.subject.formats.torch_archive import read_archive
-from gradaudit.subject.formats.torch_limits import check_archive, check_declared
+from gradaudit.subject.formats.torch_limits import check_archive, check_declared, check_total
 from gradaudit.subject.formats.torch_stored import TensorMaker
 from gradaudit.subject.formats.torch_trust import refuse_unlisted, unlisted
 from gradaudit.telling import told
 
+_PROTOCOL = 2  # torch's own, and all that weights_only reads
 _LEGACY_PICKLES = 5  # magic, protocol, system, the object, the storages' keys
 
 
@@ -46,7 +47,7 @@ def open_torch_file(path: Path, *, trust: bool, device: str = "cpu") -> Any:
 def _loaded(dry: DryPickle | None, path: Path, *, trust: bool, device: str) -> Any:
     if not trust and dry is not None:
         refuse_unlisted(dry, path)
-    needed = dry is None or bool(unlisted(dry)) or dry.classes_by_source
+    needed = dry is None or bool(unlisted(dry)) or dry.classes_by_source or dry.protocol > _PROTOCOL
     return _load(path, trust=trust and needed, device=device)
 
 
@@ -76,6 +77,7 @@ def _dry_legacy(path: Path) -> tuple[DryPickle, Any]:
     dry, _ = dry_read(path.read_bytes(), pickles=_LEGACY_PICKLES)
     size = path.stat().st_size
     check_declared(dry, dict.fromkeys(dry.storages, size), path)
+    check_total(dry, size, path)
     return dry, None
 
 
@@ -105,8 +107,8 @@ def _load(path: Path, *, trust: bool, device: str) -> Any:
                 raise _damaged(path, error) from None
             raise RefusedFile(
                 f"{path.name} is pickled in a protocol that torch reads only by running it",
-                expected="protocol 2, as torch.save writes by default",
-                next_step="save it again without pickle_protocol",
+                expected=f"protocol {_PROTOCOL}, as torch.save writes by default",
+                next_step="save it again without pickle_protocol; if you made this file, add --trust",
             ) from None
         except Exception as error:  # a pickle can raise whatever what it names raises
             raise _damaged(path, error) from None
