@@ -44,8 +44,10 @@ def is_state_dict(content: Mapping[Any, Any]) -> bool:
     )
 
 
-def tensors_of(content: Mapping[str, Any]) -> dict[str, torch.Tensor | StoredTensor]:
+def tensors_of(content: Mapping[str, Any]) -> Mapping[str, torch.Tensor | StoredTensor]:
     """What of a state dict is tensors; other entries are extra state of modules."""
+    if isinstance(content, StoredWeights):
+        return content
     return {name: value for name, value in content.items() if is_tensor(value)}
 
 
