@@ -108,7 +108,7 @@ def from_python(
 
 
 def _over(base: Recipe, options: Recipe) -> Recipe:
-    """``options`` over ``base``, unless they name another kind, of which its numbers say nothing."""
+    """``options`` over ``base``, whose numbers say nothing of another kind of optimizer."""
     if options.optimizer is not None and base.optimizer is None:
         base = suited(base, options.optimizer)
     elif options.optimizer not in (None, base.optimizer):

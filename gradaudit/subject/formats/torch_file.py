@@ -108,7 +108,7 @@ def _load(path: Path, *, trust: bool, device: str) -> Any:
             raise RefusedFile(
                 f"{path.name} is pickled in a protocol that torch reads only by running it",
                 expected=f"protocol {_PROTOCOL}, as torch.save writes by default",
-                next_step="save it again without pickle_protocol; if you made this file, add --trust",
+                next_step="if you made this file, add --trust, or save it without pickle_protocol",
             ) from None
         except Exception as error:  # a pickle can raise whatever what it names raises
             raise _damaged(path, error) from None
