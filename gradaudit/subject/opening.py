@@ -23,6 +23,7 @@ from gradaudit.subject.code import UserCode, is_code
 from gradaudit.subject.declared_inputs import declared_by
 from gradaudit.subject.formats import Loaded, open_file
 from gradaudit.subject.formats.loaded import file_digest
+from gradaudit.subject.formats.ultralytics_model import own_criterion
 from gradaudit.subject.named import as_subject
 from gradaudit.subject.objective import given_objective
 from gradaudit.subject.opened import Opened, OptimizerFactory, Subject
@@ -208,9 +209,9 @@ def _hidden_by(model: nn.Module) -> tuple[NotMeasured, ...]:
 
 
 def _wanted_loss(subject: Subject, settings: Settings) -> str | LossFunction:
-    if settings.loss != "auto" or subject.loss is None:
+    if settings.loss != "auto":
         return settings.loss
-    return subject.loss
+    return subject.loss or own_criterion(subject.model) or settings.loss
 
 
 def _materialized(model: nn.Module, sampled: Sampled) -> nn.Module:

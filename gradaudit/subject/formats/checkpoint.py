@@ -84,9 +84,8 @@ def _opened(found: _Candidate, path: Path, prefix: str, *, trust: bool) -> Loade
     value = found.value
     if isinstance(value, nn.Module):
         model = sound(value, path, trust=trust)
-        if is_ultralytics(model):
-            return as_trained(model, f"{prefix}pickled module", path)
-        return Loaded(f"{prefix}pickled module", model=model)
+        model, notes = as_trained(model) if is_ultralytics(model) else (model, ())
+        return Loaded(f"{prefix}pickled module", model=model, notes=notes)
     weights, notes = unwrapped(tensors_of(value))
     for name, tensor in weights.items():
         if not isinstance(tensor, StoredTensor):

@@ -96,12 +96,7 @@ def _load(path: Path, *, trust: bool, device: str) -> Any:
         try:
             return torch.load(stream, map_location=device, weights_only=not trust)
         except (AttributeError, ModuleNotFoundError) as error:
-            raise UnreadableFile(
-                f"{path.name} needs code that is not here",
-                found=told(error),
-                next_step="run from the folder of the script that saved it, or save its state_dict "
-                "and give --build file.py:name",
-            ) from None
+            raise _no_code(path, error) from None
         except pickle.UnpicklingError as error:
             if "Unsupported operand" not in str(error):
                 raise _damaged(path, error) from None
@@ -112,6 +107,17 @@ def _load(path: Path, *, trust: bool, device: str) -> Any:
             ) from None
         except Exception as error:  # a pickle can raise whatever what it names raises
             raise _damaged(path, error) from None
+
+
+def _no_code(path: Path, error: Exception) -> UnreadableFile:
+    absent = str(error.name).partition(".")[0] if isinstance(error, ModuleNotFoundError) else ""
+    install = f"install {absent}, " if absent.isidentifier() else ""
+    return UnreadableFile(
+        f"{path.name} needs code that is not here",
+        found=told(error),
+        next_step=f"{install}run from the folder of the script that saved it, or save its "
+        "state_dict and give --build file.py:name",
+    )
 
 
 def _damaged(path: Path, error: Exception) -> UnreadableFile:
