@@ -11,7 +11,8 @@ from gradaudit.subject.formats.exported import load_exported
 from gradaudit.subject.formats.loaded import Loaded
 from gradaudit.subject.formats.safetensors_file import stored_safetensors
 from gradaudit.subject.formats.sniff import Kind, sniff
-from gradaudit.subject.formats.torch_file import open_torch_file
+from gradaudit.subject.formats.sound import UsesPlainData
+from gradaudit.subject.formats.torch_file import load_trusted, open_torch_file
 from gradaudit.subject.formats.unopened import refuse
 
 __all__ = ["Loaded", "open_file"]
@@ -28,13 +29,19 @@ def open_file(path: Path, *, trust: bool, device: str = "cpu") -> Loaded:
     return _OPENERS[kind](path, trust, device)
 
 
-def _torch(path: Path, trust: bool, device: str) -> Loaded:
-    return classify(open_torch_file(path, trust=trust, device=device), path, trust=trust)
+def _torch(path: Path, trust: bool, device: str, prefix: str = "") -> Loaded:
+    content = open_torch_file(path, trust=trust, device=device)
+    try:
+        return classify(content, path, prefix=prefix, trust=trust)
+    except UsesPlainData:
+        if not trust:
+            raise
+    content = load_trusted(path, device=device)
+    return classify(content, path, prefix=prefix, trust=True)
 
 
 def _torch_legacy(path: Path, trust: bool, device: str) -> Loaded:
-    content = open_torch_file(path, trust=trust, device=device)
-    return classify(content, path, prefix="legacy ", trust=trust)
+    return _torch(path, trust, device, "legacy ")
 
 
 def _safetensors(path: Path, _trust: bool, _device: str) -> Loaded:

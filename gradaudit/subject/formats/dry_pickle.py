@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import pickle
 import re
+from _compat_pickle import IMPORT_MAPPING, NAME_MAPPING
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -37,7 +38,6 @@ _TYPE = re.compile(
 )
 _LATIN = (("latin1",), ("latin-1",))  # how protocol 2 writes bytes
 INSTANCE = "(an object)"  # owner of an attribute that is asked of no global
-_PYTHON_2 = {"__builtin__": "builtins", "copy_reg": "copyreg"}  # names in protocol 2 pickles
 
 
 @dataclass(frozen=True)
@@ -135,7 +135,9 @@ class _DryUnpickler(StrictUnpickler):
         self._seen = seen
 
     def find_class(self, module: str, name: str) -> Any:
-        full = f"{_PYTHON_2.get(module, module)}.{name}"
+        if (module, name) in NAME_MAPPING:  # protocol 2 has Python 2's names
+            module, name = NAME_MAPPING[module, name]
+        full = f"{IMPORT_MAPPING.get(module, module)}.{name}"
         self._seen.names.add(full)
         return _stand_in(full, self._seen)
 

@@ -44,6 +44,11 @@ def open_torch_file(path: Path, *, trust: bool, device: str = "cpu") -> Any:
     return _loaded(dry, path, trust=trust, device=device) if content is None else content
 
 
+def load_trusted(path: Path, *, device: str = "cpu") -> Any:
+    """The object in a PyTorch file that the user trusts, with whatever code it runs."""
+    return _load(path, trust=True, device=device)
+
+
 def _loaded(dry: DryPickle | None, path: Path, *, trust: bool, device: str) -> Any:
     if not trust and dry is not None:
         refuse_unlisted(dry, path)
