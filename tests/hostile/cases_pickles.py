@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import collections
 import io
 import pickle
 import struct
@@ -39,7 +38,6 @@ from tests.hostile.opcodes import (
     raw,
     rezipped,
     stacked,
-    tensor,
     text,
     torch_zip,
     value,
@@ -75,7 +73,9 @@ def _hidden_deep(place: Place) -> bytes:
 def _build_setstate(place: Place) -> bytes:
     """BUILD with a state that sets attributes, the callable among them."""
     made = named("torch.nn.modules.linear Linear") + EMPTY_TUPLE + NEWOBJ
-    return whole(made + value({"training": False, "forward": called(SYSTEM, place.command)}) + BUILD)
+    return whole(
+        made + value({"training": False, "forward": called(SYSTEM, place.command)}) + BUILD
+    )
 
 
 def _getattr_chain(place: Place) -> bytes:
@@ -152,7 +152,7 @@ ARMED: dict[str, Body] = {
 UNARMED: dict[str, Body] = {
     "hooks": _hook_dict,
     "newobj_ex": lambda p: whole(
-        named("subprocess Popen") + value(([ "touch", str(p.canary)],)) + EMPTY_DICT + NEWOBJ_EX, 4
+        named("subprocess Popen") + value((["touch", str(p.canary)],)) + EMPTY_DICT + NEWOBJ_EX, 4
     ),
     "getattr of torch": _getattr_of_torch,
     "a layer that is called": _module_call,
@@ -351,7 +351,9 @@ BOMBS: dict[str, Callable[[], bytes]] = {
     "BINBYTES8 of 1 TB": lambda: _bytes8(1 << 40),
     "BINBYTES8 of 2**63": lambda: _bytes8(1 << 63),
     "BINUNICODE of 4 GB": lambda: proto(2) + CODES["BINUNICODE"] + b"\xff\xff\xff\xff" + b"x.",
-    "BYTEARRAY8 of 8 GB": lambda: proto(5) + CODES["BYTEARRAY8"] + struct.pack("<Q", 1 << 33) + b".",
+    "BYTEARRAY8 of 8 GB": lambda: (
+        proto(5) + CODES["BYTEARRAY8"] + struct.pack("<Q", 1 << 33) + b"."
+    ),
     "FRAME of 1 TB": lambda: proto(4) + CODES["FRAME"] + struct.pack("<Q", 1 << 40) + b"N.",
     "an integer of 10,000 digits": lambda: _big_integer_text(10_000),
     "an integer of 10 million digits": lambda: _big_integer_text(10_000_000),

@@ -53,7 +53,9 @@ def _names(*names: str) -> Callable[[Place], Path]:
     return make
 
 
-def _central(field: int, form: str, number: int, *, of: bytes = b"data.pkl") -> Callable[[Place], Path]:
+def _central(
+    field: int, form: str, number: int, *, of: bytes = b"data.pkl"
+) -> Callable[[Place], Path]:
     """A field in the central directory's entry of a member, overwritten."""
 
     def change(content: bytearray) -> None:
@@ -238,7 +240,7 @@ def _zip64_extra(place: Place) -> Path:
     """A member whose true size stands in an extra field: 2**60 bytes."""
 
     class _Huge(zipfile.ZipInfo):
-        def FileHeader(self, zip64: bool | None = None) -> bytes:  # noqa: N802
+        def FileHeader(self, zip64: bool | None = None) -> bytes:
             return super().FileHeader(zip64)
 
     path = place.files / "model.pt"

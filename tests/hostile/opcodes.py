@@ -90,9 +90,7 @@ def tensor(
     if stride is None:
         stride = tuple(math.prod(shape[axis + 1 :]) for axis in range(len(shape)))
     arguments = (persistent(dtype, key, numel), offset, shape, stride, False)
-    return called(
-        "torch._utils _rebuild_tensor_v2", *arguments, called("collections OrderedDict")
-    )
+    return called("torch._utils _rebuild_tensor_v2", *arguments, called("collections OrderedDict"))
 
 
 def whole(body: bytes, protocol: int = 2) -> bytes:
