@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import io
-import pickle
 import re
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
+
+from gradaudit.subject.formats.bounded_pickle import BoundedUnpickler
 
 _REBUILDS = {
     "torch._utils._rebuild_tensor",
@@ -112,9 +113,9 @@ def dry_read(
     return seen, values
 
 
-class _DryUnpickler(pickle.Unpickler):
+class _DryUnpickler(BoundedUnpickler):
     def __init__(self, source: io.BytesIO, seen: DryPickle) -> None:
-        super().__init__(source, encoding="utf-8")
+        super().__init__(source)
         self._seen = seen
 
     def find_class(self, module: str, name: str) -> Any:
@@ -124,7 +125,9 @@ class _DryUnpickler(pickle.Unpickler):
 
     def persistent_load(self, pid: Any) -> Any:
         if isinstance(pid, tuple) and len(pid) >= 5 and isinstance(pid[4], int):
-            kind = getattr(pid[1], "asked_for", str(pid[1]))
+            kind = getattr(pid[1], "asked_for", "")
+            if not isinstance(pid[2], (str, int)):  # as text, nested lists may take for ever
+                raise ValueError(f"a storage's key is a {type(pid[2]).__name__}")
             key = str(pid[2])
             storage = DeclaredStorage(key, kind.rpartition(".")[2], pid[4])
             known = self._seen.storages.get(key)
@@ -184,7 +187,11 @@ def _note_call(full: str, arguments: tuple[Any, ...], seen: DryPickle) -> Any:
     seen.called.add(full)
     if full == "builtins.getattr" and len(arguments) >= 2:
         owner = getattr(arguments[0], "asked_for", INSTANCE)
-        seen.attributes.add((str(owner), str(arguments[1])))
+        name = arguments[1] if isinstance(arguments[1], str) else INSTANCE
+        seen.attributes.add((str(owner), name))
+    if full == "_codecs.encode" and arguments[1:] not in (("latin1",), ("latin-1",)):
+        # other codecs compress, or write each byte as two; bytes are always stored this way
+        raise ValueError("text that is encoded by another codec than latin1")
     if full in _REBUILDS and len(arguments) >= 4 and isinstance(arguments[0], DeclaredStorage):
         tensor = _declared(full, arguments)
         seen.tensors.append(tensor)
@@ -200,10 +207,12 @@ def _declared(full: str, arguments: tuple[Any, ...]) -> DeclaredTensor:
     dtype = storage.dtype
     if full.endswith("_v3") and len(arguments) >= 7:
         dtype = str(getattr(arguments[6], "asked_for", "")).removeprefix("torch.")
-    sizes, steps = (tuple(int(item) for item in items) for items in (shape, stride))
+    sizes, steps = tuple(shape), tuple(stride)
+    if not all(type(number) is int for number in (offset, *sizes, *steps)):
+        raise ValueError("a tensor whose offset, sizes and strides are not whole numbers")
     if len(sizes) != len(steps):
         raise ValueError(f"a tensor of {len(sizes)} sizes and {len(steps)} strides")
-    return DeclaredTensor(storage.key, dtype, int(offset), sizes, steps)
+    return DeclaredTensor(storage.key, dtype, offset, sizes, steps)
 
 
 class _Table(OrderedDict[Any, Any]):

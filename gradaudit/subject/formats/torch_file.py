@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 import warnings
 import zipfile
 from pathlib import Path
@@ -22,6 +21,7 @@ from gradaudit.subject.formats.dry_pickle import INSTANCE, DryPickle, dry_read
 from gradaudit.subject.formats.torch_archive import read_archive
 from gradaudit.subject.formats.torch_limits import check_archive, check_declared
 from gradaudit.subject.formats.torch_stored import TensorMaker
+from gradaudit.subject.formats.tree import check_tree
 from gradaudit.telling import told
 
 _LEGACY_PICKLES = 5  # magic, protocol, system, the object, the storages' keys
@@ -35,9 +35,7 @@ def load_torch_file(path: Path, *, trust: bool, device: str = "cpu") -> Any:
     claims more than it stores; ``UnreadableFile`` for a damaged one.
     """
     dry, _ = _dry(path, trust=trust)
-    if not trust and dry is not None:
-        _refuse_unlisted(dry, path)
-    return _load(path, trust=trust, device=device)
+    return _checked(dry, path, trust=trust, device=device)
 
 
 def open_torch_file(path: Path, *, trust: bool, device: str = "cpu") -> Any:
@@ -46,10 +44,18 @@ def open_torch_file(path: Path, *, trust: bool, device: str = "cpu") -> Any:
     """
     dry, content = _dry(path, trust=trust)
     if content is not None:
+        check_tree(content, path)
         return content
+    return _checked(dry, path, trust=trust, device=device)
+
+
+def _checked(dry: DryPickle | None, path: Path, *, trust: bool, device: str) -> Any:
     if not trust and dry is not None:
         _refuse_unlisted(dry, path)
-    return _load(path, trust=trust, device=device)
+    content = _load(path, trust=trust, device=device)
+    if not trust:
+        check_tree(content, path)
+    return content
 
 
 def _dry(path: Path, *, trust: bool) -> tuple[DryPickle | None, Any]:
@@ -129,7 +135,7 @@ def _load(path: Path, *, trust: bool, device: str) -> Any:
                 next_step="run from the folder of the script that saved it, or save its state_dict "
                 "and give --build file.py:name",
             ) from None
-        except (RuntimeError, pickle.UnpicklingError, EOFError, OSError, ValueError) as error:
+        except Exception as error:  # whatever the reader met, or code that came with the file
             raise _damaged(path, error) from None
 
 
