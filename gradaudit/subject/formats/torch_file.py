@@ -101,7 +101,7 @@ def _load(path: Path, *, trust: bool, device: str) -> Any:
         try:
             return torch.load(stream, map_location=device, weights_only=not trust)
         except (AttributeError, ModuleNotFoundError) as error:
-            raise _no_code(path, error) from None
+            raise (_no_code if trust else _damaged)(path, error) from None
         except pickle.UnpicklingError as error:
             if "Unsupported operand" not in str(error):
                 raise _damaged(path, error) from None
