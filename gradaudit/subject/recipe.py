@@ -27,6 +27,7 @@ else:
     import tomli as tomllib
 
 _KEYS = tuple(f.name for f in dataclasses.fields(Recipe))
+_LIMIT = 1 << 14  # bytes; TOML's dotted keys take the square of their number
 _ALIASES = {"warmup_steps": "warmup", "learning_rate": "lr"}
 _IN_OPTIMIZER = ("lr", "momentum", "betas", "eps", "weight_decay")
 _CHOICES = {
@@ -43,10 +44,12 @@ def read_recipe(path: Path) -> Recipe:
     """
     if not path.is_file():
         raise missing(path)
+    if path.stat().st_size > _LIMIT:
+        raise UnreadableFile(f"{path} is no recipe", expected=f"at most {_LIMIT:,} bytes")
     text = path.read_bytes()
     try:
         found = json.loads(text) if text.lstrip()[:1] == b"{" else tomllib.loads(text.decode())
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UnreadableFile(
             f"{path} is neither TOML nor JSON", found=told(error), next_step="check its syntax"
         ) from None

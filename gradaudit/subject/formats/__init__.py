@@ -6,16 +6,19 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from gradaudit.onnx_graph import load_onnx
+from gradaudit.onnx_graph.inspecting import inspect_onnx
+from gradaudit.records import Contents
 from gradaudit.subject.formats.checkpoint import classify
 from gradaudit.subject.formats.exported import load_exported
 from gradaudit.subject.formats.loaded import Loaded
-from gradaudit.subject.formats.safetensors_file import stored_safetensors
+from gradaudit.subject.formats.safetensors_file import inspect_safetensors, stored_safetensors
 from gradaudit.subject.formats.sniff import Kind, sniff
 from gradaudit.subject.formats.sound import UsesPlainData
 from gradaudit.subject.formats.torch_file import load_trusted, open_torch_file
-from gradaudit.subject.formats.unopened import refuse
+from gradaudit.subject.formats.torch_inspecting import inspect_torch_file
+from gradaudit.subject.formats.unopened import inspect_package, refuse
 
-__all__ = ["Loaded", "open_file"]
+__all__ = ["Loaded", "inspect_file", "open_file"]
 
 
 def open_file(path: Path, *, trust: bool, device: str = "cpu") -> Loaded:
@@ -27,6 +30,14 @@ def open_file(path: Path, *, trust: bool, device: str = "cpu") -> Loaded:
     if kind not in _OPENERS:
         raise refuse(kind, path)
     return _OPENERS[kind](path, trust, device)
+
+
+def inspect_file(path: Path) -> Contents:
+    """What the model file or folder at ``path`` holds and asks for; nothing of it is executed.
+
+    Raises ``UnreadableFile`` for what is no model, or is too damaged to be described.
+    """
+    return _INSPECTORS[sniff(path)](path)
 
 
 def _torch(path: Path, trust: bool, device: str, prefix: str = "") -> Loaded:
@@ -63,4 +74,12 @@ _OPENERS: Mapping[Kind, Callable[[Path, bool, str], Loaded]] = {
     "safetensors": _safetensors,
     "pt2": _exported,
     "onnx": _onnx,
+}
+
+_INSPECTORS: Mapping[Kind, Callable[[Path], Contents]] = {
+    "torch zip": inspect_torch_file,
+    "torch legacy": inspect_torch_file,
+    "safetensors": inspect_safetensors,
+    "torch package": inspect_package,
+    "onnx": inspect_onnx,
 }
