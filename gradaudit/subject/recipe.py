@@ -273,6 +273,14 @@ def _kind(recipe: Recipe) -> tuple[type[torch.optim.Optimizer], dict[str, Any]]:
     return kind, stated
 
 
+def suited(recipe: Recipe, optimizer: str) -> Recipe:
+    """``recipe`` without the numbers that torch's optimizer of that name does not take."""
+    taken = inspect.signature(_kind(Recipe(optimizer=optimizer))[0]).parameters
+    return dataclasses.replace(
+        recipe, **{name: None for name in _IN_OPTIMIZER if name not in taken}
+    )
+
+
 def checked_recipe(recipe: Recipe) -> Recipe:
     """``recipe`` with its names in small letters.
 

@@ -25,6 +25,7 @@ from gradaudit.subject.code import UserCode, call, is_code
 from gradaudit.subject.data_files import read_data_file
 from gradaudit.subject.declared_inputs import fitted, fixed_rows
 from gradaudit.subject.drawn import draw_batches
+from gradaudit.subject.formats import ultralytics_model
 from gradaudit.subject.known_loss import recognised
 from gradaudit.subject.made_up import guesses, parse_input_spec
 from gradaudit.subject.memory import in_memory
@@ -193,6 +194,10 @@ def _carried_batch(inputs: Any) -> Batch:
 
 
 def _made_up(model: nn.Module, _: Any, settings: Settings, tried: list[str]) -> _Found | None:
+    own = ultralytics_model.made_up(model, settings.seed, _MADE_UP_BATCHES)
+    if own is not None:
+        described, batches = own
+        return _Found(batches, "made up", described, run_once(model, batches[0]))
     whence, drawn = guesses(model)
     device = next(model.parameters()).device
     first_error = ""
@@ -229,7 +234,7 @@ def _with_loss(
     objective, missing = recognised(objective, output, batches[0], value.detach())
     row = SampleRow(
         source=found.source,
-        target=_target_word(objective, made, batches[0]),
+        target=_target_word(objective, made, found, batches[0]),
         batches=len(batches),
         batch_size=sample_count(batches[0]),
         description=found.description,
@@ -255,8 +260,8 @@ def _targets(
     ), plan
 
 
-def _target_word(objective: Objective, made: Plan | None, batch: Batch) -> str:
-    if made is not None:
+def _target_word(objective: Objective, made: Plan | None, found: _Found, batch: Batch) -> str:
+    if made is not None or (found.source == "made up" and batch.target is not None):
         return "made up"
     if isinstance(objective, OwnObjective):
         return "in the model"

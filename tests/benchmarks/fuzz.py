@@ -51,7 +51,9 @@ def _fuzz(seconds: float, seed: int, whole: dict[str, Path], zygote: Zygote) -> 
                 found += 1
                 print(f"{name} {seed + count}: {defect}", flush=True)
         count += 1
-    print(f"{count * len(whole)} files from {seed}; defects: {found}; {dict(sorted(ended.items()))}")
+    print(
+        f"{count * len(whole)} files from {seed}; defects: {found}; {dict(sorted(ended.items()))}"
+    )
     return int(found > 0)
 
 

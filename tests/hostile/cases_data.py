@@ -218,9 +218,13 @@ _ODD: dict[str, Callable[[Place], Arguments]] = {
     "npz with names that are paths": data("x.npz", _npz({"../../x.npy": _npy(_described())})),
     "npz with a name of 10 kB": data("x.npz", _npz({"n" * 10_000 + ".npy": _npy(_described())})),
     "npz with escapes": data("x.npz", _npz({"\x1b[31m<b>\n.npy": _npy(_described())})),
-    "npz of 2,000 arrays": data("x.npz", _npz({f"a{i}.npy": _npy(_described()) for i in range(2_000)})),
+    "npz of 2,000 arrays": data(
+        "x.npz", _npz({f"a{i}.npy": _npy(_described()) for i in range(2_000)})
+    ),
     "npy of no rows": data("x.npy", _npy(_described(shape="(0, 4)"), b"")),
-    "npy of 30 axes": data("x.npy", _npy(_described(shape="(1,) * 30".replace("(1,) * 30", "(" + "1," * 30 + ")")))),
+    "npy of 30 axes": data(
+        "x.npy", _npy(_described(shape="(1,) * 30".replace("(1,) * 30", "(" + "1," * 30 + ")")))
+    ),
     "csv of names with HTML": data("x.csv", _csv("<b>,a,b,c,d\n" + "1,2,3,4,5\n" * 8)),
 }
 

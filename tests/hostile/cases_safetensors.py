@@ -11,7 +11,9 @@ from tests.hostile.harness import Case, Place, sound
 DATA = bytes(range(64))
 
 
-def written(header: bytes, data: bytes = DATA, length: int | None = None) -> Callable[[Place], Path]:
+def written(
+    header: bytes, data: bytes = DATA, length: int | None = None
+) -> Callable[[Place], Path]:
     """A file of this header and data; ``length`` is what it says the header's is."""
 
     def make(place: Place) -> Path:

@@ -22,7 +22,7 @@ from tests.hostile.harness import Outcome, Place, Zygote, check, check_line
 WORD = "canary"
 NAMES = {
     "HTML": f"<{WORD} on{WORD}=1>x</{WORD}>",
-    "an attribute's end": f"\"'><{WORD} on{WORD}=\"1\" x='",
+    "an attribute's end": f'"\'><{WORD} on{WORD}="1" x=\'',
     "the end of a script": f"</script></style></title></svg>--> ]]><{WORD}>",
     "an entity": f"&lt;{WORD}&gt;&#60;{WORD}&#62;",
     "a template": "{{ 7 * 191 }}{% raw %}${7*191}",
@@ -39,7 +39,13 @@ NAMES = {
     "spaces": "   ",
 }
 SURROGATE = {"a lone surrogate": "\ud800\udfff\ud800"}
-FLAGS = {"--output": "html", "--json": "json", "--sarif": "sarif", "--junit": "xml", "--markdown": "md"}
+FLAGS = {
+    "--output": "html",
+    "--json": "json",
+    "--sarif": "sarif",
+    "--junit": "xml",
+    "--markdown": "md",
+}
 
 
 def formats() -> dict[str, str]:
@@ -69,7 +75,9 @@ def sample(place: Place) -> Path:
     return place.files / "sample.safetensors"
 
 
-def pickled(place: Place, names: Sequence[str] = (*NAMES.values(), *SURROGATE.values())) -> list[str]:
+def pickled(
+    place: Place, names: Sequence[str] = (*NAMES.values(), *SURROGATE.values())
+) -> list[str]:
     torch.save(net(list(names)), place.files / "model.pt")
     recipe = ("--optimizer", "sgd", "--lr", "0.05", "--data", str(sample(place)))
     return [str(place.files / "model.pt"), *recipe]

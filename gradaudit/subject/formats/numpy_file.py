@@ -32,7 +32,9 @@ def read_arrays(path: Path) -> Any:
             }
     except Exception as error:  # numpy passes on whatever its parsers met
         raise UnreadableFile(
-            f"{path} cannot be read as numpy arrays", found=told(error), next_step="save plain numbers"
+            f"{path} cannot be read as numpy arrays",
+            found=told(error),
+            next_step="save plain numbers",
         ) from None
 
 
