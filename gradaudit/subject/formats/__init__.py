@@ -16,6 +16,7 @@ from gradaudit.subject.formats.safetensors_file import inspect_safetensors, stor
 from gradaudit.subject.formats.sniff import Kind, sniff
 from gradaudit.subject.formats.sound import UsesPlainData
 from gradaudit.subject.formats.torch_file import load_trusted, open_torch_file
+from gradaudit.subject.formats.torch_inspecting import inspect_torch_file
 from gradaudit.subject.formats.unopened import inspect_package, refuse
 
 __all__ = ["Loaded", "inspect_file", "open_file"]
@@ -77,6 +78,8 @@ _OPENERS: Mapping[Kind, Callable[[Path, bool, str], Loaded]] = {
 }
 
 _INSPECTORS: Mapping[Kind, Callable[[Path], Contents]] = {
+    "torch zip": inspect_torch_file,
+    "torch legacy": inspect_torch_file,
     "safetensors": inspect_safetensors,
     "torch package": inspect_package,
     "onnx": inspect_onnx,

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from gradaudit.errors import RefusedFile, UnreadableFile
+from gradaudit.errors import GradauditError, RefusedFile, UnreadableFile
 from gradaudit.subject.code import import_path
 from gradaudit.subject.formats.allowed import allowed_globals
 from gradaudit.subject.formats.dry_pickle import DryPickle, dry_read
@@ -21,7 +21,7 @@ from gradaudit.subject.formats.torch_trust import refuse_unlisted, unlisted
 from gradaudit.subject.formats.tree import check_tree
 from gradaudit.telling import told
 
-_PROTOCOL = 2  # torch's own, and all that weights_only reads
+PROTOCOL = 2  # torch's own, and all that weights_only reads
 _LEGACY_PICKLES = 5  # magic, protocol, system, the object, the storages' keys
 
 
@@ -42,10 +42,10 @@ def open_torch_file(path: Path, *, trust: bool, device: str = "cpu") -> Any:
     plain containers, texts and numbers: nothing is unpickled then, trusted or not.
     """
     dry, content = _dry(path, trust=trust)
-    if content is not None:
-        check_tree(content, path)
-        return content
-    return _loaded(dry, path, trust=trust, device=device)
+    if content is None:
+        return _loaded(dry, path, trust=trust, device=device)
+    check_tree(content, path)
+    return content
 
 
 def load_trusted(path: Path, *, device: str = "cpu") -> Any:
@@ -56,23 +56,36 @@ def load_trusted(path: Path, *, device: str = "cpu") -> Any:
 def _loaded(dry: DryPickle | None, path: Path, *, trust: bool, device: str) -> Any:
     if not trust and dry is not None:
         refuse_unlisted(dry, path)
-    needed = dry is None or bool(unlisted(dry)) or dry.classes_by_source or dry.protocol > _PROTOCOL
+    needed = dry is None or bool(unlisted(dry)) or dry.classes_by_source or dry.protocol > PROTOCOL
     content = _load(path, trust=trust and needed, device=device)
     if not (trust and needed):
         check_tree(content, path)
     return content
 
 
-def _dry(path: Path, *, trust: bool) -> tuple[DryPickle | None, Any]:
-    """What the pickle asks for, and all it holds where that needs nothing to be imported."""
+def dry_file(path: Path) -> tuple[DryPickle, Any]:
+    """What a file's pickle asks for, and the tree it holds, with inert stand-ins for objects.
+
+    Raises ``RefusedFile`` for a file that claims more than it stores, ``UnreadableFile`` for one
+    that is damaged.
+    """
     try:
         return _dry_zip(path) if zipfile.is_zipfile(path) else _dry_legacy(path)
-    except RefusedFile:
+    except GradauditError:
         raise
     except Exception as error:
+        raise _damaged(path, error) from None
+
+
+def _dry(path: Path, *, trust: bool) -> tuple[DryPickle | None, Any]:
+    """The same, without the tree where something in it would have to be imported."""
+    try:
+        dry, content = dry_file(path)
+    except UnreadableFile:
         if trust:
             return None, None  # a pickle with tricks the stand-ins do not know
-        raise _damaged(path, error) from None
+        raise
+    return dry, content if dry.plain and dry.direct else None
 
 
 def _dry_zip(path: Path) -> tuple[DryPickle, Any]:
@@ -82,15 +95,16 @@ def _dry_zip(path: Path) -> tuple[DryPickle, Any]:
     make = TensorMaker(path, found.storages)
     dry, (content,) = dry_read(found.pickle, make=make)
     check_declared(dry, found.sizes, path)
-    return dry, content if dry.plain and found.direct and not make.unknown else None
+    dry.direct = found.direct and not make.unknown
+    return dry, content
 
 
 def _dry_legacy(path: Path) -> tuple[DryPickle, Any]:
-    dry, _ = dry_read(path.read_bytes(), pickles=_LEGACY_PICKLES)
+    dry, (*_, content, _) = dry_read(path.read_bytes(), pickles=_LEGACY_PICKLES)
     size = path.stat().st_size
     check_declared(dry, dict.fromkeys(dry.storages, size), path)
     check_total(dry, size, path)
-    return dry, None
+    return dry, content
 
 
 def _load(path: Path, *, trust: bool, device: str) -> Any:
@@ -108,13 +122,13 @@ def _load(path: Path, *, trust: bool, device: str) -> Any:
         try:
             return torch.load(stream, map_location=device, weights_only=not trust)
         except (AttributeError, ModuleNotFoundError) as error:
-            raise _no_code(path, error) from None
+            raise (_no_code if trust else _damaged)(path, error) from None
         except pickle.UnpicklingError as error:
             if "Unsupported operand" not in str(error):
                 raise _damaged(path, error) from None
             raise RefusedFile(
                 f"{path.name} is pickled in a protocol that torch reads only by running it",
-                expected=f"protocol {_PROTOCOL}, as torch.save writes by default",
+                expected=f"protocol {PROTOCOL}, as torch.save writes by default",
                 next_step="if you made this file, add --trust, or save it without pickle_protocol",
             ) from None
         except Exception as error:  # a pickle can raise whatever what it names raises
