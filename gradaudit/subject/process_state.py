@@ -77,8 +77,12 @@ def _flags() -> Iterator[Restore]:
     yield _kept(c._is_multithreading_enabled, c._set_multithreading_enabled)
     yield _kept(_anomaly, lambda both: torch.autograd.set_detect_anomaly(*both))
     # set only where it has changed: torch imports its compiler to set it, which takes two seconds
-    yield _kept(_deterministic, lambda both: torch.use_deterministic_algorithms(both[0], warn_only=both[1]))
-    yield _kept(partial(torch.is_autocast_enabled, "cpu"), partial(torch.set_autocast_enabled, "cpu"))
+    yield _kept(
+        _deterministic, lambda both: torch.use_deterministic_algorithms(both[0], warn_only=both[1])
+    )
+    yield _kept(
+        partial(torch.is_autocast_enabled, "cpu"), partial(torch.set_autocast_enabled, "cpu")
+    )
     yield _kept(partial(torch.get_autocast_dtype, "cpu"), partial(torch.set_autocast_dtype, "cpu"))
     yield _kept(torch.is_autocast_cache_enabled, torch.set_autocast_cache_enabled)
     yield _kept(torch.get_num_threads, torch.set_num_threads)
