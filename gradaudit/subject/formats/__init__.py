@@ -7,6 +7,7 @@ from pathlib import Path
 
 from gradaudit.onnx_graph import load_onnx
 from gradaudit.subject.formats.exported import load_exported
+from gradaudit.subject.formats.huggingface import load_huggingface
 from gradaudit.subject.formats.loaded import Loaded, classify
 from gradaudit.subject.formats.safetensors_file import stored_safetensors
 from gradaudit.subject.formats.sniff import Kind, sniff
@@ -43,6 +44,10 @@ def _exported(path: Path, trust: bool, _device: str) -> Loaded:
     return load_exported(path, trust=trust)
 
 
+def _huggingface(path: Path, trust: bool, _device: str) -> Loaded:
+    return load_huggingface(path, trust=trust)
+
+
 def _onnx(path: Path, _trust: bool, _device: str) -> Loaded:
     return Loaded("onnx", model=load_onnx(path))
 
@@ -54,4 +59,5 @@ _OPENERS: Mapping[Kind, Callable[[Path, bool, str], Loaded]] = {
     "safetensors": _safetensors,
     "pt2": _exported,
     "onnx": _onnx,
+    "huggingface": _huggingface,
 }

@@ -1,0 +1,74 @@
+"""Hugging Face checkpoint folders: a model where it can be built safely, else its weights."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from gradaudit.records.contents import Contents, TensorEntry
+from gradaudit.subject.formats.huggingface_config import FolderConfig, read_config
+from gradaudit.subject.formats.loaded import Loaded
+from gradaudit.subject.formats.shards import Shards, read_shards
+from gradaudit.telling import quoted
+
+
+def load_huggingface(path: Path, *, trust: bool) -> Loaded:
+    """The model that ``config.json`` describes, of a class of transformers' own, else the weights.
+
+    Python files in the folder are run with ``trust`` only. Raises ``RefusedFile`` or
+    ``UnreadableFile`` for a folder that is damaged or leads outside itself.
+    """
+    shards = read_shards(path)
+    config = read_config(path)
+    why = _not_built(config, trust=trust)
+    if not why and config is not None:
+        from gradaudit.subject.formats.transformers_build import build, find_class
+
+        found = find_class(config)
+        if not isinstance(found, str):
+            model, notes = build(found, config, shards.weights)
+            return Loaded("Hugging Face model", model=model, notes=(*shards.notes, *notes))
+        why = found
+    note = f"transformers does not build the model: {why}."
+    return Loaded("Hugging Face weights", weights=shards.weights, notes=(note, *shards.notes))
+
+
+def _not_built(config: FolderConfig | None, *, trust: bool) -> str:
+    """Why no model is to be built of this configuration; empty where it may be tried."""
+    if config is None:
+        return "the folder has no config.json"
+    if config.quantized:
+        return f"its weights are quantized ({quoted(config.quantized)}), and cannot be trained"
+    if config.custom_code:
+        return "config.json names Python code of its own (auto_map), and no code of it is run"
+    return ""
+
+
+def inspect_huggingface(path: Path) -> Contents:
+    """What the folder holds; nothing is imported or built. Raises as :func:`load_huggingface`."""
+    shards = read_shards(path)
+    config = read_config(path)
+    return Contents(
+        source=str(path),
+        kind="huggingface",
+        size=sum(file.stat().st_size for file in shards.files),
+        tensors=tuple(
+            TensorEntry(
+                entry.name, str(entry.dtype).removeprefix("torch."), entry.shape, entry.nbytes
+            )
+            for entry in map(shards.weights.entry, shards.weights)
+        ),
+        globals=(),
+        trust="none",
+        why="tensors and JSON; Python files of the folder are not run",
+        notes=(*_described(shards, config), *shards.notes),
+    )
+
+
+def _described(shards: Shards, config: FolderConfig | None) -> tuple[str, ...]:
+    files = f"weights in {len(shards.files)} files ({shards.first})"
+    if config is None:
+        return (files, "no config.json")
+    named = quoted(config.architecture) if config.architecture else "none"
+    notes = [files, f"class: {named}, model type: {quoted(config.model_type)}"]
+    why = _not_built(config, trust=False)
+    return (*notes, f"not built: {why}") if why else tuple(notes)
