@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from gradaudit.onnx_graph import load_onnx
+from gradaudit.subject.formats.distributed import load_distributed
 from gradaudit.subject.formats.exported import load_exported
 from gradaudit.subject.formats.huggingface import load_huggingface
 from gradaudit.subject.formats.loaded import Loaded, classify
@@ -44,6 +45,10 @@ def _exported(path: Path, trust: bool, _device: str) -> Loaded:
     return load_exported(path, trust=trust)
 
 
+def _distributed(path: Path, _trust: bool, _device: str) -> Loaded:
+    return load_distributed(path)
+
+
 def _huggingface(path: Path, trust: bool, _device: str) -> Loaded:
     return load_huggingface(path, trust=trust)
 
@@ -60,4 +65,5 @@ _OPENERS: Mapping[Kind, Callable[[Path, bool, str], Loaded]] = {
     "pt2": _exported,
     "onnx": _onnx,
     "huggingface": _huggingface,
+    "distributed checkpoint": _distributed,
 }

@@ -55,7 +55,7 @@ def inspect_huggingface(path: Path) -> Contents:
             TensorEntry(
                 entry.name, str(entry.dtype).removeprefix("torch."), entry.shape, entry.nbytes
             )
-            for entry in map(shards.weights.entry, shards.weights)
+            for entry in shards.weights.entries()
         ),
         globals=(),
         trust="none",

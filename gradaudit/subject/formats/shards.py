@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-
-import torch
 
 from gradaudit.errors import UnreadableFile
 from gradaudit.subject.formats.json_file import read_object
 from gradaudit.subject.formats.members import member
 from gradaudit.subject.formats.safetensors_file import stored_safetensors
-from gradaudit.subject.formats.stored_weights import StoredTensor, StoredWeights
-from gradaudit.subject.formats.torch_file import load_torch_file
+from gradaudit.subject.formats.stored_weights import StoredTensor, StoredWeights, is_tensor
+from gradaudit.subject.formats.torch_file import open_torch_file
 from gradaudit.telling import listed, quoted
 
 _LARGEST_INDEX = 64 << 20  # bytes; some 500,000 tensors
@@ -85,7 +83,7 @@ def _indexed(folder: Path, name: str, path: Path) -> Shards:
     tensors = {tensor: held[shard][tensor] for tensor, shard in where.items()}
     extra = [t for shard in shards for t in held[shard].values() if t.name not in tensors]
     tensors.update((each.name, each) for each in extra)
-    notes = ()
+    notes: tuple[str, ...] = ()
     if extra:
         names = listed([quoted(each.name) for each in extra])
         notes = (f"{len(extra)} tensors lie in the shards and not in {name}: {names}.",)
@@ -104,21 +102,12 @@ def _weight_map(path: Path, name: str) -> Mapping[str, str]:
     return found
 
 
-def _stored(path: Path, name: str) -> Iterator[StoredTensor]:
+def _stored(path: Path, name: str) -> tuple[StoredTensor, ...]:
     """The tensors in one file; the suffix says of which kind it is, as transformers takes it."""
     if name.endswith(".safetensors"):
-        weights = stored_safetensors(path)
-        return (weights.entry(tensor) for tensor in weights)
-    return _from_torch(path, name)
-
-
-def _from_torch(path: Path, name: str) -> Iterator[StoredTensor]:
-    content = load_torch_file(path, trust=False)
+        return stored_safetensors(path).entries()
+    content = open_torch_file(path, trust=False)
     if not isinstance(content, Mapping):
         raise UnreadableFile(f"{name} holds no weights", expected="names and tensors")
-    for tensor, value in content.items():
-        if isinstance(tensor, str) and isinstance(value, torch.Tensor):
-            place = (path, value.untyped_storage().data_ptr(), value.storage_offset(), tensor)
-            yield StoredTensor(
-                tensor, value.dtype, tuple(value.shape), lambda value=value: value.clone(), place
-            )
+    tensors = {key: value for key, value in content.items() if is_tensor(value)}
+    return StoredWeights.of({str(key): value for key, value in tensors.items()}).entries()

@@ -80,8 +80,8 @@ def build(
     It is built without memory first, and held against the weights. Raises ``RefusedFile`` for a
     configuration that asks for more than they hold, ``UnreadableFile`` where the two do not fit.
     """
-    entries = [weights.entry(name) for name in weights]
-    check_numbers(config.content, {size for entry in entries for size in entry.shape})
+    sizes = {size for entry in weights.entries() for size in entry.shape}
+    check_numbers(config.content, sizes)
     with quiet(), offline():
         kept, dropped = _known(cls.config_class, config.content)
         settings = _attempt("config.json", cls.__name__, cls.config_class.from_dict, kept)
@@ -144,7 +144,7 @@ def _known_inside(cls: type[Any], value: Any) -> Any:
 
 def _check_size(cls: type[Any], settings: Any, weights: StoredWeights) -> None:
     """Build the model on the meta device, and hold it against what the file declares."""
-    entries = {name: weights.entry(name) for name in weights}
+    entries = {entry.name: entry for entry in weights.entries()}
     held = sum(entry.numel for entry in entries.values())
     limits = _Limits(_MOST_PARTS * (len(entries) + 64), 4 * held + _SLACK)
     with limits, torch.device("meta"):
@@ -231,7 +231,7 @@ def _loaded(cls: type[Any], found: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def _cast(model: nn.Module, weights: StoredWeights) -> tuple[str, ...]:
-    stored = {weights.entry(name).dtype for name in weights}
+    stored = {entry.dtype for entry in weights.entries()}
     used = {parameter.dtype for parameter in model.parameters()}
     floats = [{d for d in kinds if d.is_floating_point} for kinds in (stored, used)]
     if floats[0] == floats[1]:
