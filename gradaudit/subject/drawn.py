@@ -50,9 +50,7 @@ def draw_batches(
     return tuple(_batch(wanted, generator, device) for _ in range(count))
 
 
-def _batch(
-    wanted: tuple[Drawn, ...], generator: torch.Generator, device: torch.device
-) -> Batch:
+def _batch(wanted: tuple[Drawn, ...], generator: torch.Generator, device: torch.device) -> Batch:
     if not all(item.name for item in wanted):
         return Batch(tuple(item.draw(generator).to(device) for item in wanted))
     inputs: dict[str, torch.Tensor] = {}

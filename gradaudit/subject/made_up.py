@@ -82,8 +82,8 @@ def _parse_part(part: str) -> Drawn:
 def guesses(model: nn.Module) -> tuple[str, Iterable[tuple[Drawn, ...]]]:
     """What to draw for each input, in order of likelihood, and in words where that comes from.
 
-    From the inputs or the configuration that a model declares, else from what its first layer takes. Empty where it takes
-    several inputs or no layer says what it takes.
+    From the inputs or the configuration that a model declares, else from what its first layer
+    takes. Empty where it takes several inputs or no layer says what it takes.
     """
     if declared_by(model):
         return "what the graph declares", declared_guesses(model)

@@ -6,7 +6,7 @@ The package is not imported: a model of its own is known by its configuration an
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -29,22 +29,16 @@ Guess = tuple[Drawn, ...]
 
 
 def is_pretrained(model: nn.Module) -> bool:
-    """Whether ``model`` says by its configuration what it is, as those of transformers do."""
-    config = getattr(model, "config", None)
-    return isinstance(getattr(config, "model_type", None), str) and isinstance(
-        getattr(model, "main_input_name", None), str
-    )
+    """Whether ``model`` says by its configuration what it takes, as those of transformers do."""
+    kind = getattr(getattr(model, "config", None), "model_type", None)
+    return isinstance(kind, str) and getattr(model, "main_input_name", None) in _MAIN
 
 
 def pretrained_guesses(model: nn.Module) -> Iterator[Guess]:
     """Samples with the labels that the class takes, then without; the likeliest first."""
-    main = {
-        "input_ids": _text, "pixel_values": _images,
-        "input_features": _features, "input_values": _sound,
-    }.get(str(model.main_input_name))  # fmt: skip
-    for rows in _ROWS if main else ():
-        assert main is not None
-        for inputs in main(model, rows):
+    inputs_for = _MAIN[str(model.main_input_name)]
+    for rows in _ROWS:
+        for inputs in inputs_for(model, rows):
             labels = _labels(model, inputs)
             if labels:
                 yield (*inputs, *labels)
@@ -109,7 +103,9 @@ def _features(model: nn.Module, rows: int) -> Iterator[Guess]:
     bands, steps = _setting(config, "num_mel_bins"), _setting(config, "max_source_positions")
     if isinstance(bands, int) and isinstance(steps, int):  # two convolutions halve the steps
         yield (Drawn(_dtype(model), (min(rows, 4), bands, 2 * steps), name="input_features"),)
-    bands = _setting(config, "input_feat_per_channel", "feature_projection_input_dim", "hidden_size")
+    bands = _setting(
+        config, "input_feat_per_channel", "feature_projection_input_dim"
+    )
     if isinstance(bands, int):
         yield (Drawn(_dtype(model), (min(rows, 4), 64, bands), name="input_features"),)
 
@@ -179,3 +175,11 @@ def _decoded(model: nn.Module, inputs: Guess) -> Guess:
     length = inputs[0].shape[-1] if inputs[0].name == "input_ids" else _SPOKEN
     shape = (inputs[0].shape[0], length)
     return (Drawn(torch.int64, shape, _vocabulary(model), name="decoder_input_ids"),)
+
+
+_MAIN: Mapping[str, Callable[[nn.Module, int], Iterator[Guess]]] = {
+    "input_ids": _text,
+    "pixel_values": _images,
+    "input_features": _features,
+    "input_values": _sound,
+}

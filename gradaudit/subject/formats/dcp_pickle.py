@@ -1,7 +1,7 @@
 """``.metadata`` of torch.distributed.checkpoint: a pickle, read with stand-ins of our own.
 
 torch itself reads it without any restriction. Here it can name nothing but the records that torch
-writes, and what it names is not imported: each is a stand-in that holds its values and does nothing.
+writes, and what it names is not imported: each is a stand-in that holds values and does nothing.
 """
 
 from __future__ import annotations
@@ -85,7 +85,8 @@ _ALLOWED: dict[str, Any] = {
     "collections.OrderedDict": OrderedDict,
     **{f"{home}.{name}": _path for home in ("pathlib", "pathlib._local")
        for name in ("Path", "PosixPath", "WindowsPath", "PurePosixPath", "PureWindowsPath")},
-    **{f"torch.{name}": kind for name, kind in vars(torch).items() if isinstance(kind, torch.dtype)},
+    **{f"torch.{name}": each for name, each in vars(torch).items()
+       if isinstance(each, torch.dtype)},
 }  # fmt: skip
 
 

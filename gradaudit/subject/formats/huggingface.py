@@ -19,27 +19,46 @@ def load_huggingface(path: Path, *, trust: bool) -> Loaded:
     """
     shards = read_shards(path)
     config = read_config(path)
-    why = _not_built(config, trust=trust)
-    if not why and config is not None:
-        from gradaudit.subject.formats.transformers_build import build, find_class
-
-        found = find_class(config)
-        if not isinstance(found, str):
-            model, notes = build(found, config, shards.weights)
-            return Loaded("Hugging Face model", model=model, notes=(*shards.notes, *notes))
-        why = found
+    why = _not_built(config)
+    if config is not None and not config.quantized:
+        built = _built(path, config, shards, trust=trust)
+        if isinstance(built, Loaded):
+            return built
+        why = built
     note = f"transformers does not build the model: {why}."
     return Loaded("Hugging Face weights", weights=shards.weights, notes=(note, *shards.notes))
 
 
-def _not_built(config: FolderConfig | None, *, trust: bool) -> str:
+def _built(path: Path, config: FolderConfig, shards: Shards, *, trust: bool) -> Loaded | str:
+    """The model, or why there is none."""
+    # transformers takes seconds to import
+    from gradaudit.subject.formats.transformers_build import build, find_class
+
+    if config.custom_code and not trust:
+        return _not_built(config)
+    if config.custom_code:
+        from gradaudit.subject.formats.transformers_trusted import build_trusted
+
+        model, notes = build_trusted(path, config)
+    else:
+        found = find_class(config)
+        if isinstance(found, str):
+            return found
+        model, notes = build(found, config, shards.weights)
+    return Loaded("Hugging Face model", model=model, notes=(*shards.notes, *notes))
+
+
+def _not_built(config: FolderConfig | None) -> str:
     """Why no model is to be built of this configuration; empty where it may be tried."""
     if config is None:
         return "the folder has no config.json"
     if config.quantized:
         return f"its weights are quantized ({quoted(config.quantized)}), and cannot be trained"
     if config.custom_code:
-        return "config.json names Python code of its own (auto_map), and no code of it is run"
+        return (
+            "config.json asks for Python code of its own (auto_map), which is run only with "
+            "--trust; if you know that code, add it"
+        )
     return ""
 
 
@@ -59,7 +78,7 @@ def inspect_huggingface(path: Path) -> Contents:
         ),
         globals=(),
         trust="none",
-        why="tensors and JSON; Python files of the folder are not run",
+        why="tensors and JSON; Python files of the folder are run only with --trust",
         notes=(*_described(shards, config), *shards.notes),
     )
 
@@ -70,5 +89,5 @@ def _described(shards: Shards, config: FolderConfig | None) -> tuple[str, ...]:
         return (files, "no config.json")
     named = quoted(config.architecture) if config.architecture else "none"
     notes = [files, f"class: {named}, model type: {quoted(config.model_type)}"]
-    why = _not_built(config, trust=False)
+    why = _not_built(config)
     return (*notes, f"not built: {why}") if why else tuple(notes)

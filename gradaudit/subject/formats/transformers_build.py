@@ -28,15 +28,17 @@ _LEGACY = (
     "rope_theta", "rope_scaling", "partial_rotary_factor", "rotary_pct", "rotary_emb_base",
     "torch_dtype", "num_labels", "tie_word_embeddings", "is_decoder", "add_cross_attention",
     "pad_token_id", "bos_token_id", "eos_token_id", "decoder_start_token_id", "sep_token_id",
-    "layer_types", "tie_encoder_decoder", "classifier_dropout", "max_length",
+    "layer_types", "tie_encoder_decoder", "classifier_dropout", "out_features", "out_indices",
 )  # fmt: skip
 # Of the file's history, or for generating text: they change nothing here.
-_SILENT = frozenset(
-    "model_type architectures transformers_version _name_or_path task_specific_params "
-    "gradient_checkpointing max_length min_length num_beams early_stopping do_sample top_k top_p "
-    "temperature length_penalty no_repeat_ngram_size forced_eos_token_id forced_bos_token_id "
-    "repetition_penalty num_return_sequences prefix output_past use_cache".split()
-)
+_SILENT = (
+    "model_type", "architectures", "transformers_version", "_name_or_path", "use_cache", "prefix",
+    "task_specific_params", "gradient_checkpointing", "max_length", "min_length", "num_beams",
+    "early_stopping", "do_sample", "top_k", "top_p", "temperature", "length_penalty",
+    "no_repeat_ngram_size", "forced_eos_token_id", "forced_bos_token_id", "repetition_penalty",
+    "num_return_sequences", "output_past",
+)  # fmt: skip
+_CRITICAL = 50  # the level of Python's logging
 _MOST_PARTS = 64  # tensors made on the way to one of the file's, buffers and renamed ones included
 _SLACK = 1 << 24  # elements a model may have beside twice those in the file
 
@@ -84,18 +86,21 @@ def build(
     check_numbers(config.content, sizes)
     with quiet(), offline():
         kept, dropped = _known(cls.config_class, config.content)
-        settings = _attempt("config.json", cls.__name__, cls.config_class.from_dict, kept)
+        settings = attempt("config.json", cls.__name__, cls.config_class.from_dict, kept)
         _check_size(cls, settings, weights)
-        model, found = _attempt(
+        model, found = attempt(
             "the folder", cls.__name__, cls.from_pretrained, None, config=settings,
             state_dict=dict(weights), torch_dtype="auto", output_loading_info=True,
         )  # fmt: skip
     if found.get("mismatched_keys") or found.get("error_msgs"):
-        raise _misfit(cls, _faults(found))
-    return model, (*_left_out(cls, dropped), *_loaded(cls, found), *_cast(model, weights))
+        faults = (*found["mismatched_keys"], *found["error_msgs"])
+        raise _misfit(cls, " ".join(map(str, faults)))
+    dropped = [n for n in dropped if getattr(settings, n, None) != config.content[n]]
+    return model, (*_left_out(cls, dropped), *told_of(cls, found), *_cast(model, weights))
 
 
-def _attempt(what: str, name: str, make: Any, *arguments: Any, **keywords: Any) -> Any:
+def attempt(what: str, name: str, make: Any, *arguments: Any, **keywords: Any) -> Any:
+    """``make(...)``; what transformers raises becomes one line that names the class ``name``."""
     try:
         return make(*arguments, **keywords)
     except (RefusedFile, UnreadableFile):
@@ -148,7 +153,7 @@ def _check_size(cls: type[Any], settings: Any, weights: StoredWeights) -> None:
     held = sum(entry.numel for entry in entries.values())
     limits = _Limits(_MOST_PARTS * (len(entries) + 64), 4 * held + _SLACK)
     with limits, torch.device("meta"):
-        empty = _attempt("config.json", cls.__name__, cls, settings)
+        empty = attempt("config.json", cls.__name__, cls, settings)
     tensors = {id(t): t for t in (*empty.parameters(), *empty.buffers())}
     declared = sum(tensor.numel() for tensor in tensors.values())
     if declared > 2 * held + _SLACK:
@@ -210,11 +215,8 @@ def _left_out(cls: type[Any], dropped: list[str]) -> tuple[str, ...]:
     return (f"config.json: {names} left out, which {cls.config_class.__name__} does not name.",)
 
 
-def _faults(found: Mapping[str, Any]) -> str:
-    return " ".join(str(each) for each in (*found["mismatched_keys"], *found["error_msgs"]))
-
-
-def _loaded(cls: type[Any], found: Mapping[str, Any]) -> tuple[str, ...]:
+def told_of(cls: type[Any], found: Mapping[str, Any]) -> tuple[str, ...]:
+    """What is to be said of tensors that the file lacks, and of those the model does not use."""
     notes = []
     missing, unexpected = sorted(found["missing_keys"]), sorted(found["unexpected_keys"])
     if missing:
@@ -258,10 +260,10 @@ def quiet() -> Iterator[None]:
     """Without the package's warnings and progress bars; its settings are put back."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        from transformers.utils import logging
+        from transformers.utils import logging  # the package may be missing
 
         level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-        logging.set_verbosity(logging.CRITICAL)
+        logging.set_verbosity(_CRITICAL)
         logging.disable_progress_bar()
         try:
             yield
