@@ -16,10 +16,10 @@ from gradaudit.telling import quoted
 _LARGEST = 4 << 20  # bytes; the longest of real ones list thousands of labels
 _COUNTED = ("layer", "depth", "block", "stage", "expert", "head")  # in names of numbers
 _MOST_COUNTED = 1 << 16
-_PLACES = ("position", "length", "token", "window", "chunk", "context", "seq")
+_PLACES = ("position", "length", "token", "window", "chunk", "context", "seq", "ctx")
 _MOST_PLACES = 1 << 24
 _SCALES = ("theta", "rotary_emb_base", "time_step_limit", "mask_value")  # they size nothing
-_MOST = 1 << 20  # of any other, unless a tensor in the file has that size
+_MOST = 1 << 17  # of any other, unless a tensor in the file has that size
 _MOST_ENTRIES = 1 << 18  # numbers, texts and lists in all
 
 
@@ -82,7 +82,7 @@ def check_numbers(content: Mapping[str, Any], sizes: set[int]) -> None:
             shown = f"{value:,}" if abs(value) < 10**18 else f"{value:.3g}"
             raise RefusedFile(
                 f"config.json asks for {quoted('.'.join(path))} = {shown}",
-                expected=f"at most {most:,}, or the size of a tensor in the file",
+                expected=f"at most {most:,}" + ", or the size of a tensor" * (not counted),
                 next_step="the folder is damaged or hostile",
             )
 
