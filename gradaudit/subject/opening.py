@@ -72,7 +72,7 @@ def open_subject(spec: str, settings: Settings) -> Opened:
             )
         loaded = open_file(path, trust=settings.trust, device=settings.device)
         digest = file_digest(path)
-        settings = replace(settings, recipe=overlay(loaded.recipe, settings.recipe))
+        settings = replace(settings, recipe=_over(loaded.recipe, settings.recipe))
         if loaded.model is None and settings.build is None:
             return weights_only(loaded, digest, spec, settings)
         model = _on_device(_model_of(loaded, path, settings, code), device)
@@ -97,6 +97,12 @@ def from_python(
         subject = replace(as_subject(model, "model"), sample=sample, loss=loss)
         subject = replace(subject, optimizer=optimizer)
         return _opened(_Named(subject, "code"), type(model).__name__, settings, UserCode())
+
+
+def _over(base: Recipe, options: Recipe) -> Recipe:
+    """``options`` over ``base``, unless they name another kind, of which its numbers say nothing."""
+    same = options.optimizer in (None, base.optimizer)
+    return overlay(base if same else Recipe(), options)
 
 
 @contextmanager
@@ -154,14 +160,12 @@ def _opened(named: _Named, spec: str, settings: Settings, code: UserCode) -> Ope
     sampled = sample_for(model, Given(subject.sample, named.carried), loss, settings, code)
     model = _materialized(model, sampled)
     recipe, make, told = from_optimizer(subject.optimizer, model)
-    if options.optimizer not in (None, recipe.optimizer):
-        recipe = Recipe()  # another kind's numbers say nothing about this one
     return Opened(
         model=model,
         weights={},
         batches=sampled.batches,
         objective=sampled.objective,
-        recipe=overlay(recipe, options),
+        recipe=_over(recipe, options),
         make_optimizer=None if make is None else with_options(make, options),
         row=SubjectRow(
             source=spec,

@@ -14,6 +14,8 @@ from gradaudit.records import SubjectRow
 from gradaudit.settings import Settings
 from gradaudit.subject.code import call
 from gradaudit.subject.formats import Loaded
+from gradaudit.subject.formats.loaded import tensors_of
+from gradaudit.subject.formats.stored_weights import StoredWeights
 from gradaudit.subject.opened import Opened
 from gradaudit.subject.sample import nothing
 
@@ -53,16 +55,13 @@ def load_weights(
 
 def weights_only(loaded: Loaded, digest: str, spec: str, settings: Settings) -> Opened:
     """The subject of a file without a model, saying what could not be measured and why."""
-    weights = {
-        name: value for name, value in (loaded.weights or {}).items()
-        if isinstance(value, torch.Tensor)
-    }  # fmt: skip
+    weights = StoredWeights.of(tensors_of(loaded.weights or {}))
     hint = "the file holds only weights; --build file.py:name names the code of the model"
     row = SubjectRow(
         source=spec,
         format=loaded.format,
         digest=digest,
-        parameters=sum(value.numel() for value in weights.values() if value.is_floating_point()),
+        parameters=sum(x.numel for x in weights.entries() if x.dtype.is_floating_point),
         modules=0,
         stages=0,
         name="",

@@ -73,7 +73,7 @@ def test_the_list_of_layers_is_exact() -> None:
     names = set(allowed_globals())
     assert len(module_classes()) > 150
     assert {"torch.nn.modules.linear.Linear", "torch._C._nn.gelu"} <= names
-    assert not names & {"builtins.eval", "builtins.exec", "os.system", "functools.partial"}
+    assert not names & {"builtins.eval", "builtins.exec", "os.system", "functools.reduce"}
     for name, cls in module_classes().items():
         assert name == f"{cls.__module__}.{cls.__qualname__}"
 

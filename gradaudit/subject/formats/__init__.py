@@ -6,10 +6,11 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from gradaudit.onnx_graph import load_onnx
+from gradaudit.subject.formats.checkpoint import classify
 from gradaudit.subject.formats.distributed import load_distributed
 from gradaudit.subject.formats.exported import load_exported
 from gradaudit.subject.formats.huggingface import load_huggingface
-from gradaudit.subject.formats.loaded import Loaded, classify
+from gradaudit.subject.formats.loaded import Loaded
 from gradaudit.subject.formats.safetensors_file import stored_safetensors
 from gradaudit.subject.formats.sniff import Kind, sniff
 from gradaudit.subject.formats.torch_file import open_torch_file
@@ -30,11 +31,12 @@ def open_file(path: Path, *, trust: bool, device: str = "cpu") -> Loaded:
 
 
 def _torch(path: Path, trust: bool, device: str) -> Loaded:
-    return classify(open_torch_file(path, trust=trust, device=device), path)
+    return classify(open_torch_file(path, trust=trust, device=device), path, trust=trust)
 
 
 def _torch_legacy(path: Path, trust: bool, device: str) -> Loaded:
-    return classify(open_torch_file(path, trust=trust, device=device), path, prefix="legacy ")
+    content = open_torch_file(path, trust=trust, device=device)
+    return classify(content, path, prefix="legacy ", trust=trust)
 
 
 def _safetensors(path: Path, _trust: bool, _device: str) -> Loaded:

@@ -13,11 +13,12 @@ from torch import Tensor
 
 from gradaudit.errors import GradauditError, RefusedFile, UnreadableFile
 from gradaudit.records.contents import Contents, GlobalEntry, Standing, TensorEntry
+from gradaudit.subject.formats.checkpoint import classify
 from gradaudit.subject.formats.dangers import is_dangerous
 from gradaudit.subject.formats.dcp_items import Chunk, Item, Place, read_items
 from gradaudit.subject.formats.dcp_pickle import globals_of, read_metadata
 from gradaudit.subject.formats.dry_pickle import dry_read
-from gradaudit.subject.formats.loaded import Loaded, classify
+from gradaudit.subject.formats.loaded import Loaded
 from gradaudit.subject.formats.members import member
 from gradaudit.subject.formats.stored_weights import StoredTensor
 from gradaudit.subject.formats.torch_archive import read_archive

@@ -10,24 +10,32 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from gradaudit.subject.formats.holders import HOLDERS, MAPPINGS, SEQUENCES
+from gradaudit.subject.formats.numpy_scalar import DTYPE, SCALAR, DType, scalar
+from gradaudit.subject.formats.strict_unpickler import StrictUnpickler, check_keys
+from gradaudit.telling import quoted
+
 _REBUILDS = {
     "torch._utils._rebuild_tensor",
     "torch._utils._rebuild_tensor_v2",
     "torch._utils._rebuild_tensor_v3",
+    "torch._utils._rebuild_qtensor",
 }
+_OF_TYPE = "torch._tensor._rebuild_from_type_v2"  # calls what its first argument names
 _PARAMETERS = {"torch._utils._rebuild_parameter", "torch.nn.parameter.Parameter"}
-_TABLES = {"collections.OrderedDict", "collections.defaultdict", "collections.Counter"}
+_TABLES = {"collections.OrderedDict", "collections.Counter", *MAPPINGS}
 # What is made for real out of plain parts: a pickle that asks for no more is known by heart.
 _PLAIN = {
-    *_REBUILDS, "torch._utils._rebuild_parameter", "collections.OrderedDict",
-    "collections.defaultdict", "torch.Size", "builtins.set", "builtins.frozenset",
+    *_REBUILDS, *HOLDERS, "torch._utils._rebuild_parameter", "collections.OrderedDict",
+    "torch.Size", "torch.device", "builtins.set", "builtins.frozenset", "builtins.complex",
     "_codecs.encode",
-}  # fmt: skip
+} - {"torch._utils._rebuild_qtensor"}  # fmt: skip
 # Asked for but never called: what storages and tensors are typed by.
 _TYPE = re.compile(
     r"torch\.(\w+Storage|storage\.(Untyped|Typed)Storage|u?int\d+|float\d+\w*|bfloat16|half|double"
-    r"|float|long|int|short|bool|complex\d+)|builtins\.(int|float|bool|list|dict)"
+    r"|float|long|int|short|bool|complex\d+)"
 )
+_LATIN = (("latin1",), ("latin-1",))  # how protocol 2 writes bytes
 INSTANCE = "(an object)"  # owner of an attribute that is asked of no global
 _PYTHON_2 = {"__builtin__": "builtins", "copy_reg": "copyreg"}  # names in protocol 2 pickles
 
@@ -39,6 +47,9 @@ class DeclaredStorage:
     key: str
     dtype: str  # "FloatStorage", ...
     numel: int
+
+    def __setstate__(self, state: Any) -> None:
+        raise TypeError("a storage in a pickle takes no further state")
 
 
 @dataclass(frozen=True)
@@ -69,11 +80,13 @@ class DryPickle:
 
     names: set[str] = field(default_factory=set)  # every global, "module.name"
     called: set[str] = field(default_factory=set)  # those that would be called
+    misuses: set[str] = field(default_factory=set)  # of names that are harmless used otherwise
     attributes: set[tuple[str, str]] = field(default_factory=set)  # getattr(global, name)
     storages: dict[str, DeclaredStorage] = field(default_factory=dict)
     tensors: list[DeclaredTensor] = field(default_factory=list)
     make: Make | None = None  # what becomes of a declared tensor
     classes_by_source: bool = False  # the old format's way to store modules
+    protocol: int = 0  # the highest
 
     @property
     def plain(self) -> bool:
@@ -81,7 +94,7 @@ class DryPickle:
         that :func:`dry_read` gives are then all there is, and nothing needs to be imported.
         """
         named = all(name in _PLAIN or _TYPE.fullmatch(name) for name in self.names)
-        return named and self.called <= _PLAIN and not self.classes_by_source
+        return not self.classes_by_source and not self.misuses and named and self.called <= _PLAIN
 
 
 Make = Callable[[DeclaredTensor], Any]
@@ -108,11 +121,15 @@ def dry_read(
     seen = DryPickle(make=make)
     source = io.BytesIO(stream)
     # torch's own format numbers each pickle's memo anew
-    values = [_DryUnpickler(source, seen).load() for _ in range(pickles)]
+    values = []
+    for _ in range(pickles):
+        unpickler = _DryUnpickler(source, seen)
+        values.append(unpickler.load())
+        seen.protocol = max(seen.protocol, unpickler.proto)
     return seen, values
 
 
-class _DryUnpickler(pickle.Unpickler):
+class _DryUnpickler(StrictUnpickler):
     def __init__(self, source: io.BytesIO, seen: DryPickle) -> None:
         super().__init__(source, encoding="utf-8")
         self._seen = seen
@@ -135,11 +152,24 @@ class _DryUnpickler(pickle.Unpickler):
         if isinstance(pid, tuple) and len(pid) >= 2 and pid[0] == "module":
             self._seen.classes_by_source = True
             return pid[1]
-        return None
+        raise pickle.UnpicklingError("a persistent id that names no storage")
+
+    def check_state(self, instance: Any, state: Any) -> None:
+        made = getattr(instance, "made_by", "")
+        if re.fullmatch(r"torch\.\w*Tensor|torch\.nn\.parameter\.\w+", made):
+            self._seen.misuses.add(f"{made} set by its state")
+        for part in state if isinstance(state, tuple) else (state,):
+            names = part if isinstance(part, dict) else ()
+            self._seen.misuses |= {
+                f"to set {quoted(name)}" for name in names if str(name).startswith("__")
+            }
 
 
 class _Inert:
     """An object of a class that was not imported: takes any state, does nothing."""
+
+    def __init__(self, made_by: str) -> None:
+        self.made_by = made_by
 
     def __setstate__(self, state: Any) -> None:
         return None
@@ -174,7 +204,7 @@ def _stand_in(full: str, seen: DryPickle) -> Any:
         def __new__(cls, *arguments: Any) -> Any:
             if arguments:  # cls.__new__(cls, 10**12) allocates as a call would
                 return _note_call(full, arguments, seen)
-            return _Inert()
+            return _plain(full, ())
 
     return _StandIn
 
@@ -185,6 +215,10 @@ def _note_call(full: str, arguments: tuple[Any, ...], seen: DryPickle) -> Any:
     if full == "builtins.getattr" and len(arguments) >= 2:
         owner = getattr(arguments[0], "asked_for", INSTANCE)
         seen.attributes.add((str(owner), str(arguments[1])))
+    if full == "_codecs.encode" and arguments[1:] not in _LATIN:
+        seen.misuses.add(f"_codecs.encode to {quoted(arguments[1:])}")
+    if full == _OF_TYPE and len(arguments) >= 3:
+        return _note_call(getattr(arguments[0], "asked_for", INSTANCE), arguments[2], seen)
     if full in _REBUILDS and len(arguments) >= 4 and isinstance(arguments[0], DeclaredStorage):
         tensor = _declared(full, arguments)
         seen.tensors.append(tensor)
@@ -216,13 +250,25 @@ class _Table(OrderedDict[Any, Any]):
 def _plain(full: str, arguments: tuple[Any, ...]) -> Any:
     """What calls of containers give; anything else is inert."""
     if full in _TABLES:
-        pairs = arguments[0] if arguments and isinstance(arguments[0], (list, dict)) else ()
-        return _Table(pairs)
+        return _table(arguments[0] if arguments else ())
+    if full in SEQUENCES:
+        return list(arguments[0]) if arguments and isinstance(arguments[0], list) else []
+    if full == DTYPE:
+        return DType(str(arguments[0])) if arguments else _Inert(full)
+    if full in SCALAR:
+        return scalar(arguments, _Inert(full))
     if full == "_codecs.encode" and all(isinstance(text, str) for text in arguments):
-        return str(arguments[0]).encode("latin-1")  # how protocol 2 writes bytes
+        return str(arguments[0]).encode("latin-1")
     if arguments and isinstance(arguments[0], (list, tuple)):
         if full == "torch.Size":
             return tuple(arguments[0])
         if full in ("builtins.set", "builtins.frozenset"):
+            check_keys(arguments[0])
             return frozenset(arguments[0])
-    return _Inert()
+    return _Inert(full)
+
+
+def _table(pairs: Any) -> _Table:
+    if isinstance(pairs, list):
+        check_keys(pair[0] for pair in pairs)
+    return _Table(pairs if isinstance(pairs, (list, dict)) else ())

@@ -78,6 +78,21 @@ def check_declared(dry: DryPickle, sizes: Mapping[str, int], path: Path) -> None
             )
 
 
+def check_total(dry: DryPickle, size: int, path: Path) -> None:
+    """Raise ``RefusedFile`` if all storages together claim more than ``size`` bytes.
+
+    The old format's storages lie one after another, and torch makes room for them beforehand.
+    """
+    needed = sum(each.numel * _item_size(each.dtype) for each in dry.storages.values())
+    if needed > size:
+        raise RefusedFile(
+            f"{path.name} declares storages of {needed:,} bytes",
+            expected="as many bytes in the file",
+            found=f"{size:,}",
+            next_step="the file is damaged or hostile",
+        )
+
+
 def _check_extent(tensor: DeclaredTensor, held: int, path: Path) -> None:
     """Whether a tensor's first and last element lie in the ``held`` ones of its storage."""
     if min((tensor.offset, *tensor.shape, *tensor.stride)) < 0 or len(tensor.shape) > _DIMENSIONS:
