@@ -18,6 +18,7 @@ import torch
 from gradaudit.errors import RefusedFile, UnreadableFile
 from gradaudit.subject.formats.dangers import is_dangerous
 from gradaudit.subject.formats.dry_pickle import dry_read
+from gradaudit.subject.formats.strict_unpickler import StrictUnpickler
 from gradaudit.telling import quoted, told
 
 _LARGEST = 1 << 28  # bytes
@@ -137,7 +138,7 @@ def _read(path: Path) -> bytes:
     return path.read_bytes()
 
 
-class _Reader(pickle.Unpickler):
+class _Reader(StrictUnpickler):
     def find_class(self, module: str, name: str) -> Callable[..., Any]:
         try:
             found: Callable[..., Any] = _ALLOWED[f"{module}.{name}"]

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from gradaudit.records import NotMeasured, Recipe
-from gradaudit.subject.formats.stored_weights import StoredTensor, is_tensor
+from gradaudit.subject.formats.stored_weights import StoredTensor, StoredWeights, is_tensor
 from gradaudit.telling import quoted
 
 _EXTRA = "_extra_state"  # a module's own, of whatever kind
