@@ -103,9 +103,7 @@ def _features(model: nn.Module, rows: int) -> Iterator[Guess]:
     bands, steps = _setting(config, "num_mel_bins"), _setting(config, "max_source_positions")
     if isinstance(bands, int) and isinstance(steps, int):  # two convolutions halve the steps
         yield (Drawn(_dtype(model), (min(rows, 4), bands, 2 * steps), name="input_features"),)
-    bands = _setting(
-        config, "input_feat_per_channel", "feature_projection_input_dim"
-    )
+    bands = _setting(config, "input_feat_per_channel", "feature_projection_input_dim")
     if isinstance(bands, int):
         yield (Drawn(_dtype(model), (min(rows, 4), 64, bands), name="input_features"),)
 

@@ -11,6 +11,7 @@ import pickle
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -31,10 +32,9 @@ class Held:
     """What a record of the pickle holds, by name or in order."""
 
     kind = ""
-
-    def __init__(self) -> None:
-        self.values: Mapping[str, Any] = {}
-        self.order: tuple[Any, ...] = ()
+    # of a record that the pickle gives no values: it is made without a call
+    values: Mapping[str, Any] = MappingProxyType({})
+    order: tuple[Any, ...] = ()
 
     def __setstate__(self, state: Any) -> None:
         if isinstance(state, dict):
