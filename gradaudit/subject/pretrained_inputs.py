@@ -93,7 +93,9 @@ def _images(model: nn.Module, rows: int) -> Iterator[Guess]:
     else:
         sizes = [(side, side) for side in _SIDES]
     for each in sizes:
-        shape = (rows, channels if isinstance(channels, int) else 3, *each)
+        image = (channels if isinstance(channels, int) else 3, *each)
+        frames = _setting(config, "num_frames")  # of a film
+        shape = (rows, frames, *image) if isinstance(frames, int) else (rows, *image)
         yield (Drawn(_dtype(model), shape, name="pixel_values"),)
 
 
@@ -134,6 +136,8 @@ def _labels(model: nn.Module, inputs: Guess) -> Guess:
         return (Drawn(torch.int64, (rows,), first.shape[1], name="labels"),)
     if name.endswith("ForTokenClassification"):
         return (Drawn(torch.int64, first.shape, _classes(model), name="labels"),)
+    if name.endswith("ForSemanticSegmentation"):
+        return (Drawn(torch.int64, (rows, *first.shape[-2:]), _classes(model), name="labels"),)
     if name.endswith(("Classification", "ForNextSentencePrediction")):
         return (_class_labels(model, rows),)
     if name.endswith("CTC") or (first.name != "input_ids" and _is_pair(model)):

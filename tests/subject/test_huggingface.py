@@ -7,7 +7,7 @@ import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import torch
@@ -131,7 +131,7 @@ class TestBuilding:
 class TestSamples:
     """What is drawn, and the loss, by the class's own words."""
 
-    CASES = {
+    CASES: ClassVar = {
         "GPT-2": "input_ids int64[8,64]<96; labels = input_ids",
         "GPT-2 body": "input_ids int64[8,64]<96",
         "BERT classes": "input_ids int64[8,64]<96; labels int64[8]<5",
@@ -235,7 +235,7 @@ class TinyModel(PreTrainedModel):
 
 
 class TestCodeInTheFolder:
-    MAP = {"AutoConfig": "tiny_own.TinyConfig", "AutoModel": "tiny_own.TinyModel"}
+    MAP: ClassVar = {"AutoConfig": "tiny_own.TinyConfig", "AutoModel": "tiny_own.TinyModel"}
 
     @pytest.fixture
     def custom(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
@@ -282,7 +282,7 @@ class TestHostileConfigurations:
             (RefusedFile, {"n_layer": 60_000}, "a model of more layers"),
             (RefusedFile, {"n_positions": 1 << 23}, "a tensor of 268,435,456 elements"),
             (RefusedFile, {"num_labels": 10**7}, "'num_labels' = 10,000,000"),
-            (RefusedFile, {"task_specific_params": {"a": [1] * 300_000}}, "more entries"),
+            (RefusedFile, {"a": {"b": [1] * 5_000}}, "a list 'a.b' of 5,000 entries"),
             (UnreadableFile, {"n_embd": -4}, "negative dimension"),
             (UnreadableFile, {"n_head": 0}, "ZeroDivisionError"),
             (UnreadableFile, {"n_layer": "2"}, "n_layer"),
@@ -318,11 +318,12 @@ class TestHostileConfigurations:
             (b"", "is not JSON"),
             (b"[1]", "holds no JSON object; expected {...}; found list"),
             (b"{" + b'"a":{' * 100_000, "nested too deep"),
+            (b'{"a":' + b"[" * 80 + b"]" * 80 + b"}", "nested too deep"),
             (b'{"a": 1, "a": 2}', "the name 'a' stands twice"),
             (b'{"a": ' + b"9" * 5_000 + b"}", "is not JSON"),
             (b"\xff\xfe{}", "is not JSON"),
         ],
-        ids=["empty", "list", "deep", "twice", "digits", "bytes"],
+        ids=["empty", "list", "deep", "lists", "twice", "digits", "bytes"],
     )
     def test_no_configuration(self, line, whole: Path, text: bytes, says: str) -> None:
         (whole / "config.json").write_bytes(text)

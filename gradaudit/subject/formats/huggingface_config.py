@@ -20,7 +20,8 @@ _PLACES = ("position", "length", "token", "window", "chunk", "context", "seq", "
 _MOST_PLACES = 1 << 24
 _SCALES = ("theta", "rotary_emb_base", "time_step_limit", "mask_value")  # they size nothing
 _MOST = 1 << 17  # of any other, unless a tensor in the file has that size
-_MOST_ENTRIES = 1 << 18  # numbers, texts and lists in all
+_FLOATS = {"Infinity": math.inf, "-Infinity": -math.inf, "NaN": math.nan}
+_LONGEST = 4096  # entries of a list: of one per layer, per frequency, per token left out
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,7 @@ def read_config(folder: Path) -> FolderConfig | None:
     """
     if not (folder / "config.json").exists() and not (folder / "config.json").is_symlink():
         return None
-    content = read_object(member(folder, "config.json"), most=_LARGEST)
+    content = _floats(read_object(member(folder, "config.json"), most=_LARGEST))
     names = content.get("architectures")
     named = isinstance(names, list) and bool(names) and isinstance(names[0], str)
     model_type, quantization = content.get("model_type"), content.get("quantization_config")
@@ -52,6 +53,15 @@ def read_config(folder: Path) -> FolderConfig | None:
         custom_code=bool(_anywhere(content, "auto_map")),
         quantized=_method(quantization) if quantization is not None else "",
     )
+
+
+def _floats(value: Any) -> Any:
+    """``{"__float__": "Infinity"}``, which transformers writes for it, as the number."""
+    if isinstance(value, dict):
+        if value.keys() == {"__float__"}:
+            return _FLOATS.get(str(value["__float__"]), value)
+        return {name: _floats(each) for name, each in value.items()}
+    return [_floats(each) for each in value] if isinstance(value, list) else value
 
 
 def _method(quantization: Any) -> str:
@@ -68,11 +78,12 @@ def check_numbers(content: Mapping[str, Any], sizes: set[int]) -> None:
 
     ``sizes``: of the axes of the tensors in the file. Raises ``RefusedFile`` naming the number.
     """
-    for count, (path, value) in enumerate(_entries(content)):
-        if count > _MOST_ENTRIES:
+    for path, value in _entries(content):
+        if isinstance(value, list) and len(value) > _LONGEST:
             raise RefusedFile(
-                "config.json has more entries than any of its kind",
-                expected=f"at most {_MOST_ENTRIES:,}",
+                f"config.json has a list {quoted('.'.join(path))} of {len(value):,} entries",
+                expected=f"at most {_LONGEST:,}",
+                next_step="the folder is damaged or hostile",
             )
         if isinstance(value, bool) or not isinstance(value, (int, float)):
             continue

@@ -9,6 +9,8 @@ from typing import Any
 from gradaudit.errors import RefusedFile, UnreadableFile
 from gradaudit.telling import quoted, told
 
+_DEEPEST = 64
+
 
 def read_object(path: Path, *, most: int) -> dict[str, Any]:
     """The JSON object in the file at ``path``, of ``most`` bytes or fewer.
@@ -32,14 +34,35 @@ def read_object(path: Path, *, most: int) -> dict[str, Any]:
     try:
         found = json.loads(text.decode("utf-8"), object_pairs_hook=_once)
     except RecursionError:
-        raise UnreadableFile(f"{path.name} is nested too deep to be read as JSON") from None
+        raise _too_deep(path) from None
     except ValueError as error:  # not UTF-8, not JSON, a number of 5,000 digits, a name twice
         raise UnreadableFile(f"{path.name} is not JSON", found=told(error)) from None
     if not isinstance(found, dict):
         raise UnreadableFile(
             f"{path.name} holds no JSON object", expected="{...}", found=type(found).__name__
         )
+    _check_depth(found, path)
     return found
+
+
+def _check_depth(found: Any, path: Path) -> None:
+    level = [found]
+    for _ in range(_DEEPEST):
+        level = [
+            inner
+            for each in level
+            for inner in (each.values() if isinstance(each, dict) else each)
+            if isinstance(inner, (dict, list))
+        ]
+        if not level:
+            return
+    raise _too_deep(path)
+
+
+def _too_deep(path: Path) -> UnreadableFile:
+    return UnreadableFile(
+        f"{path.name} is nested too deep", expected=f"at most {_DEEPEST} objects in each other"
+    )
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -57,7 +57,7 @@ def find_class(config: FolderConfig) -> type[nn.Module] | str:
     if not name:
         return "config.json names no class under 'architectures'"
     unknown = f"transformers {transformers.__version__} has no model {quoted(name)}"
-    if not name.isidentifier() or name.startswith("_") or name not in dir(transformers):
+    if not name.isidentifier() or name.startswith("_") or name not in transformers.__all__:
         return unknown
     try:
         with quiet():
@@ -114,18 +114,20 @@ def attempt(what: str, name: str, make: Any, *arguments: Any, **keywords: Any) -
 
 
 def _known(cls: type[Any], content: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
-    """The settings that the class names, and the names of the others.
+    """The settings that the class names, numbers under any name, and the names of all others.
 
     Those are not set, whatever they are: some name repositories to take code from.
     """
     fields = {*inspect.signature(cls.__init__).parameters, *_LEGACY}
-    fields |= set(getattr(cls, "attribute_map", None) or {})
+    for pair in (getattr(cls, "attribute_map", None) or {}).items():
+        fields |= set(pair)
     inner: Mapping[str, Any] = getattr(cls, "sub_configs", None) or {}
     kept: dict[str, Any] = {}
     for name, value in content.items():
-        if name.startswith("_") or name not in fields:
-            continue
-        kept[name] = _known_inside(inner[name], value) if name in inner else value
+        number = value is None or isinstance(value, (int, float))
+        named = name in fields or (number and not hasattr(cls, name))
+        if named and not name.startswith("_"):
+            kept[name] = _known_inside(inner[name], value) if name in inner else value
     dropped = [name for name in content if name not in kept and name not in _SILENT]
     return kept, dropped
 
