@@ -26,7 +26,7 @@ from gradaudit.probes.precision import measure_precision
 from gradaudit.probes.rate_range import measure_rate_range
 from gradaudit.probes.rehearsal import rehearse
 from gradaudit.probes.singular_values import measure_singular_values
-from gradaudit.probes.state import judge_state, judged_by_loss
+from gradaudit.probes.state import judge_state, judged_by_file, judged_by_loss
 from gradaudit.probes.surroundings import activations, folds_behind, input_sizes
 from gradaudit.probes.through_time import measure_through_time
 from gradaudit.probes.weights import measure_weights
@@ -93,7 +93,8 @@ def measure(
     if opened.model is None:
         book.progress("spectral norms")
         bag = measure_bag(StoredWeights.of(opened.weights), settings)
-        book.put(bag.not_measured, nonfinite=bag.nonfinite, weights=bag.rows, state=bag.state)
+        state = judged_by_file(bag.state, opened.trained)
+        book.put(bag.not_measured, nonfinite=bag.nonfinite, weights=bag.rows, state=state)
         return book.measurements, tuple(book.gaps)
     # The question is about training: a model saved in eval mode is measured in training mode,
     # one with only some layers frozen in eval mode is measured as it is.
@@ -183,6 +184,7 @@ def _weights(
     state = judge_state(rows, model, book.settings)
     if book.measurements.sample.target in ("given", "in the model"):
         state = judged_by_loss(state, book.measurements.loss)
+    state = judged_by_file(state, book.opened.trained)
     book.put(gaps, weights=rows, state=state)
 
 

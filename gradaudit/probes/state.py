@@ -101,6 +101,13 @@ def _one_gaussian(vectors: Sequence[VectorLook]) -> bool:
     )
 
 
+def judged_by_file(state: StateRow, said: str) -> StateRow:
+    """The same, or ``trained`` where the file itself says so in ``said``."""
+    if state.how.startswith("as given") or not said:
+        return state
+    return StateRow("trained", said)
+
+
 def judged_by_loss(state: StateRow, loss: LossRow | None) -> StateRow:
     """The same, or ``trained`` where the loss on real data lies where no start puts it.
 

@@ -23,11 +23,18 @@ from gradaudit.subject.code import UserCode, is_code
 from gradaudit.subject.declared_inputs import declared_by
 from gradaudit.subject.formats import Loaded, open_file
 from gradaudit.subject.formats.loaded import file_digest
+from gradaudit.subject.formats.ultralytics_model import own_criterion
 from gradaudit.subject.named import as_subject
 from gradaudit.subject.objective import given_objective
 from gradaudit.subject.opened import Opened, OptimizerFactory, Subject
 from gradaudit.subject.process_state import save_process_state
-from gradaudit.subject.recipe import checked_recipe, from_optimizer, overlay, with_options
+from gradaudit.subject.recipe import (
+    checked_recipe,
+    from_optimizer,
+    overlay,
+    suited,
+    with_options,
+)
 from gradaudit.subject.sample import Given, Sampled, sample_for
 from gradaudit.subject.weights import load_weights, weights_digest, weights_only
 
@@ -75,7 +82,9 @@ def open_subject(spec: str, settings: Settings) -> Opened:
         settings = replace(settings, recipe=_over(loaded.recipe, settings.recipe))
         if loaded.model is None and settings.build is None:
             return weights_only(loaded, digest, spec, settings)
-        model = _on_device(_model_of(loaded, path, settings, code), device)
+        found, notes = _model_of(loaded, path, settings, code)
+        model = _on_device(found, device)
+        loaded = replace(loaded, notes=(*loaded.notes, *notes))
         named = _Named(Subject(model, loss=loaded.loss), loaded.format, digest, loaded)
         return _opened(named, spec, settings, code)
 
@@ -100,9 +109,12 @@ def from_python(
 
 
 def _over(base: Recipe, options: Recipe) -> Recipe:
-    """``options`` over ``base``, unless they name another kind, of which its numbers say nothing."""
-    same = options.optimizer in (None, base.optimizer)
-    return overlay(base if same else Recipe(), options)
+    """``options`` over ``base``, whose numbers say nothing of another kind of optimizer."""
+    if options.optimizer is not None and base.optimizer is None:
+        base = suited(base, options.optimizer)
+    elif options.optimizer not in (None, base.optimizer):
+        base = Recipe()
+    return overlay(base, options)
 
 
 @contextmanager
@@ -132,15 +144,17 @@ def _on_device(model: nn.Module, device: torch.device) -> nn.Module:
     return model if kinds <= {device.type, "meta"} else model.to(device)
 
 
-def _model_of(loaded: Loaded, path: Path, settings: Settings, code: UserCode) -> nn.Module:
+def _model_of(
+    loaded: Loaded, path: Path, settings: Settings, code: UserCode
+) -> tuple[nn.Module, tuple[str, ...]]:
+    """The file's model, or the one that is built for its weights, and notes on their names."""
     if loaded.model is not None:
-        return as_subject(loaded.model, path.name).model
+        return as_subject(loaded.model, path.name).model, ()
     build = str(settings.build)
     if not is_code(build):
         raise UsageError(f"--build {build} names no code", expected="file.py:name")
     model = as_subject(code.find(build), build).model
-    load_weights(model, dict(loaded.weights or {}), path, build)
-    return model
+    return model, load_weights(model, loaded.weights or {}, path, build)
 
 
 def _opened(named: _Named, spec: str, settings: Settings, code: UserCode) -> Opened:
@@ -179,6 +193,7 @@ def _opened(named: _Named, spec: str, settings: Settings, code: UserCode) -> Ope
         sample=sampled.row,
         notes=(*sampled.notes, *_export_notes(model).told, *told, *came_with.notes),
         not_measured=(*sampled.not_measured, *_hidden_by(model), *came_with.not_measured),
+        trained=came_with.trained,
     )
 
 
@@ -194,9 +209,9 @@ def _hidden_by(model: nn.Module) -> tuple[NotMeasured, ...]:
 
 
 def _wanted_loss(subject: Subject, settings: Settings) -> str | LossFunction:
-    if settings.loss != "auto" or subject.loss is None:
+    if settings.loss != "auto":
         return settings.loss
-    return subject.loss
+    return subject.loss or own_criterion(subject.model) or settings.loss
 
 
 def _materialized(model: nn.Module, sampled: Sampled) -> nn.Module:

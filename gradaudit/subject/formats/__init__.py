@@ -6,17 +6,21 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from gradaudit.onnx_graph import load_onnx
+from gradaudit.onnx_graph.inspecting import inspect_onnx
+from gradaudit.records import Contents
 from gradaudit.subject.formats.checkpoint import classify
 from gradaudit.subject.formats.distributed import load_distributed
 from gradaudit.subject.formats.exported import load_exported
 from gradaudit.subject.formats.huggingface import load_huggingface
 from gradaudit.subject.formats.loaded import Loaded
-from gradaudit.subject.formats.safetensors_file import stored_safetensors
+from gradaudit.subject.formats.safetensors_file import inspect_safetensors, stored_safetensors
 from gradaudit.subject.formats.sniff import Kind, sniff
-from gradaudit.subject.formats.torch_file import open_torch_file
-from gradaudit.subject.formats.unopened import refuse
+from gradaudit.subject.formats.sound import UsesPlainData
+from gradaudit.subject.formats.torch_file import load_trusted, open_torch_file
+from gradaudit.subject.formats.torch_inspecting import inspect_torch_file
+from gradaudit.subject.formats.unopened import inspect_package, refuse
 
-__all__ = ["Loaded", "open_file"]
+__all__ = ["Loaded", "inspect_file", "open_file"]
 
 
 def open_file(path: Path, *, trust: bool, device: str = "cpu") -> Loaded:
@@ -30,13 +34,27 @@ def open_file(path: Path, *, trust: bool, device: str = "cpu") -> Loaded:
     return _OPENERS[kind](path, trust, device)
 
 
-def _torch(path: Path, trust: bool, device: str) -> Loaded:
-    return classify(open_torch_file(path, trust=trust, device=device), path, trust=trust)
+def inspect_file(path: Path) -> Contents:
+    """What the model file or folder at ``path`` holds and asks for; nothing of it is executed.
+
+    Raises ``UnreadableFile`` for what is no model, or is too damaged to be described.
+    """
+    return _INSPECTORS[sniff(path)](path)
+
+
+def _torch(path: Path, trust: bool, device: str, prefix: str = "") -> Loaded:
+    content = open_torch_file(path, trust=trust, device=device)
+    try:
+        return classify(content, path, prefix=prefix, trust=trust)
+    except UsesPlainData:
+        if not trust:
+            raise
+    content = load_trusted(path, device=device)
+    return classify(content, path, prefix=prefix, trust=True)
 
 
 def _torch_legacy(path: Path, trust: bool, device: str) -> Loaded:
-    content = open_torch_file(path, trust=trust, device=device)
-    return classify(content, path, prefix="legacy ", trust=trust)
+    return _torch(path, trust, device, "legacy ")
 
 
 def _safetensors(path: Path, _trust: bool, _device: str) -> Loaded:
@@ -68,4 +86,12 @@ _OPENERS: Mapping[Kind, Callable[[Path, bool, str], Loaded]] = {
     "onnx": _onnx,
     "huggingface": _huggingface,
     "distributed checkpoint": _distributed,
+}
+
+_INSPECTORS: Mapping[Kind, Callable[[Path], Contents]] = {
+    "torch zip": inspect_torch_file,
+    "torch legacy": inspect_torch_file,
+    "safetensors": inspect_safetensors,
+    "torch package": inspect_package,
+    "onnx": inspect_onnx,
 }

@@ -25,7 +25,7 @@ from gradaudit.subject.formats.loaded import (
 )
 from gradaudit.subject.formats.optimizer_state import progress_in, recipe_in
 from gradaudit.subject.formats.sound import check_tensor, plain, sound
-from gradaudit.subject.formats.stored_weights import StoredTensor, StoredWeights
+from gradaudit.subject.formats.stored_weights import StoredTensor, StoredWeights, is_tensor
 from gradaudit.subject.formats.ultralytics_model import as_trained, is_ultralytics
 from gradaudit.subject.formats.wrappers import FLAT, unwrapped
 from gradaudit.telling import listed, quoted
@@ -84,9 +84,8 @@ def _opened(found: _Candidate, path: Path, prefix: str, *, trust: bool) -> Loade
     value = found.value
     if isinstance(value, nn.Module):
         model = sound(value, path, trust=trust)
-        if is_ultralytics(model):
-            return as_trained(model, f"{prefix}pickled module", path)
-        return Loaded(f"{prefix}pickled module", model=model)
+        model, notes = as_trained(model) if is_ultralytics(model) else (model, ())
+        return Loaded(f"{prefix}pickled module", model=model, notes=notes)
     weights, notes = unwrapped(tensors_of(value))
     for name, tensor in weights.items():
         if not isinstance(tensor, StoredTensor):
@@ -158,7 +157,7 @@ def _joined(entries: dict[Any, Any], before: str, level: int, into: dict[str, An
         if isinstance(value, Mapping):
             if not _joined(plain(value), f"{before}{key}.", level + 1, into):
                 return False
-        elif tensors_of({key: value}):
+        elif is_tensor(value):
             into[f"{before}{key}"] = value
         else:
             return False

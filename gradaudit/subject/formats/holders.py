@@ -58,6 +58,8 @@ OBJECTS = _each(
     numpy.uint64 numpy.uint32 numpy.uint16 numpy.uint8 numpy.bool numpy.bool_ numpy.str_
     numpy.random._pickle.__randomstate_ctor numpy.random._pickle.__generator_ctor
     numpy.random._pickle.__bit_generator_ctor
+    numpy.random.bit_generator.SeedSequence
+    numpy.random.bit_generator.__pyx_unpickle_SeedSequence
     numpy.random._mt19937.MT19937 numpy.random._pcg64.PCG64
     packaging.version.Version packaging._structures.InfinityType
     packaging._structures.NegativeInfinityType torch.torch_version.TorchVersion

@@ -15,7 +15,7 @@ from gradaudit.records import NotMeasured, Recipe
 from gradaudit.subject.formats.stored_weights import StoredTensor, StoredWeights, is_tensor
 from gradaudit.telling import quoted
 
-_EXTRA = "_extra_state"  # a module's own, of whatever kind
+EXTRA = "_extra_state"  # a module's own, of whatever kind
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ def is_state_dict(content: Mapping[Any, Any]) -> bool:
     if not tensors or not all(isinstance(key, str) for key in content):
         return False
     return not any(
-        isinstance(value, (Mapping, nn.Module)) and not key.endswith(_EXTRA)
+        isinstance(value, (Mapping, nn.Module)) and not key.endswith(EXTRA)
         for key, value in content.items()
     )
 

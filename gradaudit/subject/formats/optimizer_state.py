@@ -36,6 +36,7 @@ _COUNTERS = (
     "epoch", "current_epoch", "global_step", "global_steps", "step", "steps", "iteration",
     "iterations", "iter", "iter_num", "num_updates",
 )  # fmt: skip
+_MARK = "exp_inf"  # only Adamax keeps one
 _LARGEST = 1 << 60
 _DECOUPLED = {"adam": False, "adamw": True}
 
@@ -48,7 +49,7 @@ def recipe_in(content: Mapping[Any, Any]) -> tuple[Recipe, tuple[str, ...]]:
     group, several = _fastest(states[0])
     ignored: list[str] = []
     values, rate = _numbers(group, ignored)
-    kinds = _kinds(group)
+    kinds = [kind for kind in _kinds(group) if _fits(kind, states[0])]
     sure = len(kinds) == 1
     if sure:
         values["optimizer"] = kinds[0]
@@ -196,6 +197,13 @@ def _kinds(group: Mapping[Any, Any]) -> list[str]:
     if found == ["adam", "adamw"] and group.get("weight_decay") == 0:
         return ["adam"]  # without decay they are the same
     return found
+
+
+def _fits(kind: str, state: Mapping[Any, Any]) -> bool:
+    """Whether what is kept for the parameters speaks against a kind whose groups look alike."""
+    held = state.get("state")
+    kept = list(plain(held).values())[:1] if isinstance(held, Mapping) else []
+    return not kept or not isinstance(kept[0], Mapping) or (_MARK in kept[0]) == (kind == "adamax")
 
 
 def _unsure(kinds: list[str]) -> str:

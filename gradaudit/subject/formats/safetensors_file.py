@@ -31,15 +31,14 @@ def stored_safetensors(path: Path) -> StoredWeights:
     does not know.
     """
     header = read_header(path)
+    if not header.entries:
+        raise UnreadableFile(f"{path} holds no tensors", expected="a model's weights")
     return StoredWeights(_stored(entry, path) for entry in header.entries)
 
 
 def load_safetensors(path: Path, *, device: str = "cpu") -> dict[str, torch.Tensor]:
     """Every tensor in the file, by name, in memory. Raises ``UnreadableFile`` as above."""
-    weights = stored_safetensors(path)
-    if not weights:
-        raise UnreadableFile(f"{path} holds no tensors", expected="a model's weights")
-    return {name: tensor.to(device) for name, tensor in weights.items()}
+    return {name: tensor.to(device) for name, tensor in stored_safetensors(path).items()}
 
 
 def inspect_safetensors(path: Path) -> Contents:

@@ -17,12 +17,16 @@ _DEPTH = 100  # modules within modules
 _TABLES = ("_parameters", "_buffers", "_modules")
 
 
+class UsesPlainData(RefusedFile):
+    """A module whose part was read as a stand-in: it takes trust to have the real one."""
+
+
 def sound(model: nn.Module, path: Path, *, trust: bool = False) -> nn.Module:
     """``model``, if a pickle has not left out or crossed out what a module needs.
 
     State comes from the file: a module may be without any, hold itself, or, unless it is trusted,
     carry an attribute where its class has a method. Raises ``UnreadableFile`` for those, and
-    ``RefusedFile`` for a part that was read as plain data only.
+    ``UsesPlainData`` for a part that was read as such only.
     """
     try:
         for module in _modules(model, 0):
@@ -61,7 +65,7 @@ def _check(module: nn.Module, path: Path, *, trust: bool) -> None:
             raise _damaged(path, f"{quoted(name)} in place of {type(module).__name__}'s method")
         for part in value if isinstance(value, (list, tuple)) else (value,):
             if isinstance(part, Held):
-                raise RefusedFile(
+                raise UsesPlainData(
                     f"{path.name} holds a {type(module).__name__} that uses {part.name}, "
                     "which is read as plain data only",
                     next_step="if you made this file, add --trust",

@@ -103,7 +103,7 @@ def read_archive(path: Path, part: Record | None = None) -> TorchArchive:
         folder = f"{prefix}data/"
         held = [item for item in items if item.filename.startswith(folder)]
         return TorchArchive(
-            archive.read(pickles[0]),
+            member(archive, pickles[0]),
             {
                 item.filename.removeprefix(folder): Record(
                     part.begin + begins[item.filename], item.file_size
@@ -113,6 +113,12 @@ def read_archive(path: Path, part: Record | None = None) -> TorchArchive:
             all(item.compress_type == zipfile.ZIP_STORED for item in held)
             and _order(archive, f"{prefix}byteorder") == b"little",
         )
+
+
+def member(archive: zipfile.ZipFile, item: zipfile.ZipInfo) -> bytes:
+    """An entry's content, and no more of it than the directory says: deflated, it may be more."""
+    with archive.open(item) as stream:
+        return stream.read(item.file_size)
 
 
 def _check_names(items: Iterable[zipfile.ZipInfo], path: Path) -> None:
@@ -153,7 +159,7 @@ def _order(archive: zipfile.ZipFile, name: str) -> bytes:
     """Byte order as the archive says; files of before torch 2.1 do not, and are little endian."""
     if name not in archive.namelist() or archive.getinfo(name).file_size > 16:
         return b"little"
-    return archive.read(name)
+    return member(archive, archive.getinfo(name))
 
 
 def _contradiction(path: Path, found: str, expected: str = "") -> RefusedFile:

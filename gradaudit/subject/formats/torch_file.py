@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from gradaudit.errors import RefusedFile, UnreadableFile
+from gradaudit.errors import GradauditError, RefusedFile, UnreadableFile
 from gradaudit.subject.code import import_path
 from gradaudit.subject.formats.allowed import allowed_globals
 from gradaudit.subject.formats.dry_pickle import DryPickle, dry_read
@@ -18,9 +18,10 @@ from gradaudit.subject.formats.torch_archive import read_archive
 from gradaudit.subject.formats.torch_limits import check_archive, check_declared, check_total
 from gradaudit.subject.formats.torch_stored import TensorMaker
 from gradaudit.subject.formats.torch_trust import refuse_unlisted, unlisted
+from gradaudit.subject.formats.tree import check_tree
 from gradaudit.telling import told
 
-_PROTOCOL = 2  # torch's own, and all that weights_only reads
+PROTOCOL = 2  # torch's own, and all that weights_only reads
 _LEGACY_PICKLES = 5  # magic, protocol, system, the object, the storages' keys
 
 
@@ -41,26 +42,50 @@ def open_torch_file(path: Path, *, trust: bool, device: str = "cpu") -> Any:
     plain containers, texts and numbers: nothing is unpickled then, trusted or not.
     """
     dry, content = _dry(path, trust=trust)
-    return _loaded(dry, path, trust=trust, device=device) if content is None else content
+    if content is None:
+        return _loaded(dry, path, trust=trust, device=device)
+    check_tree(content, path)
+    return content
+
+
+def load_trusted(path: Path, *, device: str = "cpu") -> Any:
+    """The object in a PyTorch file that the user trusts, with whatever code it runs."""
+    return _load(path, trust=True, device=device)
 
 
 def _loaded(dry: DryPickle | None, path: Path, *, trust: bool, device: str) -> Any:
     if not trust and dry is not None:
         refuse_unlisted(dry, path)
-    needed = dry is None or bool(unlisted(dry)) or dry.classes_by_source or dry.protocol > _PROTOCOL
-    return _load(path, trust=trust and needed, device=device)
+    needed = dry is None or bool(unlisted(dry)) or dry.classes_by_source or dry.protocol > PROTOCOL
+    content = _load(path, trust=trust and needed, device=device)
+    if not trust:
+        check_tree(content, path)
+    return content
+
+
+def dry_file(path: Path) -> tuple[DryPickle, Any]:
+    """What a file's pickle asks for, and the tree it holds, with inert stand-ins for objects.
+
+    Raises ``RefusedFile`` for a file that claims more than it stores, ``UnreadableFile`` for one
+    that is damaged.
+    """
+    try:
+        return _dry_zip(path) if zipfile.is_zipfile(path) else _dry_legacy(path)
+    except GradauditError:
+        raise
+    except Exception as error:
+        raise _damaged(path, error) from None
 
 
 def _dry(path: Path, *, trust: bool) -> tuple[DryPickle | None, Any]:
-    """What the pickle asks for, and all it holds where that needs nothing to be imported."""
+    """The same, without the tree where something in it would have to be imported."""
     try:
-        return _dry_zip(path) if zipfile.is_zipfile(path) else _dry_legacy(path)
-    except RefusedFile:
-        raise
-    except Exception as error:
+        dry, content = dry_file(path)
+    except UnreadableFile:
         if trust:
             return None, None  # a pickle with tricks the stand-ins do not know
-        raise _damaged(path, error) from None
+        raise
+    return dry, content if dry.plain and dry.direct else None
 
 
 def _dry_zip(path: Path) -> tuple[DryPickle, Any]:
@@ -70,15 +95,16 @@ def _dry_zip(path: Path) -> tuple[DryPickle, Any]:
     make = TensorMaker(path, found.storages)
     dry, (content,) = dry_read(found.pickle, make=make)
     check_declared(dry, found.sizes, path)
-    return dry, content if dry.plain and found.direct and not make.unknown else None
+    dry.direct = found.direct and not make.unknown
+    return dry, content
 
 
 def _dry_legacy(path: Path) -> tuple[DryPickle, Any]:
-    dry, _ = dry_read(path.read_bytes(), pickles=_LEGACY_PICKLES)
+    dry, (*_, content, _) = dry_read(path.read_bytes(), pickles=_LEGACY_PICKLES)
     size = path.stat().st_size
     check_declared(dry, dict.fromkeys(dry.storages, size), path)
     check_total(dry, size, path)
-    return dry, None
+    return dry, content
 
 
 def _load(path: Path, *, trust: bool, device: str) -> Any:
@@ -96,22 +122,28 @@ def _load(path: Path, *, trust: bool, device: str) -> Any:
         try:
             return torch.load(stream, map_location=device, weights_only=not trust)
         except (AttributeError, ModuleNotFoundError) as error:
-            raise UnreadableFile(
-                f"{path.name} needs code that is not here",
-                found=told(error),
-                next_step="run from the folder of the script that saved it, or save its state_dict "
-                "and give --build file.py:name",
-            ) from None
+            raise (_no_code if trust else _damaged)(path, error) from None
         except pickle.UnpicklingError as error:
             if "Unsupported operand" not in str(error):
                 raise _damaged(path, error) from None
             raise RefusedFile(
                 f"{path.name} is pickled in a protocol that torch reads only by running it",
-                expected=f"protocol {_PROTOCOL}, as torch.save writes by default",
-                next_step="save it again without pickle_protocol; if you made this file, add --trust",
+                expected=f"protocol {PROTOCOL}, as torch.save writes by default",
+                next_step="if you made this file, add --trust, or save it without pickle_protocol",
             ) from None
         except Exception as error:  # a pickle can raise whatever what it names raises
             raise _damaged(path, error) from None
+
+
+def _no_code(path: Path, error: Exception) -> UnreadableFile:
+    absent = str(error.name).partition(".")[0] if isinstance(error, ModuleNotFoundError) else ""
+    install = f"install {absent}, " if absent.isidentifier() else ""
+    return UnreadableFile(
+        f"{path.name} needs code that is not here",
+        found=told(error),
+        next_step=f"{install}run from the folder of the script that saved it, or save its "
+        "state_dict and give --build file.py:name",
+    )
 
 
 def _damaged(path: Path, error: Exception) -> UnreadableFile:
