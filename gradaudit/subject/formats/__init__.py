@@ -9,9 +9,9 @@ from gradaudit.onnx_graph import load_onnx
 from gradaudit.onnx_graph.inspecting import inspect_onnx
 from gradaudit.records import Contents
 from gradaudit.subject.formats.checkpoint import classify
-from gradaudit.subject.formats.distributed import load_distributed
+from gradaudit.subject.formats.distributed import inspect_distributed, load_distributed
 from gradaudit.subject.formats.exported import load_exported
-from gradaudit.subject.formats.huggingface import load_huggingface
+from gradaudit.subject.formats.huggingface import inspect_huggingface, load_huggingface
 from gradaudit.subject.formats.loaded import Loaded
 from gradaudit.subject.formats.safetensors_file import inspect_safetensors, stored_safetensors
 from gradaudit.subject.formats.sniff import Kind, sniff
@@ -94,4 +94,6 @@ _INSPECTORS: Mapping[Kind, Callable[[Path], Contents]] = {
     "safetensors": inspect_safetensors,
     "torch package": inspect_package,
     "onnx": inspect_onnx,
+    "huggingface": inspect_huggingface,
+    "distributed checkpoint": inspect_distributed,
 }

@@ -17,9 +17,9 @@ from typing import Any
 import torch
 
 from gradaudit.errors import RefusedFile, UnreadableFile
+from gradaudit.subject.formats.bounded_pickle import BoundedUnpickler
 from gradaudit.subject.formats.dangers import is_dangerous
 from gradaudit.subject.formats.dry_pickle import dry_read
-from gradaudit.subject.formats.strict_unpickler import StrictUnpickler
 from gradaudit.telling import quoted, told
 
 _LARGEST = 1 << 28  # bytes
@@ -138,7 +138,7 @@ def _read(path: Path) -> bytes:
     return path.read_bytes()
 
 
-class _Reader(StrictUnpickler):
+class _Reader(BoundedUnpickler):
     def find_class(self, module: str, name: str) -> Callable[..., Any]:
         try:
             found: Callable[..., Any] = _ALLOWED[f"{module}.{name}"]

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from gradaudit.errors import GradauditError, RefusedFile, UnreadableFile
-from gradaudit.records.contents import Contents, GlobalEntry, Standing, TensorEntry
+from gradaudit.records import Contents
+from gradaudit.records.contents import GlobalEntry, Standing, TensorEntry
 from gradaudit.subject.formats.checkpoint import classify
 from gradaudit.subject.formats.dangers import is_dangerous
 from gradaudit.subject.formats.dcp_items import Chunk, Item, Place, read_items
@@ -24,6 +25,7 @@ from gradaudit.subject.formats.stored_weights import StoredTensor
 from gradaudit.subject.formats.torch_archive import read_archive
 from gradaudit.subject.formats.torch_limits import check_declared
 from gradaudit.subject.formats.torch_stored import TensorMaker
+from gradaudit.subject.formats.tree import check_tree
 from gradaudit.telling import quoted, told
 
 _METADATA = ".metadata"
@@ -150,6 +152,7 @@ def _content(name: str, place: Place) -> Any:
         found = read_archive(place.file, place.part)
         make = TensorMaker(place.file, found.storages)
         dry, (content,) = dry_read(found.pickle, make=make)
+        check_tree(content, place.file)
         check_declared(dry, found.sizes, place.file)
     except GradauditError:
         raise

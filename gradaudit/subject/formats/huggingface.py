@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from gradaudit.records.contents import Contents, TensorEntry
+from gradaudit.records import Contents
+from gradaudit.records.contents import TensorEntry
 from gradaudit.subject.formats.huggingface_config import FolderConfig, read_config
 from gradaudit.subject.formats.loaded import Loaded
 from gradaudit.subject.formats.shards import Shards, read_shards
