@@ -329,11 +329,6 @@ class TestNotOpenedYet:
         assert "torch.package" in line(RefusedFile, "model.pt")
         assert "torch.package" in line(RefusedFile, "model.pt", trust=True)
 
-    def test_hugging_face_folder(self, line, folder: Path) -> None:
-        (folder / "checkpoint").mkdir()
-        (folder / "checkpoint" / "config.json").write_text("{}")
-        assert "a Hugging Face checkpoint folder" in line(UnreadableFile, "checkpoint")
-
     def test_exported_program_opens_with_trust(self, line, opened) -> None:
         model = nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 2))
         program = _quietly(lambda: torch.export.export(model, (torch.randn(3, 4),)))

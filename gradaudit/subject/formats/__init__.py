@@ -10,7 +10,9 @@ from gradaudit.onnx_graph import load_onnx
 from gradaudit.onnx_graph.inspecting import inspect_onnx
 from gradaudit.records import Contents
 from gradaudit.subject.formats.checkpoint import classify
+from gradaudit.subject.formats.distributed import inspect_distributed, load_distributed
 from gradaudit.subject.formats.exported import load_exported
+from gradaudit.subject.formats.huggingface import inspect_huggingface, load_huggingface
 from gradaudit.subject.formats.loaded import Loaded
 from gradaudit.subject.formats.safetensors_file import inspect_safetensors, stored_safetensors
 from gradaudit.subject.formats.sniff import Kind, sniff
@@ -64,6 +66,14 @@ def _exported(path: Path, trust: bool, _device: str) -> Loaded:
     return load_exported(path, trust=trust)
 
 
+def _distributed(path: Path, _trust: bool, _device: str) -> Loaded:
+    return load_distributed(path)
+
+
+def _huggingface(path: Path, trust: bool, _device: str) -> Loaded:
+    return load_huggingface(path, trust=trust)
+
+
 def _onnx(path: Path, _trust: bool, _device: str) -> Loaded:
     return Loaded("onnx", model=load_onnx(path))
 
@@ -75,6 +85,8 @@ _OPENERS: Mapping[Kind, Callable[[Path, bool, str], Loaded]] = {
     "safetensors": _safetensors,
     "pt2": _exported,
     "onnx": _onnx,
+    "huggingface": _huggingface,
+    "distributed checkpoint": _distributed,
 }
 
 _INSPECTORS: Mapping[Kind, Callable[[Path], Contents]] = {
@@ -83,4 +95,6 @@ _INSPECTORS: Mapping[Kind, Callable[[Path], Contents]] = {
     "safetensors": inspect_safetensors,
     "torch package": inspect_package,
     "onnx": inspect_onnx,
+    "huggingface": inspect_huggingface,
+    "distributed checkpoint": inspect_distributed,
 }

@@ -9,14 +9,9 @@ from gradaudit.records import Contents
 
 _NAMES = {
     "torchscript": "a TorchScript archive",
-    "huggingface": "a Hugging Face checkpoint folder",
-    "distributed checkpoint": "a torch.distributed.checkpoint folder",
 }
 _INSTEAD = {
     "torchscript": "name the code that builds it: file.py:name",
-    "huggingface": "write a factory around from_pretrained and name it: file.py:name",
-    "distributed checkpoint": "make one file of it with "
-    "torch.distributed.checkpoint.format_utils.dcp_to_torch_save",
 }
 
 
