@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from gradaudit.onnx_graph import load_onnx
-from gradaudit.subject.formats.exported import load_exported
+from gradaudit.subject.formats.pt2 import load_exported
 from gradaudit.subject.formats.loaded import Loaded, classify
 from gradaudit.subject.formats.safetensors_file import load_safetensors
 from gradaudit.subject.formats.sniff import Kind, sniff
@@ -39,8 +39,8 @@ def _safetensors(path: Path, _trust: bool, device: str) -> Loaded:
     return Loaded("safetensors", weights=load_safetensors(path, device=device))
 
 
-def _exported(path: Path, trust: bool, _device: str) -> Loaded:
-    return load_exported(path, trust=trust)
+def _exported(path: Path, trust: bool, device: str) -> Loaded:
+    return load_exported(path, trust=trust, device=device)
 
 
 def _onnx(path: Path, _trust: bool, _device: str) -> Loaded:
