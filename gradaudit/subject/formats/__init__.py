@@ -11,6 +11,7 @@ from gradaudit.subject.formats.loaded import Loaded, classify
 from gradaudit.subject.formats.safetensors_file import load_safetensors
 from gradaudit.subject.formats.sniff import Kind, sniff
 from gradaudit.subject.formats.torch_file import load_torch_file
+from gradaudit.subject.formats.torchscript import load_torchscript
 from gradaudit.subject.formats.unopened import refuse
 
 __all__ = ["Loaded", "open_file"]
@@ -43,6 +44,10 @@ def _exported(path: Path, trust: bool, device: str) -> Loaded:
     return load_exported(path, trust=trust, device=device)
 
 
+def _torchscript(path: Path, trust: bool, device: str) -> Loaded:
+    return load_torchscript(path, trust=trust, device=device)
+
+
 def _onnx(path: Path, _trust: bool, _device: str) -> Loaded:
     return Loaded("onnx", model=load_onnx(path))
 
@@ -53,5 +58,6 @@ _OPENERS: Mapping[Kind, Callable[[Path, bool, str], Loaded]] = {
     "torch legacy": _torch_legacy,
     "safetensors": _safetensors,
     "pt2": _exported,
+    "torchscript": _torchscript,
     "onnx": _onnx,
 }
