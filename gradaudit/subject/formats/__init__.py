@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from gradaudit.onnx_graph import load_onnx
-from gradaudit.subject.formats.pt2 import load_exported
 from gradaudit.subject.formats.loaded import Loaded, classify
+from gradaudit.subject.formats.pt2 import load_exported
 from gradaudit.subject.formats.safetensors_file import load_safetensors
 from gradaudit.subject.formats.sniff import Kind, sniff
 from gradaudit.subject.formats.torch_file import load_torch_file

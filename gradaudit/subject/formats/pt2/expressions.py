@@ -14,12 +14,49 @@ _NUMBERS = frozenset({"oo", "int_oo", "true", "false", "nan"})
 _RAISING = frozenset({"Pow", "PowByNatural", "FloatPow", "LShift", "RShift"})
 # sympy's own, as its printers write them, and torch's of torch.utils._sympy.functions
 _FUNCTIONS = _RAISING | frozenset(
-    """
-    Add And CeilDiv CeilToInt CleanDiv Eq Equality FloatTrueDiv Float FloorDiv FloorToInt Ge
-    GreaterThan Gt Identity IntTrueDiv Integer IsNonOverlappingAndDenseIndicator Le LessThan Lt Max
-    Min Mod ModularIndexing Mul Ne Not Or PythonMod Rational RoundDecimal RoundToInt
-    StrictGreaterThan StrictLessThan Symbol ToFloat TruncToFloat TruncToInt Unequality Where
-    """.split()
+    [
+        "Add",
+        "And",
+        "CeilDiv",
+        "CeilToInt",
+        "CleanDiv",
+        "Eq",
+        "Equality",
+        "FloatTrueDiv",
+        "Float",
+        "FloorDiv",
+        "FloorToInt",
+        "Ge",
+        "GreaterThan",
+        "Gt",
+        "Identity",
+        "IntTrueDiv",
+        "Integer",
+        "IsNonOverlappingAndDenseIndicator",
+        "Le",
+        "LessThan",
+        "Lt",
+        "Max",
+        "Min",
+        "Mod",
+        "ModularIndexing",
+        "Mul",
+        "Ne",
+        "Not",
+        "Or",
+        "PythonMod",
+        "Rational",
+        "RoundDecimal",
+        "RoundToInt",
+        "StrictGreaterThan",
+        "StrictLessThan",
+        "Symbol",
+        "ToFloat",
+        "TruncToFloat",
+        "TruncToInt",
+        "Unequality",
+        "Where",
+    ]
 )
 _OPERATORS = (
     ast.Add | ast.Sub | ast.Mult | ast.Div | ast.FloorDiv | ast.Mod | ast.USub | ast.UAdd | ast.Not

@@ -12,13 +12,31 @@ from gradaudit.subject.formats.aten_names import NAMES
 _SIZES = frozenset(
     {
         f"_operator.{name}"
-        for name in (
-            "eq ne le ge lt gt neg pos mul add sub floordiv mod pow truediv and_ or_ lshift "
-            "rshift getitem"
-        ).split()
+        for name in [
+            "eq",
+            "ne",
+            "le",
+            "ge",
+            "lt",
+            "gt",
+            "neg",
+            "pos",
+            "mul",
+            "add",
+            "sub",
+            "floordiv",
+            "mod",
+            "pow",
+            "truediv",
+            "and_",
+            "or_",
+            "lshift",
+            "rshift",
+            "getitem",
+        ]
     }
     | {"math.trunc"}
-    | {f"torch.sym_{name}" for name in "not int float ite max min sqrt".split()}
+    | {f"torch.sym_{name}" for name in ["not", "int", "float", "ite", "max", "min", "sqrt"]}
 )
 _NESTED = frozenset(
     {"torch.ops.higher_order.wrap_with_set_grad_enabled", "torch.ops.higher_order.cond"}

@@ -21,7 +21,7 @@ class Ref:
 
 @dataclass(frozen=True)
 class Step:
-    """One line of a graph: a function, a module of the part (by its path), or one of its tensors."""
+    """One line of a graph: a function, a module of the part (by path), or one of its tensors."""
 
     name: str
     target: Callable[..., Any] | str

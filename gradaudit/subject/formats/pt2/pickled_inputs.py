@@ -29,18 +29,42 @@ ALLOWED = frozenset(
     }
     | {
         f"torch.{name}Storage"
-        for name in (
-            "Bool Byte Char Short Int Long Half BFloat16 Float Double ComplexFloat ComplexDouble "
-            "Untyped"
-        ).split()
+        for name in [
+            "Bool",
+            "Byte",
+            "Char",
+            "Short",
+            "Int",
+            "Long",
+            "Half",
+            "BFloat16",
+            "Float",
+            "Double",
+            "ComplexFloat",
+            "ComplexDouble",
+            "Untyped",
+        ]
     }
     | {f"torch.storage.{name}" for name in ("UntypedStorage", "TypedStorage")}
     | {
         f"torch.{name}"
-        for name in (
-            "bool uint8 int8 int16 int32 int64 float16 bfloat16 float32 float64 complex64 "
-            "complex128 uint16 uint32 uint64"
-        ).split()
+        for name in [
+            "bool",
+            "uint8",
+            "int8",
+            "int16",
+            "int32",
+            "int64",
+            "float16",
+            "bfloat16",
+            "float32",
+            "float64",
+            "complex64",
+            "complex128",
+            "uint16",
+            "uint32",
+            "uint64",
+        ]
     }
 )
 

@@ -1,7 +1,7 @@
 """From what ``torch.export.unflatten`` gives to modules without graphs, fakes and symbols in them.
 
 torch's own unflattened modules cannot be copied where a size varies, and know their layers by no
-class. Here each becomes a :class:`Part`, or torch's own layer where it computes just what that does.
+class. Here each becomes a :class:`Part`, or torch's own layer where it computes what that does.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
-from gradaudit.subject.formats.own_layers import Ask, Given, Leaf, Made, Own, own_layer
+from gradaudit.subject.formats.leaves import Ask, Given, Leaf, Made, Own
+from gradaudit.subject.formats.own_layers import own_layer
 from gradaudit.subject.formats.pt2.parts import (
     ExportedProgram,
     Part,

@@ -8,6 +8,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from gradaudit.errors import RefusedFile
+from gradaudit.subject.formats.torchscript.attention import attention_layer
 from gradaudit.subject.formats.torchscript.modules import Scripted, Standing
 from gradaudit.subject.formats.torchscript.recorder import standing_in
 from gradaudit.subject.formats.torchscript.source import Code, ScriptClass
@@ -33,7 +34,7 @@ class Builder:
         cls = self.code.classes.get(stored.kind)
         if cls is None or cls.base != "Module" or depth > _DEEPEST:
             raise RefusedFile(
-                f"it holds an object of {quoted(stored.kind)}, a class that its code does not define",
+                f"it holds an object of {quoted(stored.kind)}, which its code does not define",
                 next_step="if you made this file, add --trust",
             )
         module = self._empty(cls)
@@ -52,9 +53,7 @@ class Builder:
         )
         return module
 
-    def _set(
-        self, module: Scripted, cls: ScriptClass, name: str, value: Any, depth: int
-    ) -> None:
+    def _set(self, module: Scripted, cls: ScriptClass, name: str, value: Any, depth: int) -> None:
         if name == "training":
             module.training = bool(value)
         elif isinstance(value, Stored) and self._is_module(value):
@@ -84,17 +83,15 @@ class Builder:
     def _layer(self, module: Scripted) -> nn.Module:
         if not module.script.place.startswith(_LAYERS):
             return module
-        found = standing_in(module)
+        attention = attention_layer(module)
+        found = standing_in(module) if attention is None else (attention, None)
         if found is None:
             return module
         self.layers += 1
         layer, returns = found
-        layer.train(module.training)
+        layer.training = module.training
         layer.__dict__["standing"] = Standing(module.script, returns)
         return layer
-
-
-_PARAMETERS: dict[int, nn.Parameter] = {}
 
 
 def _parameter(tensor: Tensor) -> nn.Parameter:
@@ -111,11 +108,6 @@ def _same(value: Any) -> Any:
     if isinstance(value, Tensor):
         return getattr(value, "_parameter", value)
     return value
-
-
-def script_class(code: Code, stored: Any) -> ScriptClass | None:
-    """The class of a stored object."""
-    return code.classes.get(stored.kind) if isinstance(stored, Stored) else None
 
 
 def promoted(constants: Mapping[str, Any], used: set[str]) -> dict[str, nn.Parameter]:

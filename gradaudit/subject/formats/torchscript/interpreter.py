@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from gradaudit.subject.formats.torchscript.operators import Raised, called
 from gradaudit.subject.formats.torchscript.source import (
@@ -22,7 +22,7 @@ _NUMBERS = {"inf": math.inf, "nan": math.nan}
 _MOST_CALLS = 60  # functions within functions
 
 
-class _Return(Exception):  # noqa: N818 - a way out, no error
+class _Return(Exception):
     def __init__(self, value: Any) -> None:
         self.value = value
 
@@ -66,15 +66,8 @@ class Interpreter:
             self._statement(node, names)
 
     def _statement(self, node: ast.stmt, names: dict[str, Any]) -> None:
-        if isinstance(node, ast.Assign):
-            value = self.value(node.value, names)
-            for target in node.targets:
-                self._assign(target, value, names)
-        elif isinstance(node, ast.AnnAssign):
-            if node.value is not None:
-                self._assign(node.target, self.value(node.value, names), names)
-        elif isinstance(node, ast.Expr):
-            self.value(node.value, names)
+        if isinstance(node, ast.Assign | ast.AnnAssign | ast.Expr):
+            self._simple(node, names)
         elif isinstance(node, ast.If):
             chosen = self.truth(self.value(node.test, names), node)
             self._block(node.body if chosen else node.orelse, names)
@@ -87,6 +80,17 @@ class Interpreter:
                 self._block(node.body, names)
         elif isinstance(node, ast.Return):
             raise _Return(None if node.value is None else self.value(node.value, names))
+
+    def _simple(self, node: ast.Assign | ast.AnnAssign | ast.Expr, names: dict[str, Any]) -> None:
+        if isinstance(node, ast.Assign):
+            value = self.value(node.value, names)
+            for target in node.targets:
+                self._assign(target, value, names)
+        elif isinstance(node, ast.AnnAssign):
+            if node.value is not None:
+                self._assign(node.target, self.value(node.value, names), names)
+        elif isinstance(node, ast.Expr):
+            self.value(node.value, names)
 
     def _assign(self, target: ast.expr, value: Any, names: dict[str, Any]) -> None:
         if isinstance(target, ast.Name):
@@ -226,8 +230,3 @@ class Interpreter:
 
 def _nothing(node: ast.expr, _names: dict[str, Any]) -> Any:
     raise Raised(f"the code has {type(node).__name__}")
-
-
-def is_module(value: Any) -> bool:
-    """Whether ``value`` is a module, whose attributes are read by its class in the file."""
-    return isinstance(value, nn.Module)

@@ -3,35 +3,45 @@
 from __future__ import annotations
 
 import ast
-import pickle
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 
 from gradaudit.errors import RefusedFile, UnreadableFile
 from gradaudit.records import NotMeasured
 from gradaudit.subject.formats.loaded import Loaded
 from gradaudit.subject.formats.stored_records import Records, damaged, stored_records
 from gradaudit.subject.formats.torchscript.building import Builder, promoted
+from gradaudit.subject.formats.torchscript.compiled import load_compiled
 from gradaudit.subject.formats.torchscript.modules import Scripted, methods_of
 from gradaudit.subject.formats.torchscript.source import Code, dotted, parsed
 from gradaudit.subject.formats.torchscript.unpickling import Stored, Unpickler
 
 _CODE_LIMIT = 1 << 24
-_FLOATING = "its weights are constants of frozen code"
 
 
 def load_torchscript(path: Path, *, trust: bool, device: str = "cpu") -> Loaded:
     """The file's modules, run by this package's interpreter.
 
     Raises ``RefusedFile`` naming what is beyond the list, ``UnreadableFile`` for a damaged file.
+    With ``trust``, a file beyond the list is left to torch's own runtime.
     """
+    try:
+        loaded = _interpreted(path)
+    except RefusedFile:
+        if not trust:
+            raise
+        return load_compiled(path, device)
+    return loaded
+
+
+def _interpreted(path: Path) -> Loaded:
     try:
         with stored_records(path) as records:
             code = parsed(code_of(records))
             stored, constants = objects_of(records)
+        return _loaded(path, code, stored, constants)
     except RefusedFile as error:
         raise RefusedFile(
             f"{path.name} is not opened unseen: {error.what}",
@@ -41,7 +51,6 @@ def load_torchscript(path: Path, *, trust: bool, device: str = "cpu") -> Loaded:
         raise
     except Exception as error:  # a pickle can make `pickle` raise anything
         raise damaged(path, error) from None
-    return _loaded(path, code, stored, constants)
 
 
 def code_of(records: Records) -> dict[str, bytes]:

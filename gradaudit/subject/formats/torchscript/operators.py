@@ -103,7 +103,7 @@ PLAIN: Mapping[str, Callable[..., Any]] = {
     "clear": lambda items: items.clear(),
     "reverse": lambda items: items.reverse(),
     "copy": lambda items: items.copy(),
-    "list": lambda items: list(items),
+    "list": list,
     "keys": lambda items: list(items.keys()),
     "values": lambda items: list(items.values()),
     "items": lambda items: list(items.items()),

@@ -9,14 +9,27 @@ from typing import Any
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
-from gradaudit.subject.formats.own_layers import Ask, Given, Leaf, Made, Own, own_layer
+from gradaudit.subject.formats.leaves import Ask, Given, Leaf, Made, Own
+from gradaudit.subject.formats.own_layers import own_layer
 from gradaudit.subject.formats.torchscript.interpreter import Interpreter
 from gradaudit.subject.formats.torchscript.modules import Scripted, tensors_of
 from gradaudit.subject.formats.torchscript.operators import Raised
 
 _QUERIES = frozenset(
-    "dim size len numel is_floating_point is_complex ops.prim.dtype ops.prim.device "
-    "ops.prim.NumToTensor ops.prim.layout ops.prim.is_nested ops.prim.shape".split()
+    [
+        "dim",
+        "size",
+        "len",
+        "numel",
+        "is_floating_point",
+        "is_complex",
+        "ops.prim.dtype",
+        "ops.prim.device",
+        "ops.prim.NumToTensor",
+        "ops.prim.layout",
+        "ops.prim.is_nested",
+        "ops.prim.shape",
+    ]
 )
 _MAKING = frozenset({"zeros", "new_zeros"})
 _RAISING = ("ops.prim.RaiseException", "torch.warn", "ops.aten.warn")
@@ -26,7 +39,7 @@ class Unknown:
     """A number that depends on the input."""
 
 
-class _Undecided(Exception):  # noqa: N818 - leaves the module as the file has it
+class _Undecided(Exception):
     pass
 
 
