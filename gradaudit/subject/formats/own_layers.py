@@ -30,6 +30,13 @@ def own_layer(leaf: Leaf) -> nn.Module | None:
         return None  # arguments that the layer does not take
 
 
+def taken(layer: nn.Module, args: Sequence[Any]) -> Sequence[Any]:
+    """A leaf's inputs as the layer takes them: an LSTM's states in one tuple."""
+    if isinstance(layer, nn.LSTM) and len(args) == 3:
+        return args[0], (args[1], args[2])
+    return args
+
+
 def _holding(module: nn.Module, tensors: Mapping[str, Tensor]) -> nn.Module | None:
     """``module`` with the leaf's very tensors; ``None`` unless it has just those places."""
     places = {**dict(module.named_parameters()), **dict(module.named_buffers())}
@@ -203,7 +210,7 @@ def _recurrent(leaf: Leaf) -> nn.Module | None:
         return None
     number, ask = found[0]
     given, states, weights, biased, layers, dropout, training, both, first = ask.args[:9]
-    if given != Given() or not _started_at_zero(states, leaf) or not _all_returned(leaf, number):
+    if given != Given() or not _started(states, leaf) or not _all_returned(leaf, number):
         return None
     shape = leaf.tensors["weight_ih_l0"].shape
     gates = {"LSTM": 4, "GRU": 3, "RNN": 1}[leaf.kind]
@@ -221,8 +228,11 @@ def _recurrent(leaf: Leaf) -> nn.Module | None:
     return made.train(bool(training))
 
 
-def _started_at_zero(states: Any, leaf: Leaf) -> bool:
+def _started(states: Any, leaf: Leaf) -> bool:
+    """At zero, or with the states given beside the sequence."""
     states = states if isinstance(states, list | tuple) else [states]
+    if states == [Given(number + 1) for number in range(len(states))]:
+        return True
     return all(
         isinstance(each, Made) and leaf.asks[each.number].name in ("zeros", "new_zeros")
         for each in states

@@ -10,6 +10,7 @@ from torch import nn
 from torch.utils import _pytree as pytree
 
 from gradaudit.onnx_graph.declared import Declared
+from gradaudit.subject.formats.own_layers import taken
 
 
 @dataclass(frozen=True)
@@ -80,7 +81,8 @@ class Part(nn.Module):
         args = [_filled(each, values) for each in step.args]
         kwargs = {name: _filled(each, values) for name, each in step.kwargs.items()}
         if isinstance(step.target, str):
-            return _picked(step, self.get_submodule(step.target)(*args, **kwargs))
+            module = self.get_submodule(step.target)
+            return _picked(step, module(*taken(module, args), **kwargs))
         return step.target(*args, **kwargs)
 
 

@@ -9,6 +9,7 @@ from typing import Any
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
+from gradaudit.subject.formats.own_layers import taken
 from gradaudit.subject.formats.torchscript.interpreter import Interpreter
 from gradaudit.subject.formats.torchscript.operators import Raised
 from gradaudit.subject.formats.torchscript.source import Code, ScriptClass, ScriptFunction
@@ -83,7 +84,7 @@ class Running(Interpreter):
         if isinstance(owner, Scripted):
             owner.__dict__["_chosen"] = name
             return owner(*args, **kwargs)
-        return _given(standing, owner(*args, **kwargs))
+        return _given(standing, owner(*taken(owner, args), **kwargs))
 
 
 def _of_module(owner: Scripted, name: str) -> Any:

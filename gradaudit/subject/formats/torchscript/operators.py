@@ -11,6 +11,7 @@ from torch import Tensor
 
 from gradaudit.subject.formats.aten_names import NAMES
 
+_UNMATCHED = "failed to match any schema"
 _MOST = 1 << 24  # items of a list that code makes
 # c10::ScalarType, by which code names types
 CODES: Mapping[torch.dtype, int] = {
@@ -177,7 +178,6 @@ PRIM: Mapping[str, Callable[..., Any]] = {
     "ModuleContainerIndex": lambda items, key: items[key],
     **{name: lambda value, name=name: bool(getattr(value, name)) for name in _SIGNS},
 }
-_DUNDER = frozenset({"__and__", "__or__", "__xor__", "__lshift__", "__rshift__"})
 
 
 def listed(name: str) -> bool:
@@ -185,7 +185,7 @@ def listed(name: str) -> bool:
     if name.startswith("ops.prim."):
         return name.removeprefix("ops.prim.") in PRIM or name == "ops.prim.RaiseException"
     name = name.removeprefix("ops.aten.")
-    return name in NAMES or name in PLAIN or name in EITHER or name in _DUNDER
+    return name in NAMES or name in PLAIN or name in EITHER
 
 
 def called(name: str, args: list[Any], kwargs: dict[str, Any]) -> Any:
@@ -197,9 +197,37 @@ def called(name: str, args: list[Any], kwargs: dict[str, Any]) -> Any:
         return EITHER[name](*args, **kwargs)
     if name in PLAIN and not _has_tensor(args, deep=name in ("max", "min")):
         return PLAIN[name](*args, **kwargs)
-    if name not in NAMES and name not in _DUNDER:
+    if name not in NAMES:
         raise Raised(f"torch.{name} is given what it does not take")
-    return getattr(torch.ops.aten, name)(*args, **kwargs)
+    packet = getattr(torch.ops.aten, name)
+    try:
+        return packet(*args, **kwargs)
+    except RuntimeError as error:
+        if _UNMATCHED not in str(error):
+            raise
+        return _by_schema(packet, args, kwargs)
+
+
+def _by_schema(packet: Any, args: list[Any], kwargs: dict[str, Any]) -> Any:
+    """With tensors of one number as numbers where these are wanted, as TorchScript takes them."""
+    for overload in packet.overloads():
+        taken = getattr(packet, overload)._schema.arguments
+        types = {argument.name: str(argument.type) for argument in taken}
+        fitting = [_number(a, str(t.type)) for a, t in zip(args, taken, strict=False)]
+        named = {key: _number(each, types.get(key, "")) for key, each in kwargs.items()}
+        try:
+            return packet(*fitting, **named)
+        except RuntimeError as error:
+            if _UNMATCHED not in str(error):
+                raise
+    raise Raised(f"torch.{packet.__name__} is given what it does not take")
+
+
+def _number(value: Any, kind: str) -> Any:
+    if isinstance(value, list) and kind in ("List[int]", "List[float]"):
+        return [_number(each, kind[5:-1]) for each in value]
+    wanted = kind.removeprefix("Optional[").removesuffix("]") in ("int", "float", "number", "bool")
+    return value.item() if wanted and isinstance(value, Tensor) and value.dim() == 0 else value
 
 
 def _has_tensor(args: list[Any], *, deep: bool) -> bool:

@@ -49,7 +49,9 @@ def standing_in(module: Scripted) -> tuple[nn.Module, Any] | None:
     if function is None or any(True for _ in module.children()):
         return None
     recorder = _Recorder(module)
-    inputs: list[Any] = [module, Given()]
+    spec = function.node.args
+    wanted = max(len(spec.args) - len(spec.defaults) - 1, 1)
+    inputs: list[Any] = [module, *(Given(number) for number in range(wanted))]
     try:
         made = recorder.run(function, inputs, {})
     except (_Undecided, Raised, TypeError, ValueError, KeyError, AttributeError, IndexError):
