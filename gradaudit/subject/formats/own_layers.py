@@ -30,11 +30,22 @@ def own_layer(leaf: Leaf) -> nn.Module | None:
         return None  # arguments that the layer does not take
 
 
-def taken(layer: nn.Module, args: Sequence[Any]) -> Sequence[Any]:
-    """A leaf's inputs as the layer takes them: an LSTM's states in one tuple."""
+def taken(layer: nn.Module, args: Sequence[Any], order: Sequence[int] = ()) -> Sequence[Any]:
+    """A leaf's inputs as the layer takes them: in its order, an LSTM's states in one tuple."""
+    if len(order) == len(args):
+        args = [args[number] for number in order]
     if isinstance(layer, nn.LSTM) and len(args) == 3:
         return args[0], (args[1], args[2])
     return args
+
+
+def order_of(leaf: Leaf) -> tuple[int, ...]:
+    """The numbers of a recurrent leaf's inputs in the order in which the layer takes them."""
+    for ask in leaf.asks:
+        if ask.name in ("lstm", "gru", "rnn_tanh", "rnn_relu"):
+            states = ask.args[1] if isinstance(ask.args[1], list | tuple) else [ask.args[1]]
+            return tuple(e.number for e in (ask.args[0], *states) if isinstance(e, Given))
+    return ()
 
 
 def _holding(module: nn.Module, tensors: Mapping[str, Tensor]) -> nn.Module | None:
@@ -210,7 +221,8 @@ def _recurrent(leaf: Leaf) -> nn.Module | None:
         return None
     number, ask = found[0]
     given, states, weights, biased, layers, dropout, training, both, first = ask.args[:9]
-    if given != Given() or not _started(states, leaf) or not _all_returned(leaf, number):
+    started = isinstance(given, Given) and _started(states, leaf)
+    if not started or not _all_returned(leaf, number):
         return None
     shape = leaf.tensors["weight_ih_l0"].shape
     gates = {"LSTM": 4, "GRU": 3, "RNN": 1}[leaf.kind]
@@ -231,7 +243,7 @@ def _recurrent(leaf: Leaf) -> nn.Module | None:
 def _started(states: Any, leaf: Leaf) -> bool:
     """At zero, or with the states given beside the sequence."""
     states = states if isinstance(states, list | tuple) else [states]
-    if states == [Given(number + 1) for number in range(len(states))]:
+    if all(isinstance(each, Given) for each in states):
         return True
     return all(
         isinstance(each, Made) and leaf.asks[each.number].name in ("zeros", "new_zeros")

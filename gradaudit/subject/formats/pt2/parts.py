@@ -30,6 +30,7 @@ class Step:
     kwargs: Mapping[str, Any] = field(default_factory=dict)
     held: bool = False  # the target is the path of a tensor, or of a graph in the graph
     picked: tuple[int, ...] = ()  # of what torch's own layer returns, what the graph goes on with
+    order: tuple[int, ...] = ()  # in which the layer takes the inputs, where that is another
     bare: bool = True  # it is one value, not a tuple
 
 
@@ -82,7 +83,7 @@ class Part(nn.Module):
         kwargs = {name: _filled(each, values) for name, each in step.kwargs.items()}
         if isinstance(step.target, str):
             module = self.get_submodule(step.target)
-            return _picked(step, module(*taken(module, args), **kwargs))
+            return _picked(step, module(*taken(module, args, step.order), **kwargs))
         return step.target(*args, **kwargs)
 
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from gradaudit.subject.formats.leaves import Ask, Given, Leaf, Made, Own
-from gradaudit.subject.formats.own_layers import own_layer
+from gradaudit.subject.formats.own_layers import order_of, own_layer
 from gradaudit.subject.formats.pt2.parts import (
     ExportedProgram,
     Part,
@@ -134,7 +134,7 @@ def _step(node: fx.Node, source: nn.Module, part: nn.Module) -> Step:
         return step
     parts = tuple(_number(made, leaf) for made in leaf.outputs)
     bare = not isinstance(_returned(source.get_submodule(str(node.target))), list | tuple)
-    return replace(step, picked=parts, bare=bare)
+    return replace(step, picked=parts, bare=bare, order=order_of(leaf))
 
 
 def _number(made: Made, leaf: Leaf) -> int:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from gradaudit.errors import RefusedFile
 from gradaudit.subject.formats.torchscript.attention import attention_layer
-from gradaudit.subject.formats.torchscript.modules import Scripted, Standing
+from gradaudit.subject.formats.torchscript.modules import Plain, Scripted, Standing
 from gradaudit.subject.formats.torchscript.recorder import standing_in
 from gradaudit.subject.formats.torchscript.source import Code, ScriptClass
 from gradaudit.subject.formats.torchscript.unpickling import Stored
@@ -75,7 +75,9 @@ class Builder:
 
     def _plain(self, value: Any) -> Any:
         if isinstance(value, Stored):
-            return value.args
+            cls = self.code.classes[value.kind]
+            values = {str(name): self._plain(each) for name, each in value.state.items()}
+            return value.args if cls.base else Plain(cls, values)
         if isinstance(value, list | tuple):
             return type(value)(_same(each) for each in value)
         return value
@@ -84,13 +86,13 @@ class Builder:
         if not module.script.place.startswith(_LAYERS):
             return module
         attention = attention_layer(module)
-        found = standing_in(module) if attention is None else (attention, None)
+        found = standing_in(module) if attention is None else (attention, None, ())
         if found is None:
             return module
         self.layers += 1
-        layer, returns = found
+        layer, returns, order = found
         layer.training = module.training
-        layer.__dict__["standing"] = Standing(module.script, returns)
+        layer.__dict__["standing"] = Standing(module.script, returns, order)
         return layer
 
 

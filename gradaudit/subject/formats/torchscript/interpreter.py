@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from gradaudit.subject.formats.torchscript.operators import Raised, called
@@ -39,12 +40,15 @@ class Interpreter:
         if self._depth >= _MOST_CALLS:
             raise Raised(f"the code calls itself in {function.name}")
         self._depth += 1
+        gradients = torch.is_grad_enabled()
         try:
             self._block(function.node.body, self._bound(function, args, kwargs))
         except _Return as done:
             return done.value
         finally:
             self._depth -= 1
+            if not self._depth:
+                torch.set_grad_enabled(gradients)
         return None
 
     def _bound(
@@ -80,6 +84,20 @@ class Interpreter:
                 self._block(node.body, names)
         elif isinstance(node, ast.Return):
             raise _Return(None if node.value is None else self.value(node.value, names))
+        elif isinstance(node, ast.With):
+            self._with(node, names)
+
+    def _with(self, node: ast.With, names: dict[str, Any]) -> None:
+        entered = []
+        try:
+            for item in node.items:
+                owner = self.value(item.context_expr, names)
+                self.method(owner, "__enter__", [], {})
+                entered.append(owner)
+            self._block(node.body, names)
+        finally:
+            for owner in reversed(entered):
+                self.method(owner, "__exit__", [None, None, None], {})
 
     def _simple(self, node: ast.Assign | ast.AnnAssign | ast.Expr, names: dict[str, Any]) -> None:
         if isinstance(node, ast.Assign):
@@ -162,6 +180,8 @@ class Interpreter:
         name = dotted(node.func)
         if name.partition(".")[0] in ("torch", "ops"):
             return self.operator(name.removeprefix("torch."), args, kwargs)
+        if name.endswith(".__new__"):
+            return self.new(self._named(name.removesuffix(".__new__")))
         if not name and isinstance(node.func, ast.Attribute):
             owner = self.value(node.func.value, names)
             return self.method(owner, node.func.attr, args, kwargs)
@@ -222,6 +242,10 @@ class Interpreter:
     def set_attribute(self, owner: Any, name: str, value: Any) -> None:
         """``owner.name = value``."""
         raise NotImplementedError
+
+    def new(self, cls: Any) -> Any:
+        """An object of a class of the file's that is no module."""
+        raise Raised(f"an object of {cls.name}")
 
     def method(self, owner: Any, name: str, args: list[Any], kwargs: dict[str, Any]) -> Any:
         """``owner.name(*args)``; a module's ``forward`` through its hooks."""

@@ -14,6 +14,8 @@ from gradaudit.subject.formats.torchscript.interpreter import Interpreter
 from gradaudit.subject.formats.torchscript.operators import Raised
 from gradaudit.subject.formats.torchscript.source import Code, ScriptClass, ScriptFunction
 
+_TRUE_DIVISION = 4  # torch.div of integers gave integers before
+
 
 @dataclass(frozen=True)
 class Standing:
@@ -25,9 +27,18 @@ class Standing:
 
     cls: ScriptClass
     returns: Any = None
+    order: tuple[int, ...] = ()  # in which the layer takes the inputs, where that is another
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Standing:
         return self
+
+
+@dataclass(eq=False)
+class Plain:
+    """An object of a class of the file's that is no module."""
+
+    script: ScriptClass
+    values: dict[str, Any]
 
 
 class Scripted(nn.Module):
@@ -55,6 +66,8 @@ class Running(Interpreter):
         """An attribute that the owner's class in the file has."""
         if isinstance(owner, Scripted):
             return _of_module(owner, name)
+        if isinstance(owner, Plain) and name in owner.values:
+            return owner.values[name]
         standing = getattr(owner, "standing", None)
         if isinstance(standing, Standing):
             return _of_layer(owner, standing, name)
@@ -64,27 +77,43 @@ class Running(Interpreter):
 
     def set_attribute(self, owner: Any, name: str, value: Any) -> None:
         """Set an attribute that is there."""
-        if not isinstance(owner, Scripted) or name not in owner.script.fields:
+        if not isinstance(owner, Scripted | Plain) or name not in owner.script.fields:
             raise Raised(f"{type(owner).__name__} has no {name!r} in the file")
-        if name in owner._buffers:
+        if isinstance(owner, Plain):
+            owner.values[name] = value
+        elif name in owner._buffers:
             owner._buffers[name] = value
         elif name in owner._parameters or name in owner._modules:
             raise Raised(f"{name!r} is set anew in a forward pass")
         else:
             owner.values[name] = value
 
+    def new(self, cls: Any) -> Plain:
+        """An object without attributes yet."""
+        if not isinstance(cls, ScriptClass) or cls.base:
+            raise Raised(f"an object of {cls.name}")
+        return Plain(cls, {})
+
+    def operator(self, name: str, args: list[Any], kwargs: dict[str, Any]) -> Any:
+        """As it was in the version of torch that wrote the file."""
+        if self.code.version < _TRUE_DIVISION and name in ("div", "div_") and _integral(args):
+            kwargs = {"rounding_mode": "trunc", **kwargs}
+        return super().operator(name, args, kwargs)
+
     def method(self, owner: Any, name: str, args: list[Any], kwargs: dict[str, Any]) -> Any:
         """A method that the owner's class in the file has; forward through the module's hooks."""
         standing = getattr(owner, "standing", None)
-        cls = owner.script if isinstance(owner, Scripted) else getattr(standing, "cls", None)
+        own = isinstance(owner, Scripted | Plain)
+        cls = owner.script if own else getattr(standing, "cls", None)
         if not isinstance(cls, ScriptClass) or name not in cls.methods:
             raise Raised(f"{type(owner).__name__} has no {name!r} in the file")
-        if not name.startswith("forward"):
+        if isinstance(owner, Plain) or not name.startswith("forward"):
             return self.run(cls.methods[name], [owner, *args], kwargs)
         if isinstance(owner, Scripted):
             owner.__dict__["_chosen"] = name
             return owner(*args, **kwargs)
-        return _given(standing, owner(*taken(owner, args), **kwargs))
+        order = standing.order if isinstance(standing, Standing) else ()
+        return _given(standing, owner(*taken(owner, args, order), **kwargs))
 
 
 def _of_module(owner: Scripted, name: str) -> Any:
@@ -105,6 +134,12 @@ def _of_layer(owner: nn.Module, standing: Standing, name: str) -> Any:
     if name in standing.cls.constants and not hasattr(owner, name):
         return standing.cls.constants[name]
     return getattr(owner, name)
+
+
+def _integral(args: list[Any]) -> bool:
+    """Whether a tensor is among numbers without fractions."""
+    kinds = [not each.is_floating_point() for each in args if isinstance(each, Tensor)]
+    return bool(kinds) and all(kinds) and not any(isinstance(each, float) for each in args)
 
 
 def _given(standing: Standing | None, made: Any) -> Any:

@@ -39,7 +39,7 @@ def load_torchscript(path: Path, *, trust: bool, device: str = "cpu") -> Loaded:
 def _interpreted(path: Path) -> Loaded:
     try:
         with stored_records(path) as records:
-            code = parsed(code_of(records))
+            code = parsed(code_of(records), version_of(records))
             stored, constants = objects_of(records)
         return _loaded(path, code, stored, constants)
     except RefusedFile as error:
@@ -60,6 +60,12 @@ def code_of(records: Records) -> dict[str, bytes]:
         for name in records.below("code/")
         if name.endswith(".py")
     }
+
+
+def version_of(records: Records) -> int:
+    """The version of torch's operators that the code was written for; 0 where it is not said."""
+    text = records.read("version", 100) if "version" in records.entries else b""
+    return int(text) if text.strip().isdigit() else 0
 
 
 def objects_of(records: Records) -> tuple[Any, dict[str, Any]]:

@@ -146,6 +146,10 @@ EITHER: Mapping[str, Callable[..., Any]] = {
     "is_autocast_enabled": lambda *_: False,
     "is_autocast_cpu_enabled": lambda *_: False,
     "has_torch_function": lambda *_: False,
+    "set_grad_enabled": torch.set_grad_enabled,  # put back by the interpreter
+    "cpu": lambda value: value.cpu(),
+    "__derive_index": lambda number, start, step: start + number * step,
+    "__range_length": lambda start, end, step: len(range(start, end, step)),
     "IntImplicit": int,
     "FloatImplicit": float,
     "ScalarImplicit": lambda value: value.item(),

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from gradaudit.subject.formats.leaves import Ask, Given, Leaf, Made, Own
-from gradaudit.subject.formats.own_layers import own_layer
+from gradaudit.subject.formats.own_layers import order_of, own_layer
 from gradaudit.subject.formats.torchscript.interpreter import Interpreter
 from gradaudit.subject.formats.torchscript.modules import Scripted, tensors_of
 from gradaudit.subject.formats.torchscript.operators import Raised
@@ -43,8 +43,11 @@ class _Undecided(Exception):
     pass
 
 
-def standing_in(module: Scripted) -> tuple[nn.Module, Any] | None:
-    """The layer of torch's own that does what ``module`` does, and what of its outcome is given."""
+def standing_in(module: Scripted) -> tuple[nn.Module, Any, tuple[int, ...]] | None:
+    """The layer of torch's own that does what ``module`` does, what of its outcome is given,
+
+    and the order in which it takes its inputs, where that is another.
+    """
     function = module.script.methods.get("forward") or module.script.methods.get("forward__0")
     if function is None or any(True for _ in module.children()):
         return None
@@ -64,8 +67,8 @@ def standing_in(module: Scripted) -> tuple[nn.Module, Any] | None:
     if layer is None:
         return None
     if not isinstance(layer, nn.RNNBase):
-        return layer, None
-    return layer, pytree.tree_map(lambda each: each.part or 0, made)
+        return layer, None, ()
+    return layer, pytree.tree_map(lambda each: each.part or 0, made), order_of(leaf)
 
 
 class _Recorder(Interpreter):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from gradaudit.errors import RefusedFile, UnreadableFile
@@ -18,14 +18,15 @@ _BUILTINS = frozenset(
      "getattr", "print", "isinstance"}
 )  # fmt: skip
 _ROOTS = ("torch", "ops", "__torch__", "CONSTANTS")
-_BASES = ("Module", "NamedTuple")
+_BASES = ("Module", "NamedTuple", "")
 _EXPRESSIONS = (
     ast.Constant | ast.Name | ast.Attribute | ast.Call | ast.Subscript | ast.List | ast.Tuple
     | ast.Dict | ast.UnaryOp | ast.USub | ast.Load | ast.Store | ast.keyword
 )  # fmt: skip
 _STATEMENTS = (
     ast.Assign | ast.AnnAssign | ast.Expr | ast.If | ast.While | ast.For | ast.Return | ast.Pass
-)
+    | ast.With | ast.withitem
+)  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,14 +71,15 @@ class ScriptClass:
 class Code:
     """All that a file defines, by full name."""
 
-    functions: Mapping[str, ScriptFunction] = field(default_factory=dict)
-    classes: Mapping[str, ScriptClass] = field(default_factory=dict)
+    functions: Mapping[str, ScriptFunction]
+    classes: Mapping[str, ScriptClass]
+    version: int = 0  # of the operators it was written for
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Code:
         return self
 
 
-def parsed(sources: Mapping[str, bytes]) -> Code:
+def parsed(sources: Mapping[str, bytes], version: int = 0) -> Code:
     """The code of a file's ``code/*.py``, by path below ``code/``.
 
     Raises ``RefusedFile`` naming what is beyond the list; ``UnreadableFile`` for no code at all.
@@ -97,7 +99,7 @@ def parsed(sources: Mapping[str, bytes]) -> Code:
                 classes[name] = _class(name, node)
             else:
                 raise _beyond(type(node).__name__)
-    return Code(functions, classes)
+    return Code(functions, classes, version)
 
 
 def operators_in(sources: Mapping[str, bytes]) -> dict[str, bool]:
@@ -134,7 +136,7 @@ def _tree(path: str, text: bytes) -> ast.Module:
 def _class(name: str, node: ast.ClassDef) -> ScriptClass:
     base = node.bases[0].id if node.bases and isinstance(node.bases[0], ast.Name) else ""
     if base not in _BASES:
-        raise _beyond(f"a class of {base or 'no base'}")
+        raise _beyond(f"a class of {quoted(base)}")
     methods: dict[str, ScriptFunction] = {}
     listing: dict[str, tuple[str, ...]] = {}
     constants: dict[str, Any] = {}
