@@ -7,12 +7,10 @@ from pathlib import Path
 from gradaudit.errors import GradauditError, RefusedFile, UnreadableFile
 
 _NAMES = {
-    "torchscript": "a TorchScript archive",
     "huggingface": "a Hugging Face checkpoint folder",
     "distributed checkpoint": "a torch.distributed.checkpoint folder",
 }
 _INSTEAD = {
-    "torchscript": "name the code that builds it: file.py:name",
     "huggingface": "write a factory around from_pretrained and name it: file.py:name",
     "distributed checkpoint": "make one file of it with "
     "torch.distributed.checkpoint.format_utils.dcp_to_torch_save",

@@ -98,7 +98,7 @@ def _copy_tensors(records: Records, folder: str, made: _Written, device: str) ->
     for name, number in numbers.items():
         made.add(f"{folder}{prefix}{number}", records.read(f"{folder}{name}"))
     config_name = f"{folder}model_{folder.split('/')[1]}_config.json"
-    made.add(config_name, json.dumps({"config": clean}).encode())
+    made.add(config_name, json.dumps({"config": checked_part(clean, device)}).encode())
 
 
 class _Written:

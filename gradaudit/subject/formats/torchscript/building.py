@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -17,6 +18,7 @@ from gradaudit.telling import quoted
 
 _LAYERS = "torch.nn.modules."
 _DEEPEST = 200
+_NAME = re.compile(r"[\w:/+ @-]+", re.ASCII)  # keys of a ModuleDict are names too
 
 
 class Builder:
@@ -26,9 +28,12 @@ class Builder:
         self.code, self.constants = code, constants
         self.layers = 0
         self._made: dict[int, nn.Module] = {}
+        self._open: set[int] = set()
 
     def module(self, stored: Stored, depth: int = 0) -> nn.Module:
         """The module that ``stored`` is. Raises ``RefusedFile`` for a class the file lacks."""
+        if id(stored) in self._open:
+            raise RefusedFile("it holds a module that holds itself")
         if id(stored) in self._made:
             return self._made[id(stored)]
         cls = self.code.classes.get(stored.kind)
@@ -38,9 +43,10 @@ class Builder:
                 next_step="if you made this file, add --trust",
             )
         module = self._empty(cls)
-        self._made[id(stored)] = module  # before its members: one may hold it
+        self._open.add(id(stored))
         for name, value in stored.state.items():
             self._set(module, cls, str(name), value, depth)
+        self._open.remove(id(stored))
         layer = self._layer(module)
         self._made[id(stored)] = layer
         return layer
@@ -54,6 +60,8 @@ class Builder:
         return module
 
     def _set(self, module: Scripted, cls: ScriptClass, name: str, value: Any, depth: int) -> None:
+        if not _NAME.fullmatch(name):
+            raise RefusedFile(f"it holds an attribute named {quoted(name)}")
         if name == "training":
             module.training = bool(value)
         elif isinstance(value, Stored) and self._is_module(value):

@@ -20,6 +20,7 @@ from gradaudit.subject.formats.torchscript.source import (
 
 _CASTS: Mapping[str, Callable[[Any], Any]] = {"int": int, "float": float, "bool": bool, "str": str}
 _NUMBERS = {"inf": math.inf, "nan": math.nan}
+_MOST_TURNS = 200_000  # of loops, seconds of work
 _MOST_CALLS = 60  # functions within functions
 
 
@@ -33,7 +34,7 @@ class Interpreter:
 
     def __init__(self, code: Code, constants: Mapping[str, Any]) -> None:
         self.code, self.constants = code, constants
-        self._depth = 0
+        self._depth = self._turns = 0
 
     def run(self, function: ScriptFunction, args: list[Any], kwargs: dict[str, Any]) -> Any:
         """The function's value. Raises ``Raised`` for what the code raises or cannot do."""
@@ -77,15 +78,22 @@ class Interpreter:
             self._block(node.body if chosen else node.orelse, names)
         elif isinstance(node, ast.While):
             while self.truth(self.value(node.test, names), node):
+                self._turn()
                 self._block(node.body, names)
         elif isinstance(node, ast.For):
             for item in self.value(node.iter, names):
+                self._turn()
                 self._assign(node.target, item, names)
                 self._block(node.body, names)
         elif isinstance(node, ast.Return):
             raise _Return(None if node.value is None else self.value(node.value, names))
         elif isinstance(node, ast.With):
             self._with(node, names)
+
+    def _turn(self) -> None:
+        self._turns += 1
+        if self._turns > _MOST_TURNS:
+            raise Raised(f"the code loops more than {_MOST_TURNS:,} times in one call")
 
     def _with(self, node: ast.With, names: dict[str, Any]) -> None:
         entered = []

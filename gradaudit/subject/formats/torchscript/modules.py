@@ -56,7 +56,8 @@ class Scripted(nn.Module):
         function = function or self.script.methods.get("forward__0")
         if function is None:
             raise Raised(f"{self.script.name} has no forward")
-        return Running(self.code, self.constants).run(function, [self, *args], kwargs)
+        constants = {**self.constants, **self._parameters}  # frozen weights among them
+        return Running(self.code, constants).run(function, [self, *args], kwargs)
 
 
 class Running(Interpreter):

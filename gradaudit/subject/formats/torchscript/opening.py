@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from gradaudit.errors import RefusedFile, UnreadableFile
+from gradaudit.errors import GradauditError, RefusedFile, UnreadableFile
 from gradaudit.records import NotMeasured
 from gradaudit.subject.formats.loaded import Loaded
 from gradaudit.subject.formats.stored_records import Records, damaged, stored_records
@@ -17,6 +17,7 @@ from gradaudit.subject.formats.torchscript.compiled import load_compiled
 from gradaudit.subject.formats.torchscript.modules import Scripted, methods_of
 from gradaudit.subject.formats.torchscript.source import Code, dotted, parsed
 from gradaudit.subject.formats.torchscript.unpickling import Stored, Unpickler
+from gradaudit.telling import told
 
 _CODE_LIMIT = 1 << 24
 
@@ -47,9 +48,7 @@ def _interpreted(path: Path) -> Loaded:
             f"{path.name} is not opened unseen: {error.what}",
             expected=error.expected, found=error.found, next_step=error.next_step,
         ) from None  # fmt: skip
-    except (UnreadableFile, OSError):
-        raise
-    except Exception as error:  # a pickle can make `pickle` raise anything
+    except RecursionError as error:
         raise damaged(path, error) from None
 
 
@@ -82,11 +81,18 @@ def objects_of(records: Records) -> tuple[Any, dict[str, Any]]:
 def _unpickled(records: Records, name: str, folder: str) -> Any:
     if name not in records.entries:
         raise UnreadableFile(f"the TorchScript archive lacks {name}")
-    return Unpickler(
-        records.read(name),
-        lambda key: records.read(f"{folder}{key}"),
-        lambda key: records.size(f"{folder}{key}"),
-    ).load()
+    try:
+        return Unpickler(
+            records.read(name),
+            lambda key: records.read(f"{folder}{key}"),
+            lambda key: records.size(f"{folder}{key}"),
+        ).load()
+    except GradauditError:
+        raise
+    except Exception as error:  # a pickle can make `pickle` raise anything
+        raise UnreadableFile(
+            f"{name} in the TorchScript archive is damaged", found=told(error)
+        ) from None
 
 
 def _loaded(path: Path, code: Code, stored: Any, constants: dict[str, Any]) -> Loaded:

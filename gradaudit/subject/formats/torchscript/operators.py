@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from gradaudit.subject.formats.aten_names import NAMES
+from gradaudit.telling import quoted
 
 _UNMATCHED = "failed to match any schema"
 _MOST = 1 << 24  # items of a list that code makes
@@ -244,5 +245,5 @@ def _has_tensor(args: list[Any], *, deep: bool) -> bool:
 
 def _prim(name: str, args: list[Any], kwargs: dict[str, Any]) -> Any:
     if name == "RaiseException":
-        raise Raised(str(args[0])[:300] if args else "the code raises")
+        raise Raised(quoted(args[0], 200) if args else "the code raises")
     return PRIM[name](*args, **kwargs)

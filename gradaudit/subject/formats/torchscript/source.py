@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +18,7 @@ _BUILTINS = frozenset(
     {"annotate", "unchecked_cast", "uninitialized", "int", "float", "bool", "str", "range",
      "getattr", "print", "isinstance"}
 )  # fmt: skip
+_HOME = re.compile(r"\w+(\.\w+)*", re.ASCII)
 _ROOTS = ("torch", "ops", "__torch__", "CONSTANTS")
 _BASES = ("Module", "NamedTuple", "")
 _EXPRESSIONS = (
@@ -90,6 +92,8 @@ def parsed(sources: Mapping[str, bytes], version: int = 0) -> Code:
     classes: dict[str, ScriptClass] = {}
     for path, text in sources.items():
         home = path.removesuffix(".py").replace("/", ".")
+        if not _HOME.fullmatch(home):
+            raise _beyond(f"a file {quoted(path)}")
         for node in _tree(path, text).body:
             name = f"{home}.{getattr(node, 'name', '')}"
             if isinstance(node, ast.FunctionDef):

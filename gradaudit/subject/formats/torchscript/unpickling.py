@@ -67,6 +67,7 @@ class Unpickler(pickle._Unpickler):  # type: ignore[misc, name-defined]
         if len(stream) > _PICKLE_LIMIT:
             raise RefusedFile(f"it holds a pickle of {len(stream):,} bytes")
         super().__init__(io.BytesIO(stream), encoding="utf-8")
+        self.dispatch = {code: run for code, run in self.dispatch.items() if code not in _UNUSED}
         self._read, self._size = read, size
         self._flat: dict[str, Tensor] = {}
         self._same: dict[tuple[Any, ...], Tensor] = {}
@@ -139,6 +140,14 @@ class Unpickler(pickle._Unpickler):  # type: ignore[misc, name-defined]
         return self._flat[key]
 
 
+# what torch never writes: one of them takes the memory it names before it is filled
+_UNUSED = frozenset(
+    opcode[0]
+    for opcode in (
+        pickle.BYTEARRAY8, pickle.NEXT_BUFFER, pickle.READONLY_BUFFER, pickle.EXT1, pickle.EXT2,
+        pickle.EXT4, pickle.INST, pickle.OBJ, pickle.NEWOBJ_EX,
+    )
+)  # fmt: skip
 _LISTS = ("int", "tensor", "double", "bool", "complex")
 
 
