@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from gradaudit.subject.formats.leaves import Ask, Given, Leaf, Made, Own
+from gradaudit.subject.formats.own_recurrent import KERNELS, recurrent
 
 
 def own_layer(leaf: Leaf) -> nn.Module | None:
@@ -28,24 +29,6 @@ def own_layer(leaf: Leaf) -> nn.Module | None:
         return None if module is None else _holding(module, leaf.tensors)
     except (TypeError, ValueError, RuntimeError, IndexError, AttributeError, AssertionError):
         return None  # arguments that the layer does not take
-
-
-def taken(layer: nn.Module, args: Sequence[Any], order: Sequence[int] = ()) -> Sequence[Any]:
-    """A leaf's inputs as the layer takes them: in its order, an LSTM's states in one tuple."""
-    if len(order) == len(args):
-        args = [args[number] for number in order]
-    if isinstance(layer, nn.LSTM) and len(args) == 3:
-        return args[0], (args[1], args[2])
-    return args
-
-
-def order_of(leaf: Leaf) -> tuple[int, ...]:
-    """The numbers of a recurrent leaf's inputs in the order in which the layer takes them."""
-    for ask in leaf.asks:
-        if ask.name in ("lstm", "gru", "rnn_tanh", "rnn_relu"):
-            states = ask.args[1] if isinstance(ask.args[1], list | tuple) else [ask.args[1]]
-            return tuple(e.number for e in (ask.args[0], *states) if isinstance(e, Given))
-    return ()
 
 
 def _holding(module: nn.Module, tensors: Mapping[str, Tensor]) -> nn.Module | None:
@@ -214,47 +197,6 @@ def _dropout(leaf: Leaf) -> nn.Module | None:
     return made.train(bool(ask.args[2]))
 
 
-def _recurrent(leaf: Leaf) -> nn.Module | None:
-    name = {"LSTM": ("lstm",), "GRU": ("gru",), "RNN": ("rnn_tanh", "rnn_relu")}[leaf.kind]
-    found = [(i, ask) for i, ask in enumerate(leaf.asks) if ask.name in name]
-    if len(found) != 1 or len(found[0][1].args) < 9:
-        return None
-    number, ask = found[0]
-    given, states, weights, biased, layers, dropout, training, both, first = ask.args[:9]
-    started = isinstance(given, Given) and _started(states, leaf)
-    if not started or not _all_returned(leaf, number):
-        return None
-    shape = leaf.tensors["weight_ih_l0"].shape
-    gates = {"LSTM": 4, "GRU": 3, "RNN": 1}[leaf.kind]
-    extra: dict[str, Any] = {}
-    if "weight_hr_l0" in leaf.tensors:
-        extra["proj_size"] = leaf.tensors["weight_hr_l0"].shape[0]
-    if ask.name == "rnn_relu":
-        extra["nonlinearity"] = "relu"
-    made: nn.RNNBase = getattr(nn, leaf.kind)(
-        shape[1], shape[0] // gates, layers, bias=biased, batch_first=first,
-        dropout=dropout, bidirectional=both, **extra,
-    )  # fmt: skip
-    if tuple(weights) != tuple(Own(name) for name in made._flat_weights_names):
-        return None
-    return made.train(bool(training))
-
-
-def _started(states: Any, leaf: Leaf) -> bool:
-    """At zero, or with the states given beside the sequence."""
-    states = states if isinstance(states, list | tuple) else [states]
-    if all(isinstance(each, Given) for each in states):
-        return True
-    return all(
-        isinstance(each, Made) and leaf.asks[each.number].name in ("zeros", "new_zeros")
-        for each in states
-    )
-
-
-def _all_returned(leaf: Leaf, number: int) -> bool:
-    return all(isinstance(each, Made) and each.number == number for each in leaf.outputs)
-
-
 def _activation(
     make: Callable[..., nn.Module], *names: str, most: int = 0
 ) -> Callable[[Leaf], nn.Module | None]:
@@ -290,7 +232,7 @@ _MAKERS: Mapping[str, Callable[[Leaf], nn.Module | None]] = {
         ["Dropout", "Dropout1d", "Dropout2d", "Dropout3d", "AlphaDropout", "FeatureAlphaDropout"],
         _dropout,
     ),
-    **dict.fromkeys(["LSTM", "GRU", "RNN"], _recurrent),
+    **dict.fromkeys(KERNELS, recurrent),
     "ReLU": _activation(nn.ReLU, "relu"),
     "Tanh": _activation(nn.Tanh, "tanh"),
     "Sigmoid": _activation(nn.Sigmoid, "sigmoid"),

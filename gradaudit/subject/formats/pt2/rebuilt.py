@@ -15,7 +15,8 @@ import torch
 from torch import Tensor, fx, nn
 
 from gradaudit.subject.formats.leaves import Ask, Given, Leaf, Made, Own
-from gradaudit.subject.formats.own_layers import order_of, own_layer
+from gradaudit.subject.formats.own_layers import own_layer
+from gradaudit.subject.formats.own_recurrent import order_of
 from gradaudit.subject.formats.pt2.parts import (
     ExportedProgram,
     Part,
