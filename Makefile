@@ -18,7 +18,7 @@ demo: setup
 	$(BIN)/gradaudit demo --output gradaudit-report.html --force
 
 test: setup
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --dist worksteal
 
 lint: setup
 	$(BIN)/ruff check .

@@ -19,7 +19,9 @@ from gradaudit.measure import Progress
 from gradaudit.mending.proof import mend
 from gradaudit.records import Report
 from gradaudit.settings import Settings
-from gradaudit.subject import Opened, from_python, open_subject
+from gradaudit.subject import Batch, Opened, from_python, open_subject
+from gradaudit.subject.batches import sample_count
+from gradaudit.subject.memory import in_memory
 
 if TYPE_CHECKING:
     from gradaudit.subject import OptimizerFactory
@@ -60,7 +62,25 @@ def audit_file(spec: str, settings: Settings, progress: Progress = lambda _: Non
 
 
 def examine(opened: Opened, settings: Settings, progress: Progress, started: float) -> Report:
-    """Measure, judge, prescribe, and put it all into one record."""
+    """Measure, judge, prescribe, and put it all into one record.
+
+    Where memory does not suffice, of half the samples, and half of those; a note says so.
+    """
+    report, _, notes = in_memory(
+        lambda batches: _examined(_cut(opened, batches), settings, progress, started),
+        opened.batches,
+    )
+    return replace(report, notes=(*notes, *report.notes))
+
+
+def _cut(opened: Opened, batches: tuple[Batch, ...]) -> Opened:
+    if batches is opened.batches:
+        return opened
+    sample = replace(opened.sample, batch_size=sample_count(batches[0]))
+    return replace(opened, batches=batches, sample=sample)
+
+
+def _examined(opened: Opened, settings: Settings, progress: Progress, started: float) -> Report:
     with thread_count(1 if settings.threads is None and _small(opened) else settings.threads):
         environment = _environment(settings)
         judged = judge(opened, settings, progress)

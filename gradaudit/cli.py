@@ -14,10 +14,11 @@ from gradaudit import __version__
 from gradaudit.errors import GradauditError, UsageError
 from gradaudit.options import audit_options, configured, fix_options, settings_from, settled
 from gradaudit.output import results_alone_on_stdout
+from gradaudit.supervisor import supervised
+from gradaudit.telling import printable, told
 
 _LATER = {
     "diff": "compare the JSON of two runs (--json)",
-    "inspect": "the audit refuses files it cannot open safely, and says what they ask for",
     "config": "the report's last section shows the settings in force",
 }
 
@@ -49,9 +50,11 @@ def cli() -> None:
     \b
     gradaudit MODEL [options]        audit a model (`gradaudit audit --help` lists the options)
     gradaudit fix MODEL -o DIR       audit it, search for a cure, write the proven one into DIR
+    gradaudit inspect FILE           what a model file holds and asks for, without opening it
     gradaudit demo                   audit a built-in sample that explodes
 
-    MODEL is a file (.pt, .pth, .safetensors) or code: path/to/file.py:name or
+    MODEL is a file that training left (.pt, .pth, .bin, .ckpt, .pt2, .safetensors, .onnx), a
+    folder (Hugging Face, torch.distributed.checkpoint), or code: path/to/file.py:name or
     package.module:name, where name is a Module, or a callable without arguments that
     returns a Module or a gradaudit.Subject.
     """
@@ -97,6 +100,24 @@ def fix(ctx: click.Context, /, model: str, **options: Any) -> None:
 
 
 @cli.command()
+@click.argument("file")
+@click.option("--json", "json_file", metavar="FILE", help="Write JSON; - is standard output.")
+@click.option("--force", is_flag=True, help="Overwrite a file that is no gradaudit report.")
+@click.pass_context
+def inspect(ctx: click.Context, /, file: str, json_file: str | None, force: bool) -> None:
+    """Show what FILE holds and asks for, without opening it.
+
+    Kind, tensors with types and sizes, everything that loading it would import, and whether an
+    audit needs --trust. Nothing in the file is executed, imported or allocated.
+
+    Exit codes: 0; 1 if it asks for something known to run commands or code; 2 if it cannot be read.
+    """
+    from gradaudit.inspecting import run_inspect
+
+    ctx.exit(run_inspect(file, json_file, force=force))
+
+
+@cli.command()
 @audit_options
 @click.pass_context
 def demo(ctx: click.Context, /, **options: Any) -> None:
@@ -133,9 +154,12 @@ def explain(code: str) -> None:
 
 def main() -> None:
     """Run the command line; every error is one line and exit code 2, and 1 means findings only."""
+    sys.exit(supervised(_command, lambda message: _say(f"error: {message}", 2)))
+
+
+def _command() -> int:
     with results_alone_on_stdout():
-        code = _guarded(lambda: cli.main(standalone_mode=False))
-    sys.exit(code)
+        return _guarded(lambda: cli.main(standalone_mode=False))
 
 
 def _guarded(run: Callable[[], Any]) -> int:
@@ -152,9 +176,8 @@ def _guarded(run: Callable[[], Any]) -> int:
     except Exception as error:
         if os.environ.get("GRADAUDIT_TRACEBACK"):
             raise
-        what = " ".join(f"{type(error).__name__}: {error}".split())
         return _say(
-            f"internal error: {what}; this is a defect of gradaudit: set GRADAUDIT_TRACEBACK=1 to "
+            f"internal error: {told(error)}; this is a defect of gradaudit: set GRADAUDIT_TRACEBACK=1 to "
             "see where, and please report it",
             2,
         )
@@ -173,5 +196,5 @@ def _usage(error: click.ClickException) -> int:
 
 
 def _say(message: str, code: int) -> int:
-    click.echo(f"gradaudit: {message}", err=True)
+    click.echo(f"gradaudit: {printable(message)}", err=True)
     return code

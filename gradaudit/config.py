@@ -79,7 +79,7 @@ def load_config(start: Path) -> tuple[dict[str, Any], Path | None]:
 def _table(path: Path) -> Mapping[str, Any] | None:
     try:
         found = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, RecursionError) as error:
         text = " ".join(str(error).split())
         raise UsageError(f"{path} cannot be read", expected="TOML", found=text) from None
     tools = found.get("tool", {})

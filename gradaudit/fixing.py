@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from gradaudit.auditing import examine, thread_count
 from gradaudit.errors import UsageError
@@ -18,6 +18,7 @@ from gradaudit.mending.made import Made, made
 from gradaudit.records import Report
 from gradaudit.settings import BUDGETS, Settings
 from gradaudit.subject import Opened, from_python, open_subject
+from gradaudit.telling import quoted
 
 if TYPE_CHECKING:
     from gradaudit.subject import OptimizerFactory
@@ -74,7 +75,22 @@ def fix_file(spec: str, settings: Settings, progress: Progress = lambda _: None)
                 found=opened.row.format,
                 next_step="give the code that builds it with --build",
             )
+        _check_names(opened.model)
         return _fixed(opened, settings, progress, started)
+
+
+def _check_names(model: nn.Module) -> None:
+    """Raise ``UsageError`` for a name that ``model.safetensors`` cannot hold, before the search."""
+    for name in model.state_dict():
+        try:
+            name.encode()
+        except UnicodeEncodeError:
+            raise UsageError(
+                "the model cannot be written to a safetensors file",
+                expected="names of tensors that are text",
+                found=quoted(name),
+                next_step="rename the layer",
+            ) from None
 
 
 def searching(settings: Settings) -> Settings:

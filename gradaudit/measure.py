@@ -12,6 +12,7 @@ from torch import nn
 from gradaudit.errors import GradauditError, ModelError
 from gradaudit.probes.attention import measure_attention
 from gradaudit.probes.attention_heads import measure_heads
+from gradaudit.probes.bag import measure_bag
 from gradaudit.probes.curvature import measure_curvature
 from gradaudit.probes.data_scale import measure_data
 from gradaudit.probes.expense import Expense, expense_of
@@ -25,13 +26,14 @@ from gradaudit.probes.precision import measure_precision
 from gradaudit.probes.rate_range import measure_rate_range
 from gradaudit.probes.rehearsal import rehearse
 from gradaudit.probes.singular_values import measure_singular_values
-from gradaudit.probes.state import judge_state, judged_by_loss
+from gradaudit.probes.state import judge_state, judged_by_file, judged_by_loss
 from gradaudit.probes.surroundings import activations, folds_behind, input_sizes
 from gradaudit.probes.through_time import measure_through_time
 from gradaudit.probes.weights import measure_weights
 from gradaudit.records import Measurements, NotMeasured, ParameterRow, Rehearsal, StateRow
 from gradaudit.settings import Settings
 from gradaudit.subject import Opened, borrowed
+from gradaudit.subject.formats.stored_weights import StoredWeights
 from gradaudit.telling import first_line
 
 Progress = Callable[[str], None]  # called with what is being measured now
@@ -89,8 +91,10 @@ def measure(
     start = Measurements(opened.sample, opened.recipe, unknown)
     book = _Notebook(opened, settings, progress, start, list(opened.not_measured))
     if opened.model is None:
-        book.put(nonfinite=nonfinite_weights(opened.weights))
-        _weights(book, opened.weights, Growth.nothing())
+        book.progress("spectral norms")
+        bag = measure_bag(StoredWeights.of(opened.weights), settings)
+        state = judged_by_file(bag.state, opened.trained)
+        book.put(bag.not_measured, nonfinite=bag.nonfinite, weights=bag.rows, state=state)
         return book.measurements, tuple(book.gaps)
     # The question is about training: a model saved in eval mode is measured in training mode,
     # one with only some layers frozen in eval mode is measured as it is.
@@ -165,22 +169,22 @@ def _jacobian(book: _Notebook) -> Growth:
 
 
 def _weights(
-    book: _Notebook, source: Any, growth: Growth, folds: Mapping[str, Fold] | None = None
+    book: _Notebook, model: nn.Module, growth: Growth, folds: Mapping[str, Fold] | None = None
 ) -> None:
     book.progress("spectral norms")
     sizes: dict[str, tuple[int, ...]] = {}
     behind: dict[str, str] = {}
     behind_norms: dict[str, Fold] = {}
-    if isinstance(source, nn.Module):
-        heads, gaps = measure_heads(source)
-        book.put(gaps, attention_heads=heads)
-        if growth.trace is not None:
-            sizes, behind = input_sizes(source, growth.trace), activations(source, growth.trace)
-            behind_norms = folds_behind(source, growth.trace, folds or {})
-    rows, gaps = measure_weights(source, sizes, behind, book.settings, behind_norms)
-    state = judge_state(rows, source, book.settings)
+    heads, gaps = measure_heads(model)
+    book.put(gaps, attention_heads=heads)
+    if growth.trace is not None:
+        sizes, behind = input_sizes(model, growth.trace), activations(model, growth.trace)
+        behind_norms = folds_behind(model, growth.trace, folds or {})
+    rows, gaps = measure_weights(model, sizes, behind, book.settings, behind_norms)
+    state = judge_state(rows, model, book.settings)
     if book.measurements.sample.target in ("given", "in the model"):
         state = judged_by_loss(state, book.measurements.loss)
+    state = judged_by_file(state, book.opened.trained)
     book.put(gaps, weights=rows, state=state)
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from gradaudit.errors import UsageError
 
 _HTML = (b"<!doctype html>", b'<meta name="generator" content="gradaudit ')
-_JSON = '"gradaudit.report/'
+_SCHEMAS = ("gradaudit.report/", "gradaudit.contents/")
 _HEAD = 4096  # bytes; the HTML report's generator tag stands within
 
 
@@ -56,7 +56,7 @@ def _is_report(path: Path) -> bool:
         raise UsageError(f"cannot read {path}", found=error.strerror or str(error)) from None
     if content[:1] == b"{":
         with suppress(ValueError):
-            return str(json.loads(content).get("schema")).startswith(_JSON.strip('"'))
+            return str(json.loads(content).get("schema")).startswith(_SCHEMAS)
     start, tag = _HTML
     head = content[:_HEAD]
     return not content or (head.lstrip().lower().startswith(start) and tag in head)

@@ -23,6 +23,7 @@ from gradaudit.output import (
     write_whole,
 )
 from gradaudit.settings import Settings
+from gradaudit.supervisor import ended_after
 
 if TYPE_CHECKING:
     from gradaudit.measure import Progress as Tell
@@ -163,7 +164,8 @@ def _deadline(seconds: float | None) -> Iterator[None]:
         # again every second: an alarm inside a finalizer or a bare except is lost
         signal.setitimer(signal.ITIMER_REAL, seconds, 1.0)
         try:
-            yield
+            with ended_after(seconds):  # the alarm is not heard inside native code
+                yield
         finally:
             signal.setitimer(signal.ITIMER_REAL, 0)
     except _TimeUp:

@@ -22,6 +22,13 @@ def first_line(error: BaseException) -> str:
     return lines[0] if lines else "no message"
 
 
+def printable(text: str, most: int = 1_500) -> str:
+    """``text`` as one line that does nothing to a terminal: what is not printed is escaped."""
+    text = " ".join(text.split())
+    text = text if len(text) <= most else f"{text[: most // 2]} ... {text[-most // 2 :]}"
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+
+
 def quoted(name: object, most: int = 60) -> str:
     """A name from a file in quotes, on one line, without control characters, and cut."""
     text = repr(name)

@@ -17,7 +17,7 @@ ORDER = (
     ("telling",),
     ("records",),
     ("settings",),
-    ("config", "output"),
+    ("config", "output", "supervisor"),
     ("linalg",),
     ("onnx_graph",),
     ("subject",),
@@ -33,7 +33,7 @@ ORDER = (
     ("auditing",),
     ("fixing",),
     ("written",),
-    ("run", "options"),
+    ("run", "inspecting", "options"),
     ("cli",),
     ("__main__",),
 )
@@ -102,10 +102,13 @@ def test_linalg_knows_tensors_and_no_models() -> None:
             assert "torch.nn" not in set(imports(path)), path
 
 
-@pytest.mark.parametrize("name", ["__init__", "cli", "options", "run", "config", "output"])
+@pytest.mark.parametrize(
+    "name", ["__init__", "cli", "options", "run", "config", "output", "supervisor"]
+)
 def test_the_command_starts_without_torch(name: str) -> None:
     """Nothing heavy at the top of what ``gradaudit --help`` imports."""
     light = {"errors", "resources", "records", "settings", "config", "output", "options"}
+    light.add("supervisor")
     path = PACKAGE / f"{name}.py"
     top = set(imports(path, top_only=True))
     assert not {found.split(".")[0] for found in top} & set(HEAVY)

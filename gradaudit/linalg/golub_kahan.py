@@ -35,12 +35,25 @@ class LinearMap:
     columns: int
     dtype: torch.dtype = torch.float64
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    # A^T A and A A^T in one go, where that is cheaper:
+    normal: Callable[[Tensor], Tensor] | None = None
+    conormal: Callable[[Tensor], Tensor] | None = None
 
     def transposed(self) -> LinearMap:
         """The same map, read the other way."""
-        return LinearMap(
-            self.rmatvec, self.matvec, self.columns, self.rows, self.dtype, self.device
+        return replace(
+            self,
+            matvec=self.rmatvec,
+            rmatvec=self.matvec,
+            rows=self.columns,
+            columns=self.rows,
+            normal=self.conormal,
+            conormal=self.normal,
         )
+
+    def twice(self, x: Tensor) -> Tensor:
+        """``A^T A x``."""
+        return self.rmatvec(self.matvec(x)) if self.normal is None else self.normal(x)
 
     @property
     def rounding(self) -> float:
@@ -202,7 +215,7 @@ def _projected(linear_map: LinearMap, start: Tensor, limit: int) -> Iterator[_Pr
     found = _Projection()
     for k in range(1, limit + 1):
         v = basis[k - 1]
-        image = linear_map.rmatvec(linear_map.matvec(v))
+        image = linear_map.twice(v)
         alpha = float(v @ image)
         residual = image - alpha * v
         if k > 1:

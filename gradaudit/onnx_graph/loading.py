@@ -5,7 +5,8 @@ from __future__ import annotations
 import difflib
 import os
 import stat
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -42,14 +43,27 @@ def load_onnx(
     plain files. Raises a :class:`gradaudit.errors.GradauditError` of one line, before anything is
     allocated that the files do not account for.
     """
+    with checked_model(source) as (model, stored):
+        check_supported(model)
+        _check_memory(stored.bytes)
+        return build(model, stored.read, _frozen(model, frozen))
+
+
+@contextmanager
+def checked_model(
+    source: str | os.PathLike[str] | bytes | ModelProto,
+) -> Iterator[tuple[ModelProto, Stored]]:
+    """The model, and its tensors to be read: its structure and their sizes are sound.
+
+    Nothing is built and no tensor is read. Raises a ``GradauditError`` that names the file, also
+    for one that the body raises.
+    """
     model, name, folder = _opened(source)
     try:
         with DataFolder(folder) as data:
             stored = Stored(data)
             check_model(model, stored)
-            check_supported(model)
-            _check_memory(stored.bytes)
-            return build(model, stored.read, _frozen(model, frozen))
+            yield model, stored
     except UsageError:
         raise
     except GradauditError as error:

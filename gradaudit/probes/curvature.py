@@ -13,7 +13,6 @@ from gradaudit.errors import ModelError
 from gradaudit.linalg.lanczos import Bounds, Extremes, SymmetricMap, extreme_eigenvalues
 from gradaudit.probes._hooks import all_finite
 from gradaudit.probes._memory import give_back_memory
-from gradaudit.probes._sub_batch import every_nth, rows
 from gradaudit.probes._training import choose_optimizer, optimizer_name
 from gradaudit.probes.expense import is_cheap
 from gradaudit.probes.hessian import DIFFERENCES, DOUBLE, Hessian, second_order_kernels
@@ -29,6 +28,7 @@ from gradaudit.records import Curvature, Estimate, NotMeasured
 from gradaudit.settings import Settings
 from gradaudit.subject.borrow import borrowed
 from gradaudit.subject.opened import Batch, Objective, Opened
+from gradaudit.subject.sub_batch import every_nth, rows
 
 PLENTY = 60  # products on each matrix where a step costs next to nothing
 FINE, COARSE = 1e-2, 5e-2  # relative width of the interval at which no more products are spent

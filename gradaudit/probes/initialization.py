@@ -25,6 +25,7 @@ _TAIL = 1e-6  # probability that the largest of all entries exceeds its limit
 _TRACY_WIDOM = 5.0  # quantile of the Tracy-Widom law (beta = 1) at about 1 - 1e-6
 _MIN_ENTRIES = 24  # fewer cannot be told apart
 _MAX_ENTRIES = 2**19  # of a larger weight some rows are looked at
+_MAX_COLUMNS = 2**17  # of a longer row some columns
 
 
 @dataclass(frozen=True)
@@ -63,6 +64,7 @@ def _structured(row: WeightRow, tensor: Tensor) -> str:
     """``identity`` or ``orthogonal``, possibly stacked by gates, else empty."""
     if tensor.ndim == 2 and tensor.shape[0] == tensor.shape[1]:
         diagonal = tensor.diagonal()
+        diagonal = diagonal.double()
         same = bool((diagonal == diagonal[0]).all()) and float(diagonal[0]) != 0
         if same and int(torch.count_nonzero(tensor)) == len(diagonal):
             return _with_gain("identity", float(diagonal[0]))
@@ -88,6 +90,9 @@ def _random(row: WeightRow, tensor: Tensor, largest: float) -> str:
     """The name of the law all statistics agree with, or ``unknown``."""
     matrix = tensor.flatten(0, -2) if row.kind == "embedding" else tensor.flatten(1)
     matrix = matrix[:: max(matrix.numel() // _MAX_ENTRIES, 1)]
+    matrix = matrix[:, :: max(math.ceil(matrix.shape[1] / _MAX_COLUMNS), 1)]
+    if matrix.dtype not in (torch.float32, torch.float64):
+        matrix = matrix.float()
     if row.kind == "embedding":  # the padding row is zero by convention
         matrix = matrix[matrix.any(dim=1)]
     if matrix.numel() < _MIN_ENTRIES:

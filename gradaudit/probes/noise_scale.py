@@ -17,12 +17,12 @@ from gradaudit.errors import ModelError
 from gradaudit.linalg.intervals import jackknife_interval, student_quantile
 from gradaudit.probes._hooks import backward, clear_gradients, take_loss
 from gradaudit.probes._sketch import GradientSketches
-from gradaudit.probes._sub_batch import rows
 from gradaudit.records import Estimate, NotMeasured
 from gradaudit.settings import Settings
 from gradaudit.subject.batches import map_tensors, sample_count
 from gradaudit.subject.borrow import borrowed
 from gradaudit.subject.opened import Batch, Objective, Opened
+from gradaudit.subject.sub_batch import rows
 from gradaudit.telling import listed
 
 WHAT = "gradient noise scale"

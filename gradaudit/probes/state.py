@@ -5,10 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from torch import Tensor
-
 from gradaudit.probes.initialization import UNKNOWN
-from gradaudit.probes.weight_sites import Weights, vectors
+from gradaudit.probes.vector_looks import VectorLook, look_at_vectors
+from gradaudit.probes.weight_sites import Weights
 from gradaudit.records import LossRow, StateRow, WeightRow
 from gradaudit.settings import Settings
 
@@ -19,11 +18,20 @@ _SHARE = 1 / 3  # of tensors that look learned: a fresh model may have a few of 
 
 
 def judge_state(rows: Sequence[WeightRow], source: Weights, settings: Settings) -> StateRow:
+    """``fresh`` or ``trained``, by ``rows``,
+    :func:`gradaudit.probes.weights.measure_weights`'s for ``source``, and its vectors.
+    """
+    return judge_looks(rows, list(look_at_vectors(source)), settings)
+
+
+def judge_looks(
+    rows: Sequence[WeightRow], looks: Sequence[VectorLook], settings: Settings
+) -> StateRow:
     """``fresh`` or ``trained``; ``settings`` decide unless ``state`` is ``auto``.
 
-    ``rows`` are :func:`gradaudit.probes.weights.measure_weights`'s for ``source``. A weight speaks
-    for training if no known initialization fits it; a bias or a normalisation's scale if it is
-    neither constant nor looks drawn from the uniform law that torch draws biases from.
+    A weight speaks for training if no known initialization fits it; a bias or a normalisation's
+    scale if it is neither constant nor looks drawn from the uniform law that torch draws biases
+    from.
     """
     if settings.reinit:
         return StateRow("fresh", "as given by --reinit: they may be drawn anew")
@@ -32,9 +40,9 @@ def judge_state(rows: Sequence[WeightRow], source: Weights, settings: Settings) 
     judged = [row for row in rows if _telling(row)]
     learned = [row.parameter for row in judged if row.initialization == UNKNOWN]
     bounds = {row.module: _bias_bounds(row) for row in rows}
-    telling = [each for each in vectors(source) if each[2].numel() >= _MIN_VECTOR]
-    moved = {name: v for name, module, v in telling if _moved(v, bounds.get(module, ()))}
-    if not learned and _one_gaussian([v for v in moved.values() if v.numel() >= _MIN_DRAW]):
+    telling = [look for look in looks if look.count >= _MIN_VECTOR]
+    moved = {v.name: v for v in telling if _moved(v, bounds.get(v.module, ()))}
+    if not learned and _one_gaussian([v for v in moved.values() if v.count >= _MIN_DRAW]):
         moved = {}
     count, total = len(learned) + len(moved), len(judged) + len(telling)
     if total == 0:
@@ -60,25 +68,22 @@ def _bias_bounds(row: WeightRow) -> tuple[float, ...]:
     return (1 / math.sqrt(inputs),)
 
 
-def _moved(vector: Tensor, bounds: Sequence[float]) -> bool:
+def _moved(vector: VectorLook, bounds: Sequence[float]) -> bool:
     """Whether ``vector`` is neither constant nor like a draw from one of the uniform laws.
 
     A draw stays within the bound and has a standard deviation of ``bound / sqrt(3)``, to five
     relative standard errors ``sqrt(0.2 / n)``.
     """
-    vector = vector.double()
-    lowest, highest = float(vector.min()), float(vector.max())
-    if lowest == highest or not math.isfinite(lowest + highest):
+    if vector.lowest == vector.highest or not vector.finite:
         return False
-    largest, rms = max(-lowest, highest), float(vector.square().mean().sqrt())
-    off = 5 * math.sqrt(0.2 / vector.numel())
+    off = 5 * math.sqrt(0.2 / vector.count)
     return not any(
-        largest <= bound * (1 + 1e-6) and abs(rms / bound * math.sqrt(3) - 1) <= off
+        vector.largest <= bound * (1 + 1e-6) and abs(vector.rms / bound * math.sqrt(3) - 1) <= off
         for bound in bounds
     )
 
 
-def _one_gaussian(vectors: Sequence[Tensor]) -> bool:
+def _one_gaussian(vectors: Sequence[VectorLook]) -> bool:
     """Whether all ``vectors`` look like draws from one N(0, s^2), as mean-field starts have them.
 
     Each mean within 4 standard errors of zero, each rms within 4 of the pooled one, no entry
@@ -86,14 +91,21 @@ def _one_gaussian(vectors: Sequence[Tensor]) -> bool:
     """
     if len(vectors) < 3:
         return False
-    flat = [v.double().flatten() for v in vectors]
-    scale = math.sqrt(sum(float(v.square().sum()) for v in flat) / sum(v.numel() for v in flat))
+    total = sum(v.count * v.rms**2 for v in vectors)
+    scale = math.sqrt(total / sum(v.count for v in vectors))
     return scale > 0 and all(
-        abs(float(v.mean())) <= 4 * scale / math.sqrt(v.numel())
-        and abs(float(v.square().mean().sqrt()) / scale - 1) <= 4 * math.sqrt(0.5 / v.numel())
-        and float(v.abs().max()) <= 6 * scale
-        for v in flat
+        abs(v.mean) <= 4 * scale / math.sqrt(v.count)
+        and abs(v.rms / scale - 1) <= 4 * math.sqrt(0.5 / v.count)
+        and v.largest <= 6 * scale
+        for v in vectors
     )
+
+
+def judged_by_file(state: StateRow, said: str) -> StateRow:
+    """The same, or ``trained`` where the file itself says so in ``said``."""
+    if state.how.startswith("as given") or not said:
+        return state
+    return StateRow("trained", said)
 
 
 def judged_by_loss(state: StateRow, loss: LossRow | None) -> StateRow:

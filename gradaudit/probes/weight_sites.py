@@ -13,6 +13,7 @@ from torch.nn.parameter import UninitializedParameter
 from gradaudit.probes.recurrent_gates import part_names
 from gradaudit.probes.weights_as_used import as_used, chains_of, class_name
 from gradaudit.records import NotMeasured
+from gradaudit.subject.formats.stored_weights import StoredTensor, StoredWeights
 from gradaudit.subject.places import borrowed, lent, places
 
 Weights = nn.Module | Mapping[str, Tensor]
@@ -55,6 +56,11 @@ class Site:
     leaf: str = ""  # the attribute it is, by torch's name
     elsewhere: bool = False  # its name lies elsewhere than its module
     bias: str = ""  # then: the name of the module's bias
+    stored: StoredTensor | None = None  # where ``tensor`` only declares one that lies in a file
+
+    def values(self) -> Tensor:
+        """The tensor with its values; from a file each time anew."""
+        return self.tensor if self.stored is None else self.stored.read()
 
 
 def find_weights(source: Weights) -> tuple[list[Site], list[NotMeasured]]:
@@ -73,7 +79,7 @@ def find_weights(source: Weights) -> tuple[list[Site], list[NotMeasured]]:
         if isinstance(item, NotMeasured):
             skipped.append(item)
             continue
-        why = _unusable(item.tensor)
+        why = unusable(item.tensor, stored=item.stored is not None)
         if why and (live or item.tensor.is_floating_point()):
             skipped.append(NotMeasured("spectral norm", item.parameter, why))
         if why or item.tensor.ndim < 2:
@@ -88,16 +94,29 @@ def find_weights(source: Weights) -> tuple[list[Site], list[NotMeasured]]:
 def vectors(source: Weights) -> Iterator[tuple[str, str, Tensor]]:
     """Parameters of one dimension: biases and the scales of normalisation layers.
 
-    Each by its name and the path of its module.
+    Each by its name and the path of its module; from a file one at a time.
     """
     if isinstance(source, nn.Module):
-        named = _own_tensors(source)
-    else:
-        named = [(name, *name.rpartition(".")[::2], tensor) for name, tensor in source.items()]
-    for name, module, leaf, tensor in named:
-        state = _RUNNING.search(leaf) is not None
-        if not state and isinstance(tensor, Tensor) and not _unusable(tensor) and tensor.ndim == 1:
-            yield name, module, tensor.detach()
+        for name, module, leaf, tensor in _own_tensors(source):
+            if is_vector(leaf, tensor):
+                yield name, module, tensor.detach()
+        return
+    bag = source if isinstance(source, StoredWeights) else None
+    for name in source:
+        module, _, leaf = name.rpartition(".")
+        stored = bag is not None and bag.entry(name).value is None
+        if is_vector(leaf, bag.declared(name) if bag is not None else source[name], stored=stored):
+            yield name, module, source[name].detach()
+
+
+def is_vector(leaf: str, tensor: object, *, stored: bool = False) -> bool:
+    """Whether the tensor called ``leaf`` is one of :func:`vectors`."""
+    return (
+        isinstance(tensor, Tensor)
+        and tensor.ndim == 1
+        and _RUNNING.search(leaf) is None
+        and not unusable(tensor, stored=stored)
+    )
 
 
 def _own_tensors(model: nn.Module) -> list[tuple[str, str, str, Tensor]]:
@@ -113,11 +132,11 @@ def _own_tensors(model: nn.Module) -> list[tuple[str, str, str, Tensor]]:
     return [*reversed(found.values()), *parts]
 
 
-def _unusable(tensor: Tensor) -> str:
-    """Why no norm can be taken of ``tensor``; empty if one can."""
+def unusable(tensor: Tensor, *, stored: bool = False) -> str:
+    """Why no norm can be taken of ``tensor``; empty if one can. ``stored``: it declares one."""
     if isinstance(tensor, UninitializedParameter):
         return "a lazy parameter that has no shape before the first forward pass"
-    if tensor.device.type == "meta":
+    if tensor.device.type == "meta" and not stored:
         return "on the meta device: it has no values"
     if tensor.layout != torch.strided or tensor.is_quantized:
         return "sparse or quantized storage; convert the model to dense floating point to measure"
@@ -129,12 +148,19 @@ def _unusable(tensor: Tensor) -> str:
 def _identity(site: Site) -> tuple[object, ...]:
     if site.chain is not None:  # each evaluation gives a tensor of its own
         return (site.chain,)
+    if site.stored is not None:
+        return (site.stored.storage,)
     tensor = site.tensor
     return tensor.device, tensor.data_ptr(), tensor.numel(), tensor.dtype
 
 
 def _from_names(tensors: Mapping[str, Tensor]) -> Iterator[Site | NotMeasured]:
-    """Weights of a bag of tensors, whose use has to be told from names and shapes."""
+    """Weights of a bag of tensors, whose use has to be told from names and shapes.
+
+    Of tensors in a file only what is declared is looked at.
+    """
+    bag = tensors if isinstance(tensors, StoredWeights) else None
+    tensors = tensors if bag is None else {name: bag.declared(name) for name in bag}
     for name, tensor in tensors.items():
         if not isinstance(tensor, Tensor) or tensor.ndim < 2:
             continue
@@ -148,7 +174,11 @@ def _from_names(tensors: Mapping[str, Tensor]) -> Iterator[Site | NotMeasured]:
         kind = _kind_by_name(module, leaf, tensor, biased=biased)
         inputs_first = _stored_inputs_first(tensor, bias)
         parts = _parts_by_name(module, leaf, tensors) if tensor.ndim == 2 else ()
-        yield Site(name, module, kind, "", tensor.detach(), inputs_first, parts=parts)
+        entry = bag.entry(name) if bag is not None else None
+        stored = entry if entry is not None and entry.value is None else None
+        yield Site(
+            name, module, kind, "", tensor.detach(), inputs_first, parts=parts, stored=stored
+        )
 
 
 def _parts_by_name(module: str, leaf: str, tensors: Mapping[str, Tensor]) -> tuple[str, ...]:

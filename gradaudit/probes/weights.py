@@ -7,21 +7,28 @@ can tell a large norm from a large matrix.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from types import MappingProxyType
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from gradaudit.linalg.dense import frobenius_norm
+from gradaudit.linalg.entries import Entries, look_at
 from gradaudit.probes.folding import Fold, fits, fold
 from gradaudit.probes.initialization import name_initialization
+from gradaudit.probes.peers import beside_peers
 from gradaudit.probes.recurrent_gates import UNIT, bounds_estimate, stable_rank
 from gradaudit.probes.weight_norms import ASSUMED_SIZE, Norms, measure_norms
 from gradaudit.probes.weight_sites import Site, Weights, find_weights
 from gradaudit.records import Estimate, NotMeasured, WeightRow
 from gradaudit.settings import Settings
 from gradaudit.telling import listed
+
+NOTHING: Mapping[str, Any] = MappingProxyType({})
+_COMPARED = 2**18  # entries compared at a time
 
 
 def measure_weights(
@@ -40,22 +47,47 @@ def measure_weights(
     and for a folded norm), seeded from ``settings.seed``. The model is only read.
     """
     sites, missing = find_weights(source)
-    rows: list[WeightRow] = []
-    assumed: dict[str, list[str]] = {}
-    with torch.no_grad():
-        for site in sites:
-            size = input_sizes.get(site.module)
-            row, norms = _row(site, size, activations, settings)
-            found = folds.get(site.module) if folds else None
-            if found is not None and row.finite and fits(found, site):
-                row, gaps = _folded(row, site, size, found, settings)
-                missing.extend(gaps)
-            rows.append(row)
-            missing.extend(norms.missing)
-            if norms.assumed:
-                assumed.setdefault(norms.assumed, []).append(site.parameter)
-    missing.extend(_assumptions(assumed))
-    return tuple(rows), tuple(missing)
+    book = WeightBook(settings, missing, activations, input_sizes, folds or {})
+    for site in sites:
+        book.measure(site)
+    return book.finished()
+
+
+class WeightBook:
+    """The rows so far, and what could not be measured; one weight is in memory at a time."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        missing: Sequence[NotMeasured],
+        activations: Mapping[str, str] = NOTHING,
+        input_sizes: Mapping[str, tuple[int, ...]] = NOTHING,
+        folds: Mapping[str, Fold] = NOTHING,
+    ) -> None:
+        self._settings = settings
+        self._activations, self._sizes, self._folds = activations, input_sizes, folds
+        self._rows: list[WeightRow] = []
+        self._missing = list(missing)
+        self._assumed: dict[str, list[str]] = {}
+
+    @torch.no_grad()
+    def measure(self, site: Site) -> WeightRow:
+        """Read one weight, once, and write down its row."""
+        size = self._sizes.get(site.module)
+        row, norms = _row(site, size, self._activations, self._settings)
+        found = self._folds.get(site.module)
+        if found is not None and row.finite and fits(found, site):
+            row, gaps = _folded(row, site, size, found, self._settings)
+            self._missing.extend(gaps)
+        self._rows.append(row)
+        self._missing.extend(norms.missing)
+        if norms.assumed:
+            self._assumed.setdefault(norms.assumed, []).append(site.parameter)
+        return row
+
+    def finished(self) -> tuple[tuple[WeightRow, ...], tuple[NotMeasured, ...]]:
+        """All rows, each set beside its peers, and what is missing."""
+        return beside_peers(self._rows), (*self._missing, *_assumptions(self._assumed))
 
 
 def _row(
@@ -64,17 +96,16 @@ def _row(
     activations: Mapping[str, str],
     settings: Settings,
 ) -> tuple[WeightRow, Norms]:
-    tensor = _readable(site.tensor)
-    lowest, highest = (float(x) for x in torch.aminmax(tensor))
-    finite = math.isfinite(lowest) and math.isfinite(highest)
-    numbers = tensor if finite else tensor[torch.isfinite(tensor)]
-    frobenius = frobenius_norm(numbers)
+    raw = _reachable(site.values())
+    entries = look_at(raw, _output_axis(site))
+    tensor = raw if _taken_in_pieces(site) else _readable(raw)
+    del raw
+    finite, rms = entries.finite, _rms(entries)
     norms = (
-        measure_norms(site, tensor, size, settings, frobenius)
+        measure_norms(site, tensor, size, settings, entries.frobenius)
         if finite
         else _shape_only(site, tensor, size, settings)
     )
-    rms = _rms(numbers, frobenius)
     estimate = None if norms.bounds is None else bounds_estimate(norms.bounds)
     if estimate is None and not norms.missing:
         lost = NotMeasured(UNIT, site.parameter, "the norm overflows float64")
@@ -102,8 +133,33 @@ def _row(
         elsewhere=site.elsewhere,
         bias=site.bias,
         inputs_first=site.elsewhere and site.inputs_first,
+        nonfinite_entries=entries.nonfinite,
+        outputs=entries.outputs,
+        dead_outputs=entries.dead,
+        peak=entries.largest / rms if finite and rms > 0 else None,
+        random_peak=math.sqrt(2 * math.log(2 * entries.count)),
     )
-    return name_initialization(row, tensor, lowest, highest), norms
+    return name_initialization(row, tensor, entries.lowest, entries.highest), norms
+
+
+def _output_axis(site: Site) -> int:
+    """The axis along which a weight's output units lie."""
+    if site.kind == "embedding":
+        return site.tensor.ndim - 1
+    transposed = site.geometry is not None and site.geometry.transposed
+    return 1 if site.inputs_first or transposed else 0
+
+
+def _taken_in_pieces(site: Site) -> bool:
+    """Whether its norm is taken without a copy in float32 as a whole."""
+    return site.kind == "embedding" or (
+        site.kind in ("dense", "recurrent") and site.tensor.ndim == 2
+    )
+
+
+def _reachable(tensor: Tensor) -> Tensor:
+    """``tensor`` on a device that linear algebra works on."""
+    return tensor if tensor.device.type in ("cpu", "cuda") else tensor.cpu()
 
 
 def _finite_product(a: float, b: float | None) -> float | None:
@@ -112,16 +168,13 @@ def _finite_product(a: float, b: float | None) -> float | None:
 
 def _readable(tensor: Tensor) -> Tensor:
     """``tensor`` on a device and in a precision that linear algebra works in."""
-    tensor = tensor if tensor.device.type in ("cpu", "cuda") else tensor.cpu()
+    tensor = _reachable(tensor)
     return tensor if tensor.dtype in (torch.float32, torch.float64) else tensor.float()
 
 
-def _rms(numbers: Tensor, frobenius: float) -> float:
-    """Root mean square of finite entries, whose Frobenius norm is given."""
-    if numbers.numel() == 0:
-        return 0.0
-    rms = frobenius / math.sqrt(numbers.numel())
-    return rms if math.isfinite(rms) else float(numbers.double().abs().max())
+def _rms(entries: Entries) -> float:
+    """Root mean square of the finite entries; the largest, where the sum overflows."""
+    return entries.rms if math.isfinite(entries.rms) else entries.largest
 
 
 def _stable_rank(norms: Norms) -> float | None:
@@ -162,16 +215,19 @@ def _identical_rows(site: Site, tensor: Tensor) -> bool:
     outputs = tensor.T if site.inputs_first else tensor
     if site.geometry is not None and site.geometry.transposed:
         outputs = outputs.transpose(0, 1)
-    if outputs.shape[0] < 2 or not torch.equal(outputs[0], outputs[1]):
+    if outputs.shape[0] < 2 or not torch.equal(outputs[0].float(), outputs[1].float()):
         return False
-    return bool((outputs == outputs[:1]).all())
+    first = outputs[0].double()
+    rows = max(_COMPARED // max(first.numel(), 1), 1)
+    return all(bool((part.double() == first).all()) for part in outputs.split(rows))
 
 
 def _shape_only(
     site: Site, tensor: Tensor, size: tuple[int, ...] | None, settings: Settings
 ) -> Norms:
     """Of a weight that is not finite, what its shape can say."""
-    zeros = measure_norms(site, torch.zeros_like(tensor), size, settings, 0.0)
+    zero = torch.zeros(1, dtype=tensor.dtype, device=tensor.device)
+    zeros = measure_norms(site, zero.expand(tensor.shape), size, settings, 0.0)
     why = "it has entries that are NaN or infinite"
     lost = (NotMeasured(UNIT, site.parameter, why),)
     return Norms(None, None, zeros.edge, zeros.fan_in, missing=lost)

@@ -1,6 +1,7 @@
 """The frozen records that flow from probes to reports."""
 
 from gradaudit.records.attention import AttentionRow, HeadRow
+from gradaudit.records.contents import Contents, GlobalEntry, Standing, TensorEntry, Trust
 from gradaudit.records.curvature import Curvature
 from gradaudit.records.estimate import Estimate, Limit, NotMeasured
 from gradaudit.records.findings import (
@@ -41,11 +42,13 @@ __all__ = [
     "SCHEMA",
     "Attempt",
     "AttentionRow",
+    "Contents",
     "Curvature",
     "DataRow",
     "Estimate",
     "Finding",
     "Forecast",
+    "GlobalEntry",
     "GradientNorm",
     "HalfRow",
     "HeadRow",
@@ -72,10 +75,13 @@ __all__ = [
     "Severity",
     "Side",
     "StageRow",
+    "Standing",
     "StateRow",
     "SubjectRow",
+    "TensorEntry",
     "Trial",
     "TrunkRow",
+    "Trust",
     "Verdict",
     "WeightPart",
     "WeightRow",

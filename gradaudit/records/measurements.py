@@ -57,6 +57,15 @@ class WeightRow:
     elsewhere: bool = False
     bias: str = ""  # the parameter that is the module's bias
     inputs_first: bool = False  # stored (inputs, outputs)
+    nonfinite_entries: int = 0  # NaN or infinite
+    outputs: int = 0  # output units
+    # Those whose weights' rms is below float32's rounding (2^-24) of the whole weight's:
+    dead_outputs: int | None = None
+    peak: float | None = None  # largest |w| over the rms
+    random_peak: float | None = None  # what n iid normal entries give: sqrt(2 ln 2n)
+    # The rms over the median rms of the weights of the same part and shape in other layers:
+    peer_ratio: float | None = None
+    peers: int = 0  # how many those are, itself counted
 
 
 @dataclass(frozen=True)

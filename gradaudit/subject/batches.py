@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset
 from gradaudit.errors import BadData
 from gradaudit.subject.code import call
 from gradaudit.subject.declared_inputs import declared_by
+from gradaudit.subject.formats import ultralytics_model
 from gradaudit.subject.formats.loaded import describe
 from gradaudit.subject.opened import Batch
 
@@ -40,7 +41,8 @@ def read_batches(
     to_batch = _Converter(model)
     if _is_batch(raw):
         whole = to_batch(raw)
-        return (whole,) if batch_size is None else _sliced(whole, batch_size, limit)
+        undivided = batch_size is None or whole.whole
+        return (whole,) if undivided else _sliced(whole, batch_size, limit)
     if isinstance(raw, (str, bytes)) or not isinstance(raw, Iterable):
         raise BadData(f"{label} is no sample", expected=_WANTED, found=describe(raw))
     if isinstance(raw, tuple) and _is_flat_batch(raw):
@@ -102,6 +104,9 @@ class _Converter:
     def _from_mapping(self, raw: Mapping[Any, Any]) -> Batch:
         if not raw:
             raise BadData("the sample is an empty mapping", expected=_WANTED)
+        if ultralytics_model.IMAGE in raw and ultralytics_model.is_ultralytics(self._model):
+            named = {str(key): self._value(value) for key, value in raw.items()}
+            return ultralytics_model.as_batch(named)
         target = self._value(raw["y"]) if "y" in raw else None
         rest = {str(key): self._value(raw[key]) for key in raw if key not in ("x", "y")}
         if "x" not in raw:

@@ -12,13 +12,14 @@ from typing import Any
 import numpy as np
 
 from gradaudit.errors import BadData, UnreadableFile
+from gradaudit.subject.formats.numpy_file import read_arrays
 from gradaudit.subject.formats.safetensors_file import load_safetensors
 from gradaudit.subject.formats.torch_file import load_torch_file
 from gradaudit.telling import missing, told
 
 _WANTED = "a .pt, .npz, .npy, .safetensors or .csv file, or code as file.py:name"
 _LEGACY = b"\x80\x02\x8a\nl\xfc\x9c"
-_NPZ_LIMIT = 1 << 34
+_NPZ_LIMIT, _NPZ_RATIO, _NPZ_SLACK = 1 << 34, 100, 1 << 26
 
 
 def read_data_file(path: Path, *, target: str | None, trust: bool) -> Any:
@@ -41,7 +42,7 @@ def read_data_file(path: Path, *, target: str | None, trust: bool) -> Any:
 
 def _read(path: Path, head: bytes, *, target: str | None, trust: bool) -> Any:
     if head.startswith(b"\x93NUMPY"):
-        return _numpy(path)
+        return read_arrays(path)
     if head.startswith(b"PK"):
         return _zip(path, trust=trust)
     if head.startswith(_LEGACY):
@@ -58,7 +59,7 @@ def _zip(path: Path, *, trust: bool) -> Any:
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()
             unpacked = sum(item.file_size for item in archive.infolist())
-    except (zipfile.BadZipFile, OSError, ValueError):
+    except Exception:  # Python's reader raises half a dozen kinds
         raise UnreadableFile(
             f"{path} is a damaged or truncated zip archive", next_step="copy or save it again"
         ) from None
@@ -66,25 +67,12 @@ def _zip(path: Path, *, trust: bool) -> Any:
         return load_torch_file(path, trust=trust)
     if not names or not all(name.endswith(".npy") for name in names):
         raise UnreadableFile(f"{path} is a zip archive without arrays", expected=_WANTED)
-    if unpacked > _NPZ_LIMIT:
-        raise UnreadableFile(f"{path} unpacks to {unpacked:,} bytes", expected="at most 16 GB")
-    return _numpy(path)
-
-
-def _numpy(path: Path) -> Any:
-    try:
-        found = np.load(path, allow_pickle=False)
-        if isinstance(found, np.ndarray):
-            return found
-        with found:
-            return {name: found[name] for name in found.files}
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
-        reason = told(error)
-        if "allow_pickle" in reason:
-            reason = "an array of Python objects, which may run code"
+    if unpacked > min(_NPZ_LIMIT, _NPZ_SLACK + _NPZ_RATIO * path.stat().st_size):
         raise UnreadableFile(
-            f"{path} cannot be read as numpy arrays", found=reason, next_step="save plain numbers"
-        ) from None
+            f"{path} unpacks to {unpacked:,} bytes",
+            expected=f"at most 16 GB, and {_NPZ_RATIO} times its size",
+        )
+    return read_arrays(path)
 
 
 def read_csv(path: Path, target: str | None) -> Mapping[str, np.ndarray[Any, Any]]:

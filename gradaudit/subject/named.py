@@ -1,4 +1,4 @@
-"""What a name in user code may stand for: a Module, a Subject, or a function giving either."""
+"""What a name in user code may stand for: a model, a Subject, or a function giving either."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from torch import nn
 
 from gradaudit.errors import UsageError
 from gradaudit.subject.code import call
+from gradaudit.subject.forwarding import Forwarding, has_forward
 from gradaudit.subject.opened import Subject
 
 
@@ -18,16 +19,17 @@ def as_subject(found: Any, spec: str) -> Subject:
     Wrappers of ``torch.compile`` and data parallelism are taken off. Raises ``UsageError`` for
     anything that is no model, ``ModelError`` where a factory raises.
     """
-    if isinstance(found, (nn.Module, Subject)):
+    if isinstance(found, (nn.Module, Subject)) or has_forward(found):
         return _unwrapped(found)
     if not callable(found):
         raise UsageError(
             f"{spec} is no model",
-            expected="a torch.nn.Module, a gradaudit.Subject, or a function that returns one",
+            expected="a torch.nn.Module (or another object with forward), a gradaudit.Subject, "
+            "or a function that returns one",
             found=f"an object of type {type(found).__name__}",
         )
     made = call(found, spec)
-    if isinstance(made, (nn.Module, Subject)):
+    if isinstance(made, (nn.Module, Subject)) or has_forward(made):
         return _unwrapped(made)
     raise UsageError(
         f"{spec}() returned no model",
@@ -36,10 +38,12 @@ def as_subject(found: Any, spec: str) -> Subject:
     )
 
 
-def _unwrapped(found: nn.Module | Subject) -> Subject:
+def _unwrapped(found: Any) -> Subject:
     """A subject whose model is free of torch.compile and data-parallel wrappers."""
     subject = found if isinstance(found, Subject) else Subject(found)
     model = subject.model
+    if not isinstance(model, nn.Module) and has_forward(model):
+        model = Forwarding(model)
     if not isinstance(model, nn.Module):
         raise UsageError(
             "the subject's model is no model",

@@ -115,3 +115,4 @@ class Opened:
     sample: SampleRow
     notes: tuple[str, ...] = ()
     not_measured: tuple[NotMeasured, ...] = field(default=())
+    trained: str = ""  # what the file says of its weights' training; empty where nothing

@@ -22,11 +22,18 @@ from gradaudit.settings import Settings
 from gradaudit.subject.code import UserCode, is_code
 from gradaudit.subject.formats import Loaded, open_file
 from gradaudit.subject.formats.loaded import file_digest
+from gradaudit.subject.formats.ultralytics_model import own_criterion
 from gradaudit.subject.named import as_subject
 from gradaudit.subject.objective import given_objective
 from gradaudit.subject.opened import Opened, OptimizerFactory, Subject
 from gradaudit.subject.process_state import save_process_state
-from gradaudit.subject.recipe import checked_recipe, from_optimizer, overlay, with_options
+from gradaudit.subject.recipe import (
+    checked_recipe,
+    from_optimizer,
+    overlay,
+    suited,
+    with_options,
+)
 from gradaudit.subject.sample import Given, Sampled, sample_for
 from gradaudit.subject.weights import load_weights, weights_digest, weights_only
 
@@ -71,10 +78,12 @@ def open_subject(spec: str, settings: Settings) -> Opened:
             )
         loaded = open_file(path, trust=settings.trust, device=settings.device)
         digest = file_digest(path)
-        settings = replace(settings, recipe=overlay(loaded.recipe, settings.recipe))
+        settings = replace(settings, recipe=_over(loaded.recipe, settings.recipe))
         if loaded.model is None and settings.build is None:
             return weights_only(loaded, digest, spec, settings)
-        model = _on_device(_model_of(loaded, path, settings, code), device)
+        found, notes = _model_of(loaded, path, settings, code)
+        model = _on_device(found, device)
+        loaded = replace(loaded, notes=(*loaded.notes, *notes))
         named = _Named(Subject(model, loss=loaded.loss), loaded.format, digest, loaded)
         return _opened(named, spec, settings, code)
 
@@ -96,6 +105,15 @@ def from_python(
         subject = replace(as_subject(model, "model"), sample=sample, loss=loss)
         subject = replace(subject, optimizer=optimizer)
         return _opened(_Named(subject, "code"), type(model).__name__, settings, UserCode())
+
+
+def _over(base: Recipe, options: Recipe) -> Recipe:
+    """``options`` over ``base``, whose numbers say nothing of another kind of optimizer."""
+    if options.optimizer is not None and base.optimizer is None:
+        base = suited(base, options.optimizer)
+    elif options.optimizer not in (None, base.optimizer):
+        base = Recipe()
+    return overlay(base, options)
 
 
 @contextmanager
@@ -125,15 +143,17 @@ def _on_device(model: nn.Module, device: torch.device) -> nn.Module:
     return model if kinds <= {device.type, "meta"} else model.to(device)
 
 
-def _model_of(loaded: Loaded, path: Path, settings: Settings, code: UserCode) -> nn.Module:
+def _model_of(
+    loaded: Loaded, path: Path, settings: Settings, code: UserCode
+) -> tuple[nn.Module, tuple[str, ...]]:
+    """The file's model, or the one that is built for its weights, and notes on their names."""
     if loaded.model is not None:
-        return as_subject(loaded.model, path.name).model
+        return as_subject(loaded.model, path.name).model, ()
     build = str(settings.build)
     if not is_code(build):
         raise UsageError(f"--build {build} names no code", expected="file.py:name")
     model = as_subject(code.find(build), build).model
-    load_weights(model, dict(loaded.weights or {}), path, build)
-    return model
+    return model, load_weights(model, loaded.weights or {}, path, build)
 
 
 def _opened(named: _Named, spec: str, settings: Settings, code: UserCode) -> Opened:
@@ -153,14 +173,12 @@ def _opened(named: _Named, spec: str, settings: Settings, code: UserCode) -> Ope
     sampled = sample_for(model, Given(subject.sample, named.carried), loss, settings, code)
     model = _materialized(model, sampled)
     recipe, make, told = from_optimizer(subject.optimizer, model)
-    if options.optimizer not in (None, recipe.optimizer):
-        recipe = Recipe()  # another kind's numbers say nothing about this one
     return Opened(
         model=model,
         weights={},
         batches=sampled.batches,
         objective=sampled.objective,
-        recipe=overlay(recipe, options),
+        recipe=_over(recipe, options),
         make_optimizer=None if make is None else with_options(make, options),
         row=SubjectRow(
             source=spec,
@@ -174,6 +192,7 @@ def _opened(named: _Named, spec: str, settings: Settings, code: UserCode) -> Ope
         sample=sampled.row,
         notes=(*sampled.notes, *_export_notes(model).told, *told, *came_with.notes),
         not_measured=(*sampled.not_measured, *_hidden_by(model), *came_with.not_measured),
+        trained=came_with.trained,
     )
 
 
@@ -189,9 +208,9 @@ def _hidden_by(model: nn.Module) -> tuple[NotMeasured, ...]:
 
 
 def _wanted_loss(subject: Subject, settings: Settings) -> str | LossFunction:
-    if settings.loss != "auto" or subject.loss is None:
+    if settings.loss != "auto":
         return settings.loss
-    return subject.loss
+    return subject.loss or own_criterion(subject.model) or settings.loss
 
 
 def _materialized(model: nn.Module, sampled: Sampled) -> nn.Module:

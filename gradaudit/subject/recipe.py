@@ -27,6 +27,7 @@ else:
     import tomli as tomllib
 
 _KEYS = tuple(f.name for f in dataclasses.fields(Recipe))
+_LIMIT = 1 << 14  # bytes; TOML's dotted keys take the square of their number
 _ALIASES = {"warmup_steps": "warmup", "learning_rate": "lr"}
 _IN_OPTIMIZER = ("lr", "momentum", "betas", "eps", "weight_decay")
 _CHOICES = {
@@ -43,10 +44,12 @@ def read_recipe(path: Path) -> Recipe:
     """
     if not path.is_file():
         raise missing(path)
+    if path.stat().st_size > _LIMIT:
+        raise UnreadableFile(f"{path} is no recipe", expected=f"at most {_LIMIT:,} bytes")
     text = path.read_bytes()
     try:
         found = json.loads(text) if text.lstrip()[:1] == b"{" else tomllib.loads(text.decode())
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UnreadableFile(
             f"{path} is neither TOML nor JSON", found=told(error), next_step="check its syntax"
         ) from None
@@ -268,6 +271,14 @@ def _kind(recipe: Recipe) -> tuple[type[torch.optim.Optimizer], dict[str, Any]]:
         if name not in inspect.signature(kind).parameters:
             raise UsageError(f"{recipe.optimizer} takes no {name}", next_step="leave it out")
     return kind, stated
+
+
+def suited(recipe: Recipe, optimizer: str) -> Recipe:
+    """``recipe`` without the numbers that torch's optimizer of that name does not take."""
+    taken = inspect.signature(_kind(Recipe(optimizer=optimizer))[0]).parameters
+    return dataclasses.replace(
+        recipe, **{name: None for name in _IN_OPTIMIZER if name not in taken}
+    )
 
 
 def checked_recipe(recipe: Recipe) -> Recipe:

@@ -17,7 +17,6 @@ from gradaudit.settings import Settings
 from gradaudit.subject.auto_loss import auto_objective
 from gradaudit.subject.batches import (
     DEFAULT_BATCH_SIZE,
-    batch_tensors,
     map_tensors,
     read_batches,
     sample_count,
@@ -26,12 +25,13 @@ from gradaudit.subject.code import UserCode, call, is_code
 from gradaudit.subject.data_files import read_data_file
 from gradaudit.subject.declared_inputs import fitted, fixed_rows
 from gradaudit.subject.drawn import draw_batches
+from gradaudit.subject.formats import ultralytics_model
 from gradaudit.subject.known_loss import recognised
 from gradaudit.subject.made_up import guesses, parse_input_spec
+from gradaudit.subject.memory import in_memory
 from gradaudit.subject.objective import CustomObjective, OwnObjective
 from gradaudit.subject.opened import Batch, Objective
-from gradaudit.subject.outputs import main_tensor
-from gradaudit.subject.targets import Plan, make_target, plan_target, reshaped
+from gradaudit.subject.targets import Plan, ShapeOf, make_target, plan_target, reshaped
 from gradaudit.subject.trial import check_first_layer, check_values, run_once
 
 _MOST_BATCHES = 64
@@ -82,8 +82,10 @@ def sample_for(
         found = dataclasses.replace(found, batches=fitted(model, found.batches))
         check_values(found.batches)
         check_first_layer(model, found.batches)
-        output = run_once(model, found.batches[0])
-        return _with_loss(model, dataclasses.replace(found, output=output), loss, settings)
+        output, batches, notes = in_memory(lambda b: run_once(model, b[0]), found.batches)
+        found = dataclasses.replace(found, batches=batches, output=output)
+        sampled = _with_loss(model, found, loss, settings)
+        return dataclasses.replace(sampled, notes=(*notes, *sampled.notes))
     tried: list[str] = []
     for attempt in (_carried, _made_up):
         found = attempt(model, given.carried, settings, tried)
@@ -192,6 +194,10 @@ def _carried_batch(inputs: Any) -> Batch:
 
 
 def _made_up(model: nn.Module, _: Any, settings: Settings, tried: list[str]) -> _Found | None:
+    own = ultralytics_model.made_up(model, settings.seed, _MADE_UP_BATCHES)
+    if own is not None:
+        described, batches = own
+        return _Found(batches, "made up", described, run_once(model, batches[0]))
     whence, drawn = guesses(model)
     device = next(model.parameters()).device
     first_error = ""
@@ -228,7 +234,7 @@ def _with_loss(
     objective, missing = recognised(objective, output, batches[0], value.detach())
     row = SampleRow(
         source=found.source,
-        target=_target_word(objective, made, batches[0]),
+        target=_target_word(objective, made, found, batches[0]),
         batches=len(batches),
         batch_size=sample_count(batches[0]),
         description=found.description,
@@ -248,37 +254,14 @@ def _targets(
     if plan is None:
         return found.batches, None
     generator = torch.Generator().manual_seed(settings.seed + 1)
-    shape_of = _ShapeOf(model, first, found.output)
+    shape_of = ShapeOf(model, first, found.output)
     return tuple(
         make_target(plan, shape_of(batch), batch, generator, model) for batch in found.batches
     ), plan
 
 
-class _ShapeOf:
-    """The output's shape for a batch; the model is run once per distinct shape of inputs."""
-
-    def __init__(self, model: nn.Module, batch: Batch, output: Any) -> None:
-        self._model = model
-        self._known: dict[tuple[Any, ...], torch.Size] = {_shapes(batch): _shape(output)}
-
-    def __call__(self, batch: Batch) -> torch.Size:
-        key = _shapes(batch)
-        if key not in self._known:
-            self._known[key] = _shape(run_once(self._model, batch))
-        return self._known[key]
-
-
-def _shape(output: Any) -> torch.Size:
-    tensor = main_tensor(output)
-    return torch.Size() if tensor is None else tensor.shape
-
-
-def _shapes(batch: Batch) -> tuple[Any, ...]:
-    return tuple((name, tuple(t.shape)) for name, t in batch_tensors(batch))
-
-
-def _target_word(objective: Objective, made: Plan | None, batch: Batch) -> str:
-    if made is not None:
+def _target_word(objective: Objective, made: Plan | None, found: _Found, batch: Batch) -> str:
+    if made is not None or (found.source == "made up" and batch.target is not None):
         return "made up"
     if isinstance(objective, OwnObjective):
         return "in the model"

@@ -11,10 +11,12 @@ from typing import Any
 import torch
 from torch import nn
 
+from gradaudit.subject.batches import batch_tensors
 from gradaudit.subject.losses import IGNORED, LOSSES
 from gradaudit.subject.objective import CustomObjective, NamedObjective, OwnObjective
 from gradaudit.subject.opened import Batch, Objective
 from gradaudit.subject.outputs import main_tensor, own_loss
+from gradaudit.subject.trial import run_once
 
 _CLASSES = ("cross_entropy", "nll", "nll_of_probabilities")
 
@@ -153,3 +155,27 @@ def reshaped(objective: Objective, output: Any, target: Any) -> tuple[str, ...]:
         f"{objective.kind} is measured with the target in the output's shape. torch's own would "
         "broadcast them against each other and learn the mean: check your training code.",
     )
+
+
+class ShapeOf:
+    """The output's shape for a batch; the model is run once per distinct shape of inputs."""
+
+    def __init__(self, model: nn.Module, batch: Batch, output: Any) -> None:
+        self._model = model
+        self._known: dict[tuple[Any, ...], torch.Size] = {_shapes(batch): _shape(output)}
+
+    def __call__(self, batch: Batch) -> torch.Size:
+        """The shape of the output's main tensor."""
+        key = _shapes(batch)
+        if key not in self._known:
+            self._known[key] = _shape(run_once(self._model, batch))
+        return self._known[key]
+
+
+def _shape(output: Any) -> torch.Size:
+    tensor = main_tensor(output)
+    return torch.Size() if tensor is None else tensor.shape
+
+
+def _shapes(batch: Batch) -> tuple[Any, ...]:
+    return tuple((name, tuple(t.shape)) for name, t in batch_tensors(batch))

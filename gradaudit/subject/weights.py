@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from gradaudit.errors import ModelError
@@ -14,27 +15,37 @@ from gradaudit.records import SubjectRow
 from gradaudit.settings import Settings
 from gradaudit.subject.code import call
 from gradaudit.subject.formats import Loaded
+from gradaudit.subject.formats.loaded import EXTRA, tensors_of
+from gradaudit.subject.formats.stored_weights import StoredWeights
 from gradaudit.subject.opened import Opened
 from gradaudit.subject.sample import nothing
+from gradaudit.subject.weight_names import by_own_names
+from gradaudit.telling import listed, quoted
+
+_LONGEST = 120
 
 
 def load_weights(
-    model: nn.Module, weights: dict[str, torch.Tensor], path: Path, build: str
-) -> None:
-    """Put ``weights`` into ``model``; ``ModelError`` naming the first keys that do not fit."""
-    own = model.state_dict()
-    absent = [key for key in own if key not in weights]
-    extra = [key for key in weights if key not in own]
+    model: nn.Module, weights: Mapping[str, Tensor], path: Path, build: str
+) -> tuple[str, ...]:
+    """Put ``weights`` into ``model``, and tell which names they had instead of its own.
+
+    Raises ``ModelError`` naming the first keys that do not fit.
+    """
+    own = {name: value for name, value in model.state_dict().items() if not _is_extra(name)}
+    found, notes = by_own_names(list(own), StoredWeights.of(tensors_of(weights)))
+    absent = [key for key in own if key not in found]
+    extra = [key for key in found if key not in own]
     shapes = [
-        f"{key} {list(weights[key].shape)} against {list(own[key].shape)}"
+        f"{key} {list(found.entry(key).shape)} against {list(own[key].shape)}"
         for key in own
-        if key in weights
-        and isinstance(own[key], torch.Tensor)
+        if key in found
+        and isinstance(own[key], Tensor)
         and not is_lazy(own[key])
-        and weights[key].shape != own[key].shape
+        and found.entry(key).shape != tuple(own[key].shape)
     ]
     faults = [
-        f"{word} {len(names)}: {', '.join(names[:3])}{', ...' if len(names) > 3 else ''}"
+        f"{word} {len(names)}: {listed(list(map(_plain, names)))}"
         for word, names in (
             ("not in the file", absent),
             ("not in the model", extra),
@@ -48,21 +59,28 @@ def load_weights(
             found=" | ".join(faults),
             next_step="build the model these weights were saved from",
         )
-    call(model.load_state_dict, f"loading {path.name} into {build}", weights)
+    label = f"loading {path.name} into {build}"
+    call(lambda: model.load_state_dict(dict(found), strict=False), label)
+    return notes
+
+
+def _is_extra(name: str) -> bool:
+    return name.rpartition(".")[2] == EXTRA  # a module's own, no weights
+
+
+def _plain(name: str) -> str:
+    return name if name.isprintable() and len(name) <= _LONGEST else quoted(name)
 
 
 def weights_only(loaded: Loaded, digest: str, spec: str, settings: Settings) -> Opened:
     """The subject of a file without a model, saying what could not be measured and why."""
-    weights = {
-        name: value for name, value in (loaded.weights or {}).items()
-        if isinstance(value, torch.Tensor)
-    }  # fmt: skip
+    weights = StoredWeights.of(tensors_of(loaded.weights or {}))
     hint = "the file holds only weights; --build file.py:name names the code of the model"
     row = SubjectRow(
         source=spec,
         format=loaded.format,
         digest=digest,
-        parameters=sum(value.numel() for value in weights.values() if value.is_floating_point()),
+        parameters=sum(x.numel for x in weights.entries() if x.dtype.is_floating_point),
         modules=0,
         stages=0,
         name="",
@@ -72,7 +90,7 @@ def weights_only(loaded: Loaded, digest: str, spec: str, settings: Settings) -> 
         model=None, weights=weights, batches=(), objective=None, recipe=settings.recipe,
         make_optimizer=None, row=row, sample=empty.row,
         notes=(f"Weights only: {hint}.", *loaded.notes),
-        not_measured=(*empty.not_measured, *loaded.not_measured),
+        not_measured=(*empty.not_measured, *loaded.not_measured), trained=loaded.trained,
     )  # fmt: skip
 
 

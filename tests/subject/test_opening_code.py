@@ -179,6 +179,18 @@ def test_wrappers_are_taken_off() -> None:
         assert from_python(wrapped, None, None, None, Settings()).model is inner
 
 
+@pytest.mark.filterwarnings("ignore::UserWarning")  # a process group of one is not usual
+def test_a_distributed_wrapper_is_taken_off(tmp_path) -> None:
+    group = torch.distributed
+    group.init_process_group("gloo", f"file://{tmp_path}/store", rank=0, world_size=1)
+    try:
+        inner = nn.Linear(4, 2)
+        wrapped = nn.parallel.DistributedDataParallel(inner)
+        assert from_python(wrapped, None, None, None, Settings()).model is inner
+    finally:
+        group.destroy_process_group()
+
+
 def test_a_model_in_memory_is_left_as_it_is() -> None:
     model = nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4)).double()
     before = {name: value.clone() for name, value in model.state_dict().items()}

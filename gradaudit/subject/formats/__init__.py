@@ -6,15 +6,19 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from gradaudit.onnx_graph import load_onnx
-from gradaudit.subject.formats.loaded import Loaded, classify
-from gradaudit.subject.formats.pt2 import load_exported
-from gradaudit.subject.formats.safetensors_file import load_safetensors
+from gradaudit.onnx_graph.inspecting import inspect_onnx
+from gradaudit.records import Contents
+from gradaudit.subject.formats.checkpoint import classify
+from gradaudit.subject.formats.loaded import Loaded
+from gradaudit.subject.formats.pt2 import inspect_exported, load_exported
+from gradaudit.subject.formats.safetensors_file import inspect_safetensors, stored_safetensors
 from gradaudit.subject.formats.sniff import Kind, sniff
-from gradaudit.subject.formats.torch_file import load_torch_file
-from gradaudit.subject.formats.torchscript import load_torchscript
-from gradaudit.subject.formats.unopened import refuse
+from gradaudit.subject.formats.sound import UsesPlainData
+from gradaudit.subject.formats.torch_file import load_trusted, open_torch_file
+from gradaudit.subject.formats.torchscript import inspect_torchscript, load_torchscript
+from gradaudit.subject.formats.unopened import inspect_package, refuse
 
-__all__ = ["Loaded", "open_file"]
+__all__ = ["Loaded", "inspect_file", "open_file"]
 
 
 def open_file(path: Path, *, trust: bool, device: str = "cpu") -> Loaded:
@@ -28,16 +32,31 @@ def open_file(path: Path, *, trust: bool, device: str = "cpu") -> Loaded:
     return _OPENERS[kind](path, trust, device)
 
 
-def _torch(path: Path, trust: bool, device: str) -> Loaded:
-    return classify(load_torch_file(path, trust=trust, device=device), path)
+def inspect_file(path: Path) -> Contents:
+    """What the model file or folder at ``path`` holds and asks for; nothing of it is executed.
+
+    Raises ``UnreadableFile`` for what is no model, or is too damaged to be described.
+    """
+    return _INSPECTORS[sniff(path)](path)
+
+
+def _torch(path: Path, trust: bool, device: str, prefix: str = "") -> Loaded:
+    content = open_torch_file(path, trust=trust, device=device)
+    try:
+        return classify(content, path, prefix=prefix, trust=trust)
+    except UsesPlainData:
+        if not trust:
+            raise
+    content = load_trusted(path, device=device)
+    return classify(content, path, prefix=prefix, trust=True)
 
 
 def _torch_legacy(path: Path, trust: bool, device: str) -> Loaded:
-    return classify(load_torch_file(path, trust=trust, device=device), path, prefix="legacy ")
+    return _torch(path, trust, device, "legacy ")
 
 
-def _safetensors(path: Path, _trust: bool, device: str) -> Loaded:
-    return Loaded("safetensors", weights=load_safetensors(path, device=device))
+def _safetensors(path: Path, _trust: bool, _device: str) -> Loaded:
+    return Loaded("safetensors", weights=stored_safetensors(path))
 
 
 def _exported(path: Path, trust: bool, device: str) -> Loaded:
@@ -60,4 +79,12 @@ _OPENERS: Mapping[Kind, Callable[[Path, bool, str], Loaded]] = {
     "pt2": _exported,
     "torchscript": _torchscript,
     "onnx": _onnx,
+}
+
+_INSPECTORS: Mapping[Kind, Callable[[Path], Contents]] = {
+    "safetensors": inspect_safetensors,
+    "torch package": inspect_package,
+    "pt2": inspect_exported,
+    "torchscript": inspect_torchscript,
+    "onnx": inspect_onnx,
 }

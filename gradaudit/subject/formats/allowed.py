@@ -1,7 +1,8 @@
 """The exact list of what a pickled module made of torch's own layers may ask for.
 
 Everything is named one by one: the classes by walking ``torch.nn.modules``, the rest by hand. None
-of it runs code of the file's choosing; layers can only be built of these parts.
+of it runs code of the file's choosing; layers can only be built of these parts. Plain data beside
+them is read as stand-ins, see :mod:`gradaudit.subject.formats.holders`.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ from typing import Any
 
 import torch
 from torch import nn
+
+from gradaudit.subject.formats.holders import holder_classes
 
 GETATTR = "builtins.getattr"
 TORCH_FUNCTIONS = "torch._C._VariableFunctionsClass"
@@ -99,11 +102,11 @@ CALLABLE = frozenset(
         "_codecs.encode",
         "builtins.getattr",
         "builtins.set",
+        "builtins.complex",
         "builtins.frozenset",
         "builtins.slice",
         "collections.Counter",
         "collections.OrderedDict",
-        "collections.defaultdict",
         "torch.Size",
         "torch.device",
         "torch.nn.parameter.Buffer",
@@ -117,6 +120,7 @@ CALLABLE = frozenset(
         "torch._utils._rebuild_tensor",
         "torch._utils._rebuild_tensor_v2",
         "torch._utils._rebuild_tensor_v3",
+        *holder_classes(),
     }
 )
 _PLACES = {
@@ -131,7 +135,7 @@ _PLACES = {
     "torch.nn.parameter": ("Buffer",),
     "torch.nn.functional": tuple(_FUNCTIONAL),
     "torch._C._nn": tuple(_C_NN),
-    "collections": ("OrderedDict", "defaultdict"),
+    "collections": ("OrderedDict",),
     "builtins": ("set", "frozenset", "slice"),
 }
 
@@ -150,7 +154,7 @@ def module_classes() -> dict[str, type[nn.Module]]:
 @cache
 def allowed_globals() -> dict[str, Any]:
     """Full pickled name -> object, beyond what torch allows under ``weights_only=True`` itself."""
-    found: dict[str, Any] = dict(module_classes())
+    found: dict[str, Any] = {**module_classes(), **holder_classes()}
     for place, names in _PLACES.items():
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")

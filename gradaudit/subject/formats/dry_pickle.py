@@ -4,17 +4,40 @@ from __future__ import annotations
 
 import io
 import pickle
-from collections.abc import Iterator
+import re
+from _compat_pickle import IMPORT_MAPPING, NAME_MAPPING
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
+
+from gradaudit.subject.formats.holders import HOLDERS, MAPPINGS, SEQUENCES
+from gradaudit.subject.formats.numpy_scalar import DTYPE, SCALAR, DType, scalar
+from gradaudit.subject.formats.strict_unpickler import StrictUnpickler, check_keys
+from gradaudit.telling import quoted
 
 _REBUILDS = {
     "torch._utils._rebuild_tensor",
     "torch._utils._rebuild_tensor_v2",
     "torch._utils._rebuild_tensor_v3",
+    "torch._utils._rebuild_qtensor",
 }
+_OF_TYPE = "torch._tensor._rebuild_from_type_v2"  # calls what its first argument names
+_PARAMETERS = {"torch._utils._rebuild_parameter", "torch.nn.parameter.Parameter"}
+_TABLES = {"collections.OrderedDict", "collections.Counter", *MAPPINGS}
+# What is made for real out of plain parts: a pickle that asks for no more is known by heart.
+_PLAIN = {
+    *_REBUILDS, *HOLDERS, "torch._utils._rebuild_parameter", "collections.OrderedDict",
+    "torch.Size", "torch.device", "builtins.set", "builtins.frozenset", "builtins.complex",
+    "_codecs.encode",
+} - {"torch._utils._rebuild_qtensor"}  # fmt: skip
+# Asked for but never called: what storages and tensors are typed by.
+_TYPE = re.compile(
+    r"torch\.(\w+Storage|storage\.(Untyped|Typed)Storage|u?int\d+|float\d+\w*|bfloat16|half|double"
+    r"|float|long|int|short|bool|complex\d+)"
+)
+_LATIN = (("latin1",), ("latin-1",))  # how protocol 2 writes bytes
 INSTANCE = "(an object)"  # owner of an attribute that is asked of no global
-_PYTHON_2 = {"__builtin__": "builtins", "copy_reg": "copyreg"}  # names in protocol 2 pickles
 
 
 @dataclass(frozen=True)
@@ -25,13 +48,22 @@ class DeclaredStorage:
     dtype: str  # "FloatStorage", ...
     numel: int
 
+    def __setstate__(self, state: Any) -> None:
+        raise TypeError("a storage in a pickle takes no further state")
+
 
 @dataclass(frozen=True)
 class DeclaredTensor:
     """A view of a storage as the pickle declares it."""
 
-    storage: str
+    storage: str  # its key
+    dtype: str  # of the storage, "FloatStorage", or where that has none its own, "uint16"
+    offset: int  # entries into the storage
     shape: tuple[int, ...]
+    stride: tuple[int, ...]
+
+    def __setstate__(self, state: Any) -> None:
+        raise TypeError("a tensor in a pickle takes no further state")
 
     @property
     def numel(self) -> int:
@@ -48,39 +80,72 @@ class DryPickle:
 
     names: set[str] = field(default_factory=set)  # every global, "module.name"
     called: set[str] = field(default_factory=set)  # those that would be called
+    misuses: set[str] = field(default_factory=set)  # of names that are harmless used otherwise
     attributes: set[tuple[str, str]] = field(default_factory=set)  # getattr(global, name)
     storages: dict[str, DeclaredStorage] = field(default_factory=dict)
     tensors: list[DeclaredTensor] = field(default_factory=list)
+    make: Make | None = None  # what becomes of a declared tensor
     classes_by_source: bool = False  # the old format's way to store modules
+    protocol: int = 0  # the highest
+
+    @property
+    def plain(self) -> bool:
+        """Whether there are only dense tensors, plain containers, texts and numbers: the values
+        that :func:`dry_read` gives are then all there is, and nothing needs to be imported.
+        """
+        named = all(name in _PLAIN or _TYPE.fullmatch(name) for name in self.names)
+        return not self.classes_by_source and not self.misuses and named and self.called <= _PLAIN
 
 
-def dry_read(stream: bytes, *, pickles: int = 1) -> tuple[DryPickle, list[Any]]:
+Make = Callable[[DeclaredTensor], Any]
+
+
+def reach(shape: tuple[int, ...], stride: tuple[int, ...]) -> int:
+    """Entries from the first to the last that a tensor shows, both counted."""
+    if 0 in shape:
+        return 0
+    return 1 + sum((size - 1) * step for size, step in zip(shape, stride, strict=True))
+
+
+def dry_read(
+    stream: bytes, *, pickles: int = 1, make: Make | None = None
+) -> tuple[DryPickle, list[Any]]:
     """Go through ``pickles`` pickles that follow each other, with inert stand-ins for globals.
 
     Nothing named in the stream is imported or called. Returns what was asked for, and the
-    unpickled values, in which plain containers and numbers are real and all else is inert.
+    unpickled values, in which plain containers and numbers are real, dense tensors are what
+    ``make`` makes of their declaration (else that itself), and all else is inert. They may hold
+    themselves, or one part many times.
     Raises whatever :mod:`pickle` raises on a malformed stream.
     """
-    seen = DryPickle()
+    seen = DryPickle(make=make)
     source = io.BytesIO(stream)
     # torch's own format numbers each pickle's memo anew
-    values = [_DryUnpickler(source, seen).load() for _ in range(pickles)]
+    values = []
+    for _ in range(pickles):
+        unpickler = _DryUnpickler(source, seen)
+        values.append(unpickler.load())
+        seen.protocol = max(seen.protocol, unpickler.proto)
     return seen, values
 
 
-class _DryUnpickler(pickle.Unpickler):
+class _DryUnpickler(StrictUnpickler):
     def __init__(self, source: io.BytesIO, seen: DryPickle) -> None:
-        super().__init__(source, encoding="utf-8")
+        super().__init__(source)
         self._seen = seen
 
     def find_class(self, module: str, name: str) -> Any:
-        full = f"{_PYTHON_2.get(module, module)}.{name}"
+        if (module, name) in NAME_MAPPING:  # protocol 2 has Python 2's names
+            module, name = NAME_MAPPING[module, name]
+        full = f"{IMPORT_MAPPING.get(module, module)}.{name}"
         self._seen.names.add(full)
         return _stand_in(full, self._seen)
 
     def persistent_load(self, pid: Any) -> Any:
         if isinstance(pid, tuple) and len(pid) >= 5 and isinstance(pid[4], int):
-            kind = getattr(pid[1], "asked_for", str(pid[1]))
+            kind = getattr(pid[1], "asked_for", "")
+            if not isinstance(pid[2], (str, int)):  # as text, nested lists may take for ever
+                raise ValueError(f"a storage's key is a {type(pid[2]).__name__}")
             key = str(pid[2])
             storage = DeclaredStorage(key, kind.rpartition(".")[2], pid[4])
             known = self._seen.storages.get(key)
@@ -91,11 +156,24 @@ class _DryUnpickler(pickle.Unpickler):
         if isinstance(pid, tuple) and len(pid) >= 2 and pid[0] == "module":
             self._seen.classes_by_source = True
             return pid[1]
-        return None
+        raise pickle.UnpicklingError("a persistent id that names no storage")
+
+    def check_state(self, instance: Any, state: Any) -> None:
+        made = getattr(instance, "made_by", "")
+        if re.fullmatch(r"torch\.\w*Tensor|torch\.nn\.parameter\.\w+", made):
+            self._seen.misuses.add(f"{made} set by its state")
+        for part in state if isinstance(state, tuple) else (state,):
+            names = part if isinstance(part, dict) else ()
+            self._seen.misuses |= {
+                f"to set {quoted(name)}" for name in names if str(name).startswith("__")
+            }
 
 
 class _Inert:
     """An object of a class that was not imported: takes any state, does nothing."""
+
+    def __init__(self, made_by: str) -> None:
+        self.made_by = made_by
 
     def __setstate__(self, state: Any) -> None:
         return None
@@ -124,23 +202,81 @@ def _stand_in(full: str, seen: DryPickle) -> Any:
         asked_for = full
 
         def __call__(cls, *arguments: Any) -> Any:
-            _note_call(full, arguments, seen)
-            return _Inert()
+            return _note_call(full, arguments, seen)
 
     class _StandIn(_Inert, metaclass=_Meta):
         def __new__(cls, *arguments: Any) -> Any:
             if arguments:  # cls.__new__(cls, 10**12) allocates as a call would
-                _note_call(full, arguments, seen)
-            return _Inert()
+                return _note_call(full, arguments, seen)
+            return _plain(full, ())
 
     return _StandIn
 
 
-def _note_call(full: str, arguments: tuple[Any, ...], seen: DryPickle) -> None:
+def _note_call(full: str, arguments: tuple[Any, ...], seen: DryPickle) -> Any:
+    """Write down a call, and give what a plain one gives."""
     seen.called.add(full)
     if full == "builtins.getattr" and len(arguments) >= 2:
         owner = getattr(arguments[0], "asked_for", INSTANCE)
-        seen.attributes.add((str(owner), str(arguments[1])))
-    if full in _REBUILDS and len(arguments) >= 3 and isinstance(arguments[0], DeclaredStorage):
-        shape = tuple(int(size) for size in arguments[2])
-        seen.tensors.append(DeclaredTensor(arguments[0].key, shape))
+        name = arguments[1] if isinstance(arguments[1], str) else INSTANCE
+        seen.attributes.add((str(owner), name))
+    if full == "_codecs.encode" and arguments[1:] not in _LATIN:
+        # other codecs compress, or write each byte as two; bytes are always stored this way
+        seen.misuses.add(f"_codecs.encode to {quoted(arguments[1:])}")
+    if full == _OF_TYPE and len(arguments) >= 3:
+        return _note_call(getattr(arguments[0], "asked_for", INSTANCE), arguments[2], seen)
+    if full in _REBUILDS and len(arguments) >= 4 and isinstance(arguments[0], DeclaredStorage):
+        tensor = _declared(full, arguments)
+        seen.tensors.append(tensor)
+        return tensor if seen.make is None else seen.make(tensor)
+    if full in _PARAMETERS and arguments and not isinstance(arguments[0], _Inert):
+        return arguments[0]
+    return _plain(full, arguments)
+
+
+def _declared(full: str, arguments: tuple[Any, ...]) -> DeclaredTensor:
+    """The tensor that a call of torch's ``_rebuild_tensor`` and its successors would give."""
+    storage, offset, shape, stride = arguments[:4]
+    dtype = storage.dtype
+    if full.endswith("_v3") and len(arguments) >= 7:
+        dtype = str(getattr(arguments[6], "asked_for", "")).removeprefix("torch.")
+    sizes, steps = tuple(shape), tuple(stride)
+    if not all(type(number) is int for number in (offset, *sizes, *steps)):
+        raise ValueError("a tensor whose offset, sizes and strides are not whole numbers")
+    if len(sizes) != len(steps):
+        raise ValueError(f"a tensor of {len(sizes)} sizes and {len(steps)} strides")
+    return DeclaredTensor(storage.key, dtype, offset, sizes, steps)
+
+
+class _Table(OrderedDict[Any, Any]):
+    """A dict with insertion order; attributes that the pickle would set on it are dropped."""
+
+    def __setstate__(self, state: Any) -> None:
+        return None
+
+
+def _plain(full: str, arguments: tuple[Any, ...]) -> Any:
+    """What calls of containers give; anything else is inert."""
+    if full in _TABLES:
+        return _table(arguments[0] if arguments else ())
+    if full in SEQUENCES:
+        return list(arguments[0]) if arguments and isinstance(arguments[0], list) else []
+    if full == DTYPE:
+        return DType(str(arguments[0])) if arguments else _Inert(full)
+    if full in SCALAR:
+        return scalar(arguments, _Inert(full))
+    if full == "_codecs.encode" and all(isinstance(text, str) for text in arguments):
+        return str(arguments[0]).encode("latin-1")
+    if arguments and isinstance(arguments[0], (list, tuple)):
+        if full == "torch.Size":
+            return tuple(arguments[0])
+        if full in ("builtins.set", "builtins.frozenset"):
+            check_keys(arguments[0])
+            return frozenset(arguments[0])
+    return _Inert(full)
+
+
+def _table(pairs: Any) -> _Table:
+    if isinstance(pairs, list):
+        check_keys(pair[0] for pair in pairs)
+    return _Table(pairs if isinstance(pairs, (list, dict)) else ())

@@ -11,11 +11,11 @@ from typing import Any
 import torch
 from torch import nn
 
-from gradaudit.errors import UnreadableFile
 from gradaudit.records import NotMeasured, Recipe
-from gradaudit.telling import told
+from gradaudit.subject.formats.stored_weights import StoredTensor, StoredWeights, is_tensor
+from gradaudit.telling import quoted
 
-_NESTED = ("state_dict", "model_state_dict", "model")
+EXTRA = "_extra_state"  # a module's own, of whatever kind
 
 
 @dataclass(frozen=True)
@@ -28,72 +28,46 @@ class Loaded:
     sample: Any = None  # the inputs a file carries, as (args, kwargs)
     loss: Callable[[Any, Any], torch.Tensor] | None = None  # the one that belongs to the model
     recipe: Recipe = field(default_factory=Recipe)  # what optimizer state beside the weights says
+    trained: str = ""  # what beside the weights says that they are no start
     notes: tuple[str, ...] = ()
     not_measured: tuple[NotMeasured, ...] = ()  # what the format hides
 
 
-def classify(content: Any, path: Path, *, prefix: str = "") -> Loaded:
-    """A pickled Module, a state dict, or a dict that holds either under a well-known key.
-
-    Raises ``UnreadableFile`` for anything else, telling what was found.
-    """
-    if isinstance(content, nn.Module):
-        return Loaded(f"{prefix}pickled module", model=_sound(content, path))
-    if isinstance(content, Mapping):
-        if is_state_dict(content):
-            return Loaded(f"{prefix}state dict", weights=content)
-        for key in _NESTED:
-            value = content.get(key)
-            if isinstance(value, nn.Module):
-                return Loaded(f"{prefix}pickled module", model=_sound(value, path))
-            if isinstance(value, Mapping) and is_state_dict(value):
-                return Loaded(f"{prefix}state dict", weights=value)
-    raise UnreadableFile(
-        f"{path.name} holds no model",
-        expected="a Module, a state dict, or a dict with one under "
-        + ", ".join(f"'{key}'" for key in _NESTED),
-        found=describe(content),
-        next_step="a data sample is given with --data" if _is_data(content) else "",
+def is_state_dict(content: Mapping[Any, Any]) -> bool:
+    """Whether ``content`` maps names to tensors (other entries, such as extra state, are few)."""
+    tensors = sum(is_tensor(value) for value in content.values())
+    if not tensors or not all(isinstance(key, str) for key in content):
+        return False
+    return not any(
+        isinstance(value, (Mapping, nn.Module)) and not key.endswith(EXTRA)
+        for key, value in content.items()
     )
 
 
-def _sound(model: nn.Module, path: Path) -> nn.Module:
-    """``model``, if it hangs together: a pickle can hold modules without state, or in a circle."""
-    try:
-        model.apply(lambda module: None)
-        states = [(p.shape, p.requires_grad) for p in model.parameters()]
-        states += [(b.shape, b.requires_grad) for b in model.buffers()]
-        _ = [module.training for module in model.modules()]
-    except (AttributeError, TypeError, ValueError, RecursionError) as error:
-        raise UnreadableFile(
-            f"the module in {path.name} is damaged", found=told(error), next_step="save it again"
-        ) from None
-    return model
-
-
-def is_state_dict(content: Mapping[Any, Any]) -> bool:
-    """Whether ``content`` maps names to tensors (other entries, such as extra state, are few)."""
-    tensors = sum(isinstance(value, torch.Tensor) for value in content.values())
-    nested = any(isinstance(value, Mapping) for value in content.values())
-    return tensors > 0 and not nested and all(isinstance(key, str) for key in content)
+def tensors_of(content: Mapping[str, Any]) -> Mapping[str, torch.Tensor | StoredTensor]:
+    """What of a state dict is tensors; other entries are extra state of modules."""
+    if isinstance(content, StoredWeights):
+        return content
+    return {name: value for name, value in content.items() if is_tensor(value)}
 
 
 def describe(content: Any) -> str:
     """One short phrase on what ``content`` is."""
-    if isinstance(content, torch.Tensor):
+    if is_tensor(content):
         return f"a tensor of shape {list(content.shape)}"
     if isinstance(content, Mapping):
-        keys = ", ".join(repr(key) for key in list(content)[:5])
+        keys = ", ".join(quoted(key) for key in list(content)[:5])
         return f"a {type(content).__name__} with " + (f"the keys {keys}" if keys else "no keys")
     if isinstance(content, (list, tuple)):
         return f"a {type(content).__name__} of {len(content)} items"
     return f"an object of type {type(content).__name__}"
 
 
-def _is_data(content: Any) -> bool:
+def is_data(content: Any) -> bool:
+    """Whether ``content`` looks like a sample: a tensor or several."""
     if isinstance(content, (list, tuple)) and content:
-        return all(isinstance(item, torch.Tensor) for item in content)
-    return isinstance(content, torch.Tensor)
+        return all(is_tensor(item) for item in content)
+    return is_tensor(content)
 
 
 def file_digest(path: Path) -> str:

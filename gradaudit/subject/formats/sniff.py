@@ -98,6 +98,11 @@ def _guess(head: bytes, path: Path) -> str:
         return "a numpy array (a data sample is given with --data)"
     if head.startswith(b"\x89HDF"):
         return "an HDF5 file (Keras is not supported)"
+    if head[257:262] == b"ustar":
+        return (
+            "a tar archive, which torch wrote before version 0.1.10 and NeMo does "
+            "(unpack it, and name a file in it)"
+        )
     if head[:1] == b"\x80":
         return "a plain pickle (save the model with torch.save)"
     try:
@@ -116,7 +121,7 @@ def _sniff_zip(path: Path) -> Kind:
     try:
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()
-    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError, EOFError):
+    except Exception:  # Python's reader raises half a dozen kinds
         raise UnreadableFile(
             f"{path} is a damaged or truncated zip archive",
             expected="a complete PyTorch file",

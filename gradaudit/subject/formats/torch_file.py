@@ -12,93 +12,85 @@ import torch
 
 from gradaudit.errors import RefusedFile, UnreadableFile
 from gradaudit.subject.code import import_path
-from gradaudit.subject.formats.allowed import (
-    ACTIVATIONS,
-    CALLABLE,
-    TORCH_FUNCTIONS,
-    allowed_globals,
-)
-from gradaudit.subject.formats.dry_pickle import INSTANCE, DryPickle, dry_read
-from gradaudit.subject.formats.torch_limits import check_archive, check_declared
+from gradaudit.subject.formats.allowed import allowed_globals
+from gradaudit.subject.formats.dry_pickle import DryPickle, dry_read
+from gradaudit.subject.formats.torch_archive import read_archive
+from gradaudit.subject.formats.torch_limits import check_archive, check_declared, check_total
+from gradaudit.subject.formats.torch_stored import TensorMaker
+from gradaudit.subject.formats.torch_trust import refuse_unlisted, unlisted
+from gradaudit.subject.formats.tree import check_tree
 from gradaudit.telling import told
 
+_PROTOCOL = 2  # torch's own, and all that weights_only reads
 _LEGACY_PICKLES = 5  # magic, protocol, system, the object, the storages' keys
-_PICKLE_LIMIT = 1 << 28
 
 
 def load_torch_file(path: Path, *, trust: bool, device: str = "cpu") -> Any:
     """The object in a PyTorch file.
 
-    Without ``trust`` nothing in the file can run code: it is read under ``weights_only=True`` with
-    an exact list of torch's own layers. Raises ``RefusedFile`` for a file that needs more, or that
-    claims more than it stores; ``UnreadableFile`` for a damaged one.
+    What needs no trust is read under ``weights_only=True`` with an exact list of torch's own
+    layers, so that nothing in the file can run code, with ``trust`` as without. Raises
+    ``RefusedFile`` for a file that needs trust and has none, or that claims more than it stores;
+    ``UnreadableFile`` for a damaged one.
     """
-    dry = _dry(path, trust=trust)
+    dry, _ = _dry(path, trust=trust)
+    return _loaded(dry, path, trust=trust, device=device)
+
+
+def open_torch_file(path: Path, *, trust: bool, device: str = "cpu") -> Any:
+    """The same, with tensors left in the file (``StoredTensor``) where it holds only tensors,
+    plain containers, texts and numbers: nothing is unpickled then, trusted or not.
+    """
+    dry, content = _dry(path, trust=trust)
+    if content is not None:
+        check_tree(content, path)
+        return content
+    return _loaded(dry, path, trust=trust, device=device)
+
+
+def load_trusted(path: Path, *, device: str = "cpu") -> Any:
+    """The object in a PyTorch file that the user trusts, with whatever code it runs."""
+    return _load(path, trust=True, device=device)
+
+
+def _loaded(dry: DryPickle | None, path: Path, *, trust: bool, device: str) -> Any:
     if not trust and dry is not None:
-        _refuse_unlisted(dry, path)
-    return _load(path, trust=trust, device=device)
+        refuse_unlisted(dry, path)
+    needed = dry is None or bool(unlisted(dry)) or dry.classes_by_source or dry.protocol > _PROTOCOL
+    content = _load(path, trust=trust and needed, device=device)
+    if not (trust and needed):
+        check_tree(content, path)
+    return content
 
 
-def _dry(path: Path, *, trust: bool) -> DryPickle | None:
+def _dry(path: Path, *, trust: bool) -> tuple[DryPickle | None, Any]:
+    """What the pickle asks for, and all it holds where that needs nothing to be imported."""
     try:
         return _dry_zip(path) if zipfile.is_zipfile(path) else _dry_legacy(path)
     except RefusedFile:
         raise
     except Exception as error:
         if trust:
-            return None  # a pickle with tricks the stand-ins do not know
+            return None, None  # a pickle with tricks the stand-ins do not know
         raise _damaged(path, error) from None
 
 
-def _dry_zip(path: Path) -> DryPickle:
+def _dry_zip(path: Path) -> tuple[DryPickle, Any]:
     with zipfile.ZipFile(path) as archive:
         check_archive(archive, path)
-        record = next(item for item in archive.infolist() if item.filename.endswith("/data.pkl"))
-        if record.file_size > _PICKLE_LIMIT:
-            raise RefusedFile(f"{path.name} holds a pickle of {record.file_size:,} bytes")
-        folder = record.filename.removesuffix("data.pkl") + "data/"
-        sizes = {
-            item.filename.removeprefix(folder): item.file_size
-            for item in archive.infolist()
-            if item.filename.startswith(folder)
-        }
-        dry, _ = dry_read(archive.read(record))
-    check_declared(dry, sizes, path)
-    return dry
+    found = read_archive(path)
+    make = TensorMaker(path, found.storages)
+    dry, (content,) = dry_read(found.pickle, make=make)
+    check_declared(dry, found.sizes, path)
+    return dry, content if dry.plain and found.direct and not make.unknown else None
 
 
-def _dry_legacy(path: Path) -> DryPickle:
+def _dry_legacy(path: Path) -> tuple[DryPickle, Any]:
     dry, _ = dry_read(path.read_bytes(), pickles=_LEGACY_PICKLES)
     size = path.stat().st_size
     check_declared(dry, dict.fromkeys(dry.storages, size), path)
-    return dry
-
-
-def _refuse_unlisted(dry: DryPickle, path: Path) -> None:
-    known = set(allowed_globals()) | set(_torch_allows())
-    needed = {name for name in dry.names if name not in known} | (dry.called - CALLABLE)
-    needed |= {
-        name if owner == INSTANCE else f"{owner}.{name}"
-        for owner, name in dry.attributes
-        if owner != TORCH_FUNCTIONS or name not in ACTIVATIONS
-    }
-    if needed:
-        raise RefusedFile(
-            f"{path.name} would run code to be opened: it needs {', '.join(sorted(needed))}",
-            next_step="if you made this file, add --trust",
-        )
-    if dry.classes_by_source:
-        raise RefusedFile(
-            f"{path.name} is a module pickled in torch's format from before 1.6, "
-            "which cannot be opened without running what it names",
-            next_step="if you made this file, add --trust, or save it again with torch.save",
-        )
-
-
-def _torch_allows() -> dict[str, Any]:
-    from torch import _weights_only_unpickler
-
-    return dict(_weights_only_unpickler._get_allowed_globals())
+    check_total(dry, size, path)
+    return dry, None
 
 
 def _load(path: Path, *, trust: bool, device: str) -> Any:
@@ -116,14 +108,28 @@ def _load(path: Path, *, trust: bool, device: str) -> Any:
         try:
             return torch.load(stream, map_location=device, weights_only=not trust)
         except (AttributeError, ModuleNotFoundError) as error:
-            raise UnreadableFile(
-                f"{path.name} needs code that is not here",
-                found=told(error),
-                next_step="run from the folder of the script that saved it, or save its state_dict "
-                "and give --build file.py:name",
+            raise _no_code(path, error) from None
+        except pickle.UnpicklingError as error:
+            if "Unsupported operand" not in str(error):
+                raise _damaged(path, error) from None
+            raise RefusedFile(
+                f"{path.name} is pickled in a protocol that torch reads only by running it",
+                expected=f"protocol {_PROTOCOL}, as torch.save writes by default",
+                next_step="if you made this file, add --trust, or save it without pickle_protocol",
             ) from None
-        except (RuntimeError, pickle.UnpicklingError, EOFError, OSError, ValueError) as error:
+        except Exception as error:  # a pickle can raise whatever what it names raises
             raise _damaged(path, error) from None
+
+
+def _no_code(path: Path, error: Exception) -> UnreadableFile:
+    absent = str(error.name).partition(".")[0] if isinstance(error, ModuleNotFoundError) else ""
+    install = f"install {absent}, " if absent.isidentifier() else ""
+    return UnreadableFile(
+        f"{path.name} needs code that is not here",
+        found=told(error),
+        next_step=f"{install}run from the folder of the script that saved it, or save its "
+        "state_dict and give --build file.py:name",
+    )
 
 
 def _damaged(path: Path, error: Exception) -> UnreadableFile:

@@ -11,20 +11,34 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from gradaudit.errors import RefusedFile
-from gradaudit.subject.formats.dry_pickle import DryPickle
+from gradaudit.subject.formats.dry_pickle import DeclaredTensor, DryPickle, reach
+from gradaudit.telling import quoted
 
 _SLACK = 1 << 20  # bytes a zip's own bookkeeping may differ by
-# bytes per element by legacy storage name; asking the classes themselves warns of their age
+# bytes per element by the name of the storage, or of a type that came after those had names
 _ITEM_SIZES = {
-    f"{name}Storage": size
-    for size, names in {
-        2: ("Half", "BFloat16", "Short"),
-        4: ("Float", "Int", "QInt32"),
-        8: ("Double", "Long", "ComplexFloat"),
-        16: ("ComplexDouble",),
-    }.items()
-    for name in names
+    **{
+        f"{name}Storage": size
+        for size, names in {
+            2: ("Half", "BFloat16", "Short"),
+            4: ("Float", "Int", "QInt32"),
+            8: ("Double", "Long", "ComplexFloat"),
+            16: ("ComplexDouble",),
+        }.items()
+        for name in names
+    },
+    **{
+        name: size
+        for size, names in {
+            2: ("uint16", "int16", "float16", "half", "bfloat16", "short"),
+            4: ("uint32", "int32", "int", "float32", "float", "complex32"),
+            8: ("uint64", "int64", "long", "float64", "double", "complex64"),
+            16: ("complex128",),
+        }.items()
+        for name in names
+    },
 }
+_DIMENSIONS = 64  # torch's own limit
 _REPEATED = 1 << 24  # elements a stored value may be repeated to, over all tensors
 
 
@@ -52,7 +66,9 @@ def check_declared(dry: DryPickle, sizes: Mapping[str, int], path: Path) -> None
             )
     repeated = 0
     for tensor in dry.tensors:
-        held = dry.storages[tensor.storage].numel
+        storage = dry.storages[tensor.storage]
+        held = storage.numel * _item_size(storage.dtype) // _item_size(tensor.dtype)
+        _check_extent(tensor, held, path)
         repeated += tensor.numel if tensor.numel > held else 0
         if repeated > _REPEATED:
             raise RefusedFile(
@@ -60,6 +76,40 @@ def check_declared(dry: DryPickle, sizes: Mapping[str, int], path: Path) -> None
                 found=f"a storage of {held:,} behind it",
                 next_step="the file is damaged or hostile; save the tensor with .contiguous()",
             )
+
+
+def check_total(dry: DryPickle, size: int, path: Path) -> None:
+    """Raise ``RefusedFile`` if all storages together claim more than ``size`` bytes.
+
+    The old format's storages lie one after another, and torch makes room for them beforehand.
+    """
+    needed = sum(each.numel * _item_size(each.dtype) for each in dry.storages.values())
+    if needed > size:
+        raise RefusedFile(
+            f"{path.name} declares storages of {needed:,} bytes",
+            expected="as many bytes in the file",
+            found=f"{size:,}",
+            next_step="the file is damaged or hostile",
+        )
+
+
+def _check_extent(tensor: DeclaredTensor, held: int, path: Path) -> None:
+    """Whether a tensor's first and last element lie in the ``held`` ones of its storage."""
+    if min((tensor.offset, *tensor.shape, *tensor.stride)) < 0 or len(tensor.shape) > _DIMENSIONS:
+        raise RefusedFile(
+            f"{path.name} declares a tensor of shape {quoted(list(tensor.shape))}, "
+            f"stride {quoted(list(tensor.stride))} and offset {tensor.offset}",
+            expected=f"no negative numbers, and at most {_DIMENSIONS} dimensions",
+            next_step="the file is damaged or hostile",
+        )
+    if tensor.numel and tensor.offset + reach(tensor.shape, tensor.stride) > held:
+        raise RefusedFile(
+            f"{path.name} declares a tensor of shape {quoted(list(tensor.shape))} "
+            "that reaches beyond its storage",
+            expected=f"at most {held:,} elements",
+            found=f"{tensor.offset + reach(tensor.shape, tensor.stride):,}",
+            next_step="the file is damaged or hostile",
+        )
 
 
 def _item_size(storage: str) -> int:

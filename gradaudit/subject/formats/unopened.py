@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from gradaudit.errors import GradauditError, RefusedFile, UnreadableFile
+from gradaudit.records import Contents
 
 _NAMES = {
     "huggingface": "a Hugging Face checkpoint folder",
@@ -27,4 +28,18 @@ def refuse(kind: str, path: Path) -> GradauditError:
     return UnreadableFile(
         f"{path.name} is {_NAMES[kind]}, which this version does not open yet",
         next_step=_INSTEAD[kind],
+    )
+
+
+def inspect_package(path: Path) -> Contents:
+    """A ``torch.package`` archive: what it would import is decided by code that it brings along."""
+    return Contents(
+        source=str(path),
+        kind="torch package",
+        size=path.stat().st_size,
+        tensors=(),
+        globals=(),
+        trust="never",
+        why="it runs any code it brings along, and nothing in it says what its tensors are; "
+        "save the model with torch.save",
     )

@@ -75,7 +75,7 @@ def read_inner(stream: bytes, path: Path) -> Any:
     Raises ``RefusedFile`` naming what else the pickle asks for; ``UnreadableFile`` if damaged.
     """
     dry = dry_inner(stream, path)
-    beyond = sorted(dry.names - ALLOWED)
+    beyond = sorted((dry.names - ALLOWED) | dry.misuses)
     if beyond:
         raise RefusedFile(
             f"the example inputs in {path.name} would run code to be opened: they need "

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import math
-import pickle
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -14,6 +13,7 @@ import torch
 from torch import Tensor
 
 from gradaudit.errors import RefusedFile
+from gradaudit.subject.formats.strict_unpickler import StrictUnpickler
 from gradaudit.telling import quoted
 
 _PICKLE_LIMIT = 1 << 26
@@ -54,8 +54,8 @@ class _Storage:
     numel: int
 
 
-class Unpickler(pickle._Unpickler):  # type: ignore[misc, name-defined]
-    """Reads one pickle; in Python, whose memo cannot be made to take memory it does not fill.
+class Unpickler(StrictUnpickler):
+    """Reads one pickle.
 
     ``read(key)`` gives a storage's bytes, ``size(key)`` how many there are. ``tensors`` counts what
     was read. Raises ``RefusedFile`` for anything beyond the list.
@@ -66,8 +66,7 @@ class Unpickler(pickle._Unpickler):  # type: ignore[misc, name-defined]
     ) -> None:
         if len(stream) > _PICKLE_LIMIT:
             raise RefusedFile(f"it holds a pickle of {len(stream):,} bytes")
-        super().__init__(io.BytesIO(stream), encoding="utf-8")
-        self.dispatch = {code: run for code, run in self.dispatch.items() if code not in _UNUSED}
+        super().__init__(io.BytesIO(stream))
         self._read, self._size = read, size
         self._flat: dict[str, Tensor] = {}
         self._same: dict[tuple[Any, ...], Tensor] = {}
@@ -140,14 +139,6 @@ class Unpickler(pickle._Unpickler):  # type: ignore[misc, name-defined]
         return self._flat[key]
 
 
-# what torch never writes: one of them takes the memory it names before it is filled
-_UNUSED = frozenset(
-    opcode[0]
-    for opcode in (
-        pickle.BYTEARRAY8, pickle.NEXT_BUFFER, pickle.READONLY_BUFFER, pickle.EXT1, pickle.EXT2,
-        pickle.EXT4, pickle.INST, pickle.OBJ, pickle.NEWOBJ_EX,
-    )
-)  # fmt: skip
 _LISTS = ("int", "tensor", "double", "bool", "complex")
 
 

@@ -1,0 +1,71 @@
+"""An unpickler whose time and memory are bounded by the size of what it reads.
+
+The one in C allocates what a length or a memo index claims, before it has read a byte of it, and
+hashes a tuple of tuples that all are the same one as often as it is met: a hundred bytes are
+enough for terabytes, or for years.
+"""
+
+from __future__ import annotations
+
+import io
+import pickle
+import struct
+from collections.abc import Callable
+from typing import Any
+
+_LIGHT = 64  # entries of a tuple that are counted anew each time
+_HEAVY = 10_000_000  # entries that a tuple may have in all, counted as often as they are met
+_DEEP = 500  # tuples within tuples
+
+
+class BoundedUnpickler(pickle._Unpickler):
+    """Python's own unpickler in Python: its memo is a dict, and it reads before it allocates.
+
+    Raises ``pickle.UnpicklingError`` for tuples that no honest pickle holds.
+    """
+
+    dispatch = dict(pickle._Unpickler.dispatch)
+
+    def __init__(self, source: io.BytesIO) -> None:
+        super().__init__(source, encoding="utf-8")
+        self._heavy: dict[int, tuple[tuple[Any, ...], int, int]] = {}  # kept alive: ids are theirs
+
+    def _weighed(self) -> None:
+        """Count the tuple on top of the stack, with what lies in it."""
+        made: tuple[Any, ...] = self.stack[-1]
+        entries, depth = self._weight(made)
+        if entries > _HEAVY or depth > _DEEP:
+            raise pickle.UnpicklingError(f"tuples within tuples: {depth} deep, {entries} entries")
+        if entries > _LIGHT or depth > _LIGHT:
+            self._heavy[id(made)] = (made, entries, depth)
+
+    def _weight(self, made: tuple[Any, ...]) -> tuple[int, int]:
+        known = self._heavy.get(id(made))
+        if known is not None:
+            return known[1:]
+        entries, depth = 1 + len(made), 0
+        for item in made:
+            if type(item) is tuple:
+                more, below = self._weight(item)
+                entries, depth = entries + more, max(depth, below)
+        return entries, depth + 1
+
+    def _load_bytearray(self) -> None:
+        (size,) = struct.unpack("<Q", self.read(8))
+        content = self.read(size) if size < 1 << 62 else b""
+        if len(content) < size:
+            raise pickle.UnpicklingError(f"a bytearray of {size} bytes is cut short")
+        self.append(bytearray(content))
+
+
+def _then_weighed(load: Callable[[Any], None]) -> Callable[[Any], None]:
+    def loaded(unpickler: BoundedUnpickler) -> None:
+        load(unpickler)
+        unpickler._weighed()
+
+    return loaded
+
+
+for _code in (pickle.TUPLE, pickle.TUPLE1, pickle.TUPLE2, pickle.TUPLE3):
+    BoundedUnpickler.dispatch[_code[0]] = _then_weighed(BoundedUnpickler.dispatch[_code[0]])
+BoundedUnpickler.dispatch[pickle.BYTEARRAY8[0]] = BoundedUnpickler._load_bytearray

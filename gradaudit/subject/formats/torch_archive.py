@@ -1,0 +1,124 @@
+"""Where the records of ``torch.save``'s zip archive lie in the file.
+
+A zip says twice where and how large an entry is: in the directory at its end and in front of the
+entry. Readers that trust different ones see different files, so both have to agree here.
+"""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from gradaudit.errors import RefusedFile
+from gradaudit.telling import quoted
+
+PICKLE_LIMIT = 1 << 28  # bytes
+_LOCAL = 30  # bytes of a local header before its name
+_ENCRYPTED = 1
+
+
+@dataclass(frozen=True)
+class Record:
+    """The bytes of one storage in the file."""
+
+    begin: int
+    size: int
+
+
+@dataclass(frozen=True)
+class TorchArchive:
+    """The pickle of a PyTorch file, and where its storages lie."""
+
+    pickle: bytes
+    storages: Mapping[str, Record]  # by the key that the pickle calls them by
+    direct: bool  # stored as they are, little endian: a tensor is the bytes at its place
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """Bytes stored for each storage."""
+        return {key: record.size for key, record in self.storages.items()}
+
+
+def read_archive(path: Path) -> TorchArchive:
+    """Raises ``RefusedFile`` for an archive that contradicts itself or holds too large a pickle.
+
+    ``zipfile.BadZipFile`` and ``OSError`` pass through.
+    """
+    with zipfile.ZipFile(path) as archive, path.open("rb") as stream:
+        items = archive.infolist()
+        _check_names(items, path)
+        pickles = [item for item in items if item.filename.endswith("/data.pkl")]
+        if len(pickles) != 1:
+            raise _contradiction(path, f"{len(pickles)} entries named data.pkl", "one")
+        if pickles[0].file_size > PICKLE_LIMIT:
+            raise RefusedFile(f"{path.name} holds a pickle of {pickles[0].file_size:,} bytes")
+        begins = _begins(items, stream, path)
+        prefix = pickles[0].filename.removesuffix("data.pkl")
+        folder = f"{prefix}data/"
+        held = [item for item in items if item.filename.startswith(folder)]
+        return TorchArchive(
+            member(archive, pickles[0]),
+            {
+                item.filename.removeprefix(folder): Record(begins[item.filename], item.file_size)
+                for item in held
+            },
+            all(item.compress_type == zipfile.ZIP_STORED for item in held)
+            and _order(archive, f"{prefix}byteorder") == b"little",
+        )
+
+
+def member(archive: zipfile.ZipFile, item: zipfile.ZipInfo) -> bytes:
+    """An entry's content, and no more of it than the directory says: deflated, it may be more."""
+    with archive.open(item) as stream:
+        return stream.read(item.file_size)
+
+
+def _check_names(items: Iterable[zipfile.ZipInfo], path: Path) -> None:
+    seen: set[str] = set()
+    for item in items:
+        if item.filename in seen:
+            raise _contradiction(path, f"{quoted(item.filename)} twice", "each entry once")
+        seen.add(item.filename)
+        if item.flag_bits & _ENCRYPTED:
+            raise RefusedFile(f"{path.name} holds the encrypted entry {quoted(item.filename)}")
+
+
+def _begins(items: Iterable[zipfile.ZipInfo], stream: BinaryIO, path: Path) -> dict[str, int]:
+    """Where the bytes of each entry begin; entries must not overlap."""
+    begins, reached, size = {}, 0, path.stat().st_size
+    for item in sorted(items, key=lambda item: item.header_offset):
+        stream.seek(item.header_offset)
+        head = stream.read(_LOCAL)
+        name_size, extra_size = head[26] + 256 * head[27], head[28] + 256 * head[29]
+        name = stream.read(name_size)
+        begin = item.header_offset + _LOCAL + name_size + extra_size
+        if head[:4] != b"PK\3\4" or name != _encoded(item):
+            raise _contradiction(path, f"another entry where {quoted(item.filename)} should be")
+        if item.header_offset < reached or begin + item.compress_size > size:
+            raise _contradiction(path, f"{quoted(item.filename)} across another entry or the end")
+        begins[item.filename] = begin
+        reached = begin + item.compress_size
+    return begins
+
+
+def _encoded(item: zipfile.ZipInfo) -> bytes:
+    return item.orig_filename.encode("utf-8" if item.flag_bits & 0x800 else "cp437")
+
+
+def _order(archive: zipfile.ZipFile, name: str) -> bytes:
+    """Byte order as the archive says; files of before torch 2.1 do not, and are little endian."""
+    if name not in archive.namelist() or archive.getinfo(name).file_size > 16:
+        return b"little"
+    return member(archive, archive.getinfo(name))
+
+
+def _contradiction(path: Path, found: str, expected: str = "") -> RefusedFile:
+    return RefusedFile(
+        f"the zip archive {path.name} contradicts itself",
+        found=found,
+        expected=expected,
+        next_step="the file is damaged or hostile",
+    )

@@ -1,0 +1,138 @@
+"""The command in a child process, so that whatever ends it, the exit code is one of ours.
+
+A model's forward pass can hang inside native code, where no Python signal handler runs, and a
+hostile file can crash a native reader. The parent, which never imports torch, waits, ends the child
+once its time is up, and tells what happened.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import mmap
+import os
+import signal
+import struct
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+
+_GRACE = 2.0  # seconds that the child is given to give up by itself
+_KERNEL = 128  # si_code of a signal that the terminal sent to everybody
+_WATCHED = frozenset({"SIGCHLD", "SIGINT", "SIGTERM", "SIGHUP"})
+_PR_SET_PDEATHSIG = 1
+
+
+class Deadline:
+    """When the child is to be ended, in a page that both processes share; 0 for never."""
+
+    def __init__(self) -> None:
+        self._page = mmap.mmap(-1, mmap.PAGESIZE)
+
+    def set(self, seconds: float | None) -> None:
+        """End the child ``seconds`` from now; ``None`` takes it back."""
+        at = 0.0 if seconds is None else time.monotonic() + seconds
+        self._page[:16] = struct.pack("dd", at, seconds or 0.0)
+
+    @property
+    def at(self) -> float:
+        """On the monotonic clock, which is the same in both processes; 0 where there is none."""
+        return float(struct.unpack("dd", self._page[:16])[0])
+
+    @property
+    def seconds(self) -> float:
+        """As they were given."""
+        return float(struct.unpack("dd", self._page[:16])[1])
+
+
+_deadline: Deadline | None = None  # of this process, where it is a supervised child
+
+
+@contextmanager
+def ended_after(seconds: float | None) -> Iterator[None]:
+    """Have this process ended from outside should the body take longer, and some grace."""
+    if _deadline is None or seconds is None:
+        yield
+        return
+    _deadline.set(seconds)
+    try:
+        yield
+    finally:
+        _deadline.set(None)
+
+
+def supervised(run: Callable[[], int], say: Callable[[str], object]) -> int:
+    """``run()`` in a child process, and its exit code: 0 to 3 whatever happens.
+
+    ``say`` is given one line where the child was ended or crashed. Where processes cannot be split
+    (Windows, macOS, a process with threads) it runs here.
+    """
+    able = hasattr(os, "fork") and hasattr(signal, "sigtimedwait")
+    if not able or threading.active_count() > 1:
+        return run()
+    deadline = Deadline()
+    signals = {getattr(signal, name) for name in _WATCHED}
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, signals)
+    parent = os.getpid()
+    sys.stdout and sys.stdout.flush()
+    sys.stderr and sys.stderr.flush()
+    child = os.fork()
+    if child == 0:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        _end_with(parent)
+        global _deadline  # noqa: PLW0603 - what the child is, it stays
+        _deadline = deadline
+        return run()
+    try:
+        return _wait(child, deadline, signals, say)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _end_with(parent: int) -> None:
+    """Die when the parent is killed: nobody would be left to end this process."""
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
+    if os.getppid() != parent:
+        os._exit(2)
+
+
+def _wait(
+    child: int, deadline: Deadline, signals: set[signal.Signals], say: Callable[[str], object]
+) -> int:
+    while True:
+        seen = signal.sigtimedwait(signals, 0.5)
+        if seen is not None and seen.si_signo != signal.SIGCHLD:
+            # the terminal's Ctrl-C reaches the child as well
+            if seen.si_signo != signal.SIGINT or seen.si_code != _KERNEL:
+                os.kill(child, seen.si_signo)
+            continue
+        done, status = os.waitpid(child, os.WNOHANG)
+        if done:
+            return _told(status, say)
+        if deadline.at and time.monotonic() > deadline.at + _GRACE:
+            os.kill(child, signal.SIGKILL)
+            os.waitpid(child, 0)
+            say(f"gave up after {deadline.seconds:g} s (--timeout); try --effort quick")
+            return 2
+
+
+def _told(status: int, say: Callable[[str], object]) -> int:
+    code = os.waitstatus_to_exitcode(status)
+    if code >= 0:
+        return code if code <= 3 else 2
+    name = signal.Signals(-code).name
+    if -code == signal.SIGKILL:
+        say(
+            "the process was killed; if memory ran out, give smaller batches (--batch-size) or "
+            "run where there is more"
+        )
+    elif -code in (signal.SIGTERM, signal.SIGHUP):
+        say(f"ended by {name}; nothing was written")
+    else:
+        say(
+            f"native code crashed ({name}) on this model; nothing was written; check the file, "
+            "and the model's own extensions"
+        )
+    return 2
