@@ -36,6 +36,16 @@ class _Commands(click.Group):
             args = ["audit", *args]
         return super().parse_args(ctx, args)
 
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:  # click would write an empty line, also into a pipe
+            raise _Interrupted from None
+
+
+class _Interrupted(Exception):
+    """Ctrl-C."""
+
 
 @click.group(
     cls=_Commands,
@@ -169,7 +179,9 @@ def _guarded(run: Callable[[], Any]) -> int:
         return _usage(error)
     except GradauditError as error:
         return _say(f"error: {error}", error.exit_code)
-    except (KeyboardInterrupt, click.Abort):
+    except (KeyboardInterrupt, click.Abort, _Interrupted):
+        if sys.stderr is not None and sys.stderr.isatty():
+            click.echo(err=True)  # the terminal has shown ^C
         return _say("interrupted; nothing was written", 2)
     except BrokenPipeError:
         return 2

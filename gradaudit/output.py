@@ -21,9 +21,19 @@ _HEAD = 4096  # bytes; the HTML report's generator tag stands within
 def check_writable(path: Path, *, force: bool) -> None:
     """Raise ``UsageError`` before any work is done if ``path`` could not be written afterwards.
 
-    An earlier report of gradaudit's or an empty file may be replaced; any other only with
-    ``force``.
+    An earlier report of gradaudit's or an empty file may be replaced; any other, and one that is
+    read-only, only with ``force``.
     """
+    try:
+        _check_place(path)
+        if path.exists() and not force:
+            _check_earlier(path)
+    except (OSError, RuntimeError) as error:  # RuntimeError: links in a circle
+        found = getattr(error, "strerror", None) or str(error)
+        raise UsageError(f"cannot write {path}", found=found) from None
+
+
+def _check_place(path: Path) -> None:
     if path.is_dir():
         raise UsageError(f"cannot write {path}", expected="a file", found="a directory")
     if not path.parent.is_dir():
@@ -32,16 +42,23 @@ def check_writable(path: Path, *, force: bool) -> None:
         )
     if not os.access(path.resolve().parent, os.W_OK):
         raise UsageError(f"cannot write {path}", found=f"no permission to write in {path.parent}")
-    if not path.exists():
-        return
-    if not path.is_file():
+    if path.exists() and not path.is_file():
         raise UsageError(
             f"cannot write {path}",
             expected="a file",
             found="a device or pipe",
             next_step="use - for standard output",
         )
-    if not force and not _is_report(path):
+
+
+def _check_earlier(path: Path) -> None:
+    if not path.stat().st_mode & 0o222:
+        raise UsageError(
+            f"cannot write {path}",
+            found="it is read-only",
+            next_step="choose another name or add --force",
+        )
+    if not _is_report(path):
         raise UsageError(
             f"{path} exists and is not a gradaudit report",
             next_step="choose another name or add --force",
@@ -74,19 +91,23 @@ def write_whole(texts: Mapping[Path, str]) -> None:
             _write_part(path.resolve(), text, parts)
         for path, part in parts.items():
             os.replace(part, path)
-    except OSError as error:
-        raise UsageError(f"cannot write {path}", found=error.strerror or str(error)) from None
+    except (OSError, RuntimeError) as error:  # RuntimeError: links in a circle
+        found = getattr(error, "strerror", None) or str(error)
+        raise UsageError(f"cannot write {path}", found=found) from None
     finally:
         for part in parts.values():
             part.unlink(missing_ok=True)
 
 
 def _write_part(path: Path, text: str, parts: dict[Path, Path]) -> None:
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
+    # beside its place, since only within a file system can it be moved; the name may be long
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:40]}.", suffix=".part")
     parts[path] = Path(name)
     # file names that are no text come as lone surrogates, which UTF-8 has no form for
     with os.fdopen(handle, "w", encoding="utf-8", errors="backslashreplace", newline="\n") as file:
         file.write(text)
+        file.flush()
+        os.fsync(handle)  # else a crash could leave an empty file under the report's name
     os.chmod(name, 0o666 & ~_mask())
 
 

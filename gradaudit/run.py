@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 import threading
@@ -43,6 +44,7 @@ def run_audit(model: str, settings: Settings, options: Mapping[str, Any]) -> int
     with (
         _deadline(options["timeout"]),
         _nobody_exits(),
+        _stays_here(),
         redirect_stdout(sys.stderr),
         _progress(quiet=options["quiet"]) as tell,
     ):
@@ -78,6 +80,7 @@ def run_fix(model: str, settings: Settings, options: Mapping[str, Any]) -> int:
     with (
         _deadline(options["timeout"]),
         _nobody_exits(),
+        _stays_here(),
         redirect_stdout(sys.stderr),
         _progress(quiet=options["quiet"]) as tell,
     ):
@@ -120,10 +123,10 @@ def _places(options: Mapping[str, Any]) -> dict[str, str]:
     if options["json_file"]:
         places["json"] = options["json_file"]
     files = [Path(place) for place in places.values() if place != "-"]
-    if len({file.resolve() for file in files}) < len(files):
-        raise UsageError(f"two reports would be written to {files[0]}", expected="a file for each")
     for file in files:
         check_writable(file, force=options["force"])
+    if len({file.resolve() for file in files}) < len(files):
+        raise UsageError(f"two reports would be written to {files[0]}", expected="a file for each")
     return places
 
 
@@ -174,6 +177,16 @@ def _deadline(seconds: float | None) -> Iterator[None]:
         ) from None
     finally:
         signal.signal(signal.SIGALRM, before)
+
+
+@contextmanager
+def _stays_here() -> Iterator[None]:
+    """Come back to the working folder, which the user's code may change: reports go there."""
+    before = Path.cwd()
+    try:
+        yield
+    finally:
+        os.chdir(before)
 
 
 @contextmanager

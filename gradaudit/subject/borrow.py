@@ -47,8 +47,10 @@ def borrowed(model: nn.Module, *, training: bool | None = None) -> Iterator[nn.M
     finally:
         if snapshot in _loans:
             _loans.remove(snapshot)
-        snapshot.put_back()
-        restore_process()
+        try:
+            snapshot.put_back()
+        finally:
+            restore_process()
 
 
 class _Snapshot:
@@ -94,16 +96,23 @@ class _Snapshot:
 
     def put_back(self) -> None:
         # the deepest first: a lazy parameter regains its class before its module does
-        failed: Exception | None = None
+        failed: BaseException | None = None
         for restore in reversed(self._restores):
             try:
-                # lazy tensors forbid most functions on themselves, .data among them
-                with torch._C.DisableTorchFunctionSubclass():
-                    restore()
+                _put_back(restore)
             except Exception as error:  # the rest must come back all the same
                 failed = failed or error
+            except BaseException as interruption:  # Ctrl-C, perhaps halfway: once more
+                failed = interruption
+                _put_back(restore)
         if failed is not None:
             raise failed
+
+
+def _put_back(restore: Callable[[], None]) -> None:
+    # lazy tensors forbid most functions on themselves, .data among them
+    with torch._C.DisableTorchFunctionSubclass():
+        restore()
 
 
 # The loans that are on, the innermost last: what a loan inside another may share copies with.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from gradaudit.errors import RefusedFile
 from gradaudit.onnx_graph import load_onnx
 from gradaudit.onnx_graph.inspecting import inspect_onnx
 from gradaudit.records import Contents
@@ -44,9 +45,9 @@ def _torch(path: Path, trust: bool, device: str, prefix: str = "") -> Loaded:
     content = open_torch_file(path, trust=trust, device=device)
     try:
         return classify(content, path, prefix=prefix, trust=trust)
-    except UsesPlainData:
+    except UsesPlainData as error:
         if not trust:
-            raise
+            raise RefusedFile(error.what, next_step=error.next_step) from None
     content = load_trusted(path, device=device)
     return classify(content, path, prefix=prefix, trust=True)
 
