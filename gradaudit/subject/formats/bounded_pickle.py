@@ -25,6 +25,7 @@ class BoundedUnpickler(pickle._Unpickler):
     """
 
     stack: list[Any]
+    read: Callable[[int], bytes]
     proto: int = 0
     dispatch: ClassVar[dict[int, Callable[[Any], None]]] = {**pickle._Unpickler.dispatch}
 
