@@ -71,7 +71,12 @@ class _Count:
         self.start(0, ValueError)
 
     def start(self, last: int, error: type[BaseException], what: str = "forward") -> None:
-        self.last, self.error, self.what, self.done = last, error, what, {"forward": 0, "backward": 0}
+        self.last, self.error, self.what, self.done = (
+            last,
+            error,
+            what,
+            {"forward": 0, "backward": 0},
+        )
 
     def step(self, what: str) -> None:
         self.done[what] += 1

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 import warnings
 import zipfile
 from pathlib import Path
@@ -56,6 +55,12 @@ def load_trusted(path: Path, *, device: str = "cpu") -> Any:
 def _loaded(dry: DryPickle | None, tree: Any, path: Path, *, trust: bool, device: str) -> Any:
     if not trust and dry is not None:
         refuse_unlisted(dry, path)
+        if dry.protocol > PROTOCOL:
+            raise RefusedFile(
+                f"{path.name} is pickled in a protocol that torch reads only by running it",
+                expected=f"protocol {PROTOCOL}, as torch.save writes by default",
+                next_step="if you made this file, add --trust, or save it without pickle_protocol",
+            )
     needed = dry is None or bool(unlisted(dry)) or dry.classes_by_source or dry.protocol > PROTOCOL
     if not (trust and needed):
         check_tree(tree, path)
@@ -121,14 +126,6 @@ def _load(path: Path, *, trust: bool, device: str) -> Any:
             return torch.load(stream, map_location=device, weights_only=not trust)
         except (AttributeError, ModuleNotFoundError) as error:
             raise (_no_code if trust else _damaged)(path, error) from None
-        except pickle.UnpicklingError as error:
-            if "Unsupported operand" not in str(error):
-                raise _damaged(path, error) from None
-            raise RefusedFile(
-                f"{path.name} is pickled in a protocol that torch reads only by running it",
-                expected=f"protocol {PROTOCOL}, as torch.save writes by default",
-                next_step="if you made this file, add --trust, or save it without pickle_protocol",
-            ) from None
         except Exception as error:  # a pickle can raise whatever what it names raises
             raise _damaged(path, error) from None
 
