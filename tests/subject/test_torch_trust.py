@@ -157,7 +157,8 @@ def test_a_tensor_made_bare_and_set_by_its_state(line) -> None:
 @pytest.mark.parametrize(
     ("name", "value"),
     [("forward", torch.nn.functional.relu), ("named_parameters", set), ("__call__", set),
-     ("in_features", "four"), ("training", 1.5), ("train", OrderedDict), ("_modules", {"0": 3}), ("_parameters", [1]), ("_buffers", {"x": 3})],
+     ("in_features", "four"), ("training", 1.5),
+     ("train", OrderedDict), ("_modules", {"0": 3}), ("_parameters", [1]), ("_buffers", {"x": 3})],
 )  # fmt: skip
 def test_modules_whose_state_says_otherwise(line, name: str, value: object) -> None:
     model = nn.Sequential(nn.Linear(2, 2))
