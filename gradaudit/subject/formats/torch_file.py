@@ -32,8 +32,8 @@ def load_torch_file(path: Path, *, trust: bool, device: str = "cpu") -> Any:
     ``RefusedFile`` for a file that needs trust and has none, or that claims more than it stores;
     ``UnreadableFile`` for a damaged one.
     """
-    dry, content = _dry(path, trust=trust)
-    return _loaded(dry, content, path, trust=trust, device=device)
+    dry, _ = _dry(path, trust=trust)
+    return _loaded(dry, path, trust=trust, device=device)
 
 
 def open_torch_file(path: Path, *, trust: bool, device: str = "cpu") -> Any:
@@ -41,17 +41,10 @@ def open_torch_file(path: Path, *, trust: bool, device: str = "cpu") -> Any:
     plain containers, texts and numbers: nothing is unpickled then, trusted or not.
     """
     dry, content = _dry(path, trust=trust)
-<<<<<<< HEAD
-    if dry is not None and dry.plain and dry.direct:
-        check_tree(content, path)
-        return content
-    return _loaded(dry, content, path, trust=trust, device=device)
-=======
     if content is None:
         return _loaded(dry, path, trust=trust, device=device)
     check_tree(content, path)
     return content
->>>>>>> main
 
 
 def load_trusted(path: Path, *, device: str = "cpu") -> Any:
@@ -59,7 +52,7 @@ def load_trusted(path: Path, *, device: str = "cpu") -> Any:
     return _load(path, trust=True, device=device)
 
 
-def _loaded(dry: DryPickle | None, tree: Any, path: Path, *, trust: bool, device: str) -> Any:
+def _loaded(dry: DryPickle | None, path: Path, *, trust: bool, device: str) -> Any:
     if not trust and dry is not None:
         refuse_unlisted(dry, path)
         if dry.protocol > PROTOCOL:
@@ -69,16 +62,10 @@ def _loaded(dry: DryPickle | None, tree: Any, path: Path, *, trust: bool, device
                 next_step="if you made this file, add --trust, or save it without pickle_protocol",
             )
     needed = dry is None or bool(unlisted(dry)) or dry.classes_by_source or dry.protocol > PROTOCOL
-<<<<<<< HEAD
-    if not (trust and needed):
-        check_tree(tree, path)
-    return _load(path, trust=trust and needed, device=device)
-=======
     content = _load(path, trust=trust and needed, device=device)
     if not (trust and needed):
         check_tree(content, path)
     return content
->>>>>>> main
 
 
 def dry_file(path: Path) -> tuple[DryPickle, Any]:
@@ -96,13 +83,14 @@ def dry_file(path: Path) -> tuple[DryPickle, Any]:
 
 
 def _dry(path: Path, *, trust: bool) -> tuple[DryPickle | None, Any]:
-    """The same, or nothing where the stand-ins do not know a trusted pickle's tricks."""
+    """The same, without the tree where something in it would have to be imported."""
     try:
-        return dry_file(path)
+        dry, content = dry_file(path)
     except UnreadableFile:
         if trust:
-            return None, None
+            return None, None  # a pickle with tricks the stand-ins do not know
         raise
+    return dry, content if dry.plain and dry.direct else None
 
 
 def _dry_zip(path: Path) -> tuple[DryPickle, Any]:
