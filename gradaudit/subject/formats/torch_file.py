@@ -32,8 +32,8 @@ def load_torch_file(path: Path, *, trust: bool, device: str = "cpu") -> Any:
     ``RefusedFile`` for a file that needs trust and has none, or that claims more than it stores;
     ``UnreadableFile`` for a damaged one.
     """
-    dry, _ = _dry(path, trust=trust)
-    return _loaded(dry, path, trust=trust, device=device)
+    dry, content = _dry(path, trust=trust)
+    return _loaded(dry, content, path, trust=trust, device=device)
 
 
 def open_torch_file(path: Path, *, trust: bool, device: str = "cpu") -> Any:
@@ -41,10 +41,10 @@ def open_torch_file(path: Path, *, trust: bool, device: str = "cpu") -> Any:
     plain containers, texts and numbers: nothing is unpickled then, trusted or not.
     """
     dry, content = _dry(path, trust=trust)
-    if content is None:
-        return _loaded(dry, path, trust=trust, device=device)
-    check_tree(content, path)
-    return content
+    if dry is not None and dry.plain and dry.direct:
+        check_tree(content, path)
+        return content
+    return _loaded(dry, content, path, trust=trust, device=device)
 
 
 def load_trusted(path: Path, *, device: str = "cpu") -> Any:
@@ -52,7 +52,7 @@ def load_trusted(path: Path, *, device: str = "cpu") -> Any:
     return _load(path, trust=True, device=device)
 
 
-def _loaded(dry: DryPickle | None, path: Path, *, trust: bool, device: str) -> Any:
+def _loaded(dry: DryPickle | None, tree: Any, path: Path, *, trust: bool, device: str) -> Any:
     if not trust and dry is not None:
         refuse_unlisted(dry, path)
         if dry.protocol > PROTOCOL:
@@ -62,10 +62,9 @@ def _loaded(dry: DryPickle | None, path: Path, *, trust: bool, device: str) -> A
                 next_step="if you made this file, add --trust, or save it without pickle_protocol",
             )
     needed = dry is None or bool(unlisted(dry)) or dry.classes_by_source or dry.protocol > PROTOCOL
-    content = _load(path, trust=trust and needed, device=device)
     if not (trust and needed):
-        check_tree(content, path)
-    return content
+        check_tree(tree, path)
+    return _load(path, trust=trust and needed, device=device)
 
 
 def dry_file(path: Path) -> tuple[DryPickle, Any]:
@@ -83,14 +82,13 @@ def dry_file(path: Path) -> tuple[DryPickle, Any]:
 
 
 def _dry(path: Path, *, trust: bool) -> tuple[DryPickle | None, Any]:
-    """The same, without the tree where something in it would have to be imported."""
+    """The same, or nothing where the stand-ins do not know a trusted pickle's tricks."""
     try:
-        dry, content = dry_file(path)
+        return dry_file(path)
     except UnreadableFile:
         if trust:
-            return None, None  # a pickle with tricks the stand-ins do not know
+            return None, None
         raise
-    return dry, content if dry.plain and dry.direct else None
 
 
 def _dry_zip(path: Path) -> tuple[DryPickle, Any]:
