@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from gradaudit.errors import RefusedFile
-from gradaudit.subject.formats.strict_unpickler import StrictUnpickler
+from gradaudit.subject.formats.bounded_pickle import BoundedUnpickler
 from gradaudit.telling import quoted
 
 _PICKLE_LIMIT = 1 << 26
@@ -54,11 +54,11 @@ class _Storage:
     numel: int
 
 
-class Unpickler(StrictUnpickler):
+class Unpickler(BoundedUnpickler):
     """Reads one pickle.
 
-    ``read(key)`` gives a storage's bytes, ``size(key)`` how many there are. ``tensors`` counts what
-    was read. Raises ``RefusedFile`` for anything beyond the list.
+    ``read(key)`` gives a storage's bytes, ``size(key)`` how many there are. Raises ``RefusedFile``
+    for anything beyond the list.
     """
 
     def __init__(
