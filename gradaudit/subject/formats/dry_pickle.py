@@ -234,11 +234,7 @@ def _note_call(full: str, arguments: tuple[Any, ...], seen: DryPickle) -> Any:
         seen.attributes.add((str(owner), name))
     if full == "_codecs.encode" and arguments[1:] not in _LATIN:
         # other codecs compress, or write each byte as two; bytes are always stored this way
-<<<<<<< HEAD
         raise ValueError("text that is encoded by another codec than latin1")
-=======
-        seen.misuses.add(f"_codecs.encode to {quoted(arguments[1:])}")
->>>>>>> main
     if full == _OF_TYPE and len(arguments) >= 3:
         return _note_call(getattr(arguments[0], "asked_for", INSTANCE), arguments[2], seen)
     if full in _REBUILDS and len(arguments) >= 4 and isinstance(arguments[0], DeclaredStorage):

@@ -41,17 +41,10 @@ def open_torch_file(path: Path, *, trust: bool, device: str = "cpu") -> Any:
     plain containers, texts and numbers: nothing is unpickled then, trusted or not.
     """
     dry, content = _dry(path, trust=trust)
-<<<<<<< HEAD
     if dry is not None and dry.plain and dry.direct:
         check_tree(content, path)
         return content
     return _loaded(dry, content, path, trust=trust, device=device)
-=======
-    if content is None:
-        return _loaded(dry, path, trust=trust, device=device)
-    check_tree(content, path)
-    return content
->>>>>>> main
 
 
 def load_trusted(path: Path, *, device: str = "cpu") -> Any:
@@ -69,16 +62,9 @@ def _loaded(dry: DryPickle | None, tree: Any, path: Path, *, trust: bool, device
                 next_step="if you made this file, add --trust, or save it without pickle_protocol",
             )
     needed = dry is None or bool(unlisted(dry)) or dry.classes_by_source or dry.protocol > PROTOCOL
-<<<<<<< HEAD
     if not (trust and needed):
         check_tree(tree, path)
     return _load(path, trust=trust and needed, device=device)
-=======
-    content = _load(path, trust=trust and needed, device=device)
-    if not (trust and needed):
-        check_tree(content, path)
-    return content
->>>>>>> main
 
 
 def dry_file(path: Path) -> tuple[DryPickle, Any]:
