@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 import gradaudit
@@ -17,6 +18,8 @@ from gradaudit.subject.borrow import borrowed
 from gradaudit.subject.formats.pt2 import inspect_exported
 from gradaudit.subject.formats.torchscript import inspect_torchscript
 from gradaudit.subject.formats.torchscript.compiled import Compiled
+from tests.command import audited
+from tests.kinds import kind
 from tests.onnx_graph.audits import differences, samples
 from tests.onnx_graph.exported import Way, net
 from tests.onnx_graph.exported_nets import NETS, drawn
@@ -128,6 +131,14 @@ def test_a_batch_of_another_size_is_told_apart_from_one_that_may_vary(tmp_path: 
         gradaudit.audit(model, batch, settings=Settings(effort="quick"))
 
 
+def test_data_is_cut_into_batches_of_the_one_size(tmp_path: Path) -> None:
+    path = written(kind.net(), (kind.data()["x"][:16],), "exported", tmp_path)
+    save_file(kind.data(), tmp_path / "data.safetensors")
+    given = (str(path), "--data", "data.safetensors", "--fail-on", "never")
+    report = audited(*given, cwd=tmp_path, expect=0)
+    assert report["measurements"]["sample"]["batch_size"] == 16
+
+
 def test_dynamic_sizes_stay_dynamic_also_in_copies(tmp_path: Path) -> None:
     rows = torch.export.Dim("rows", min=2, max=64)
     with unwarned():
@@ -227,8 +238,8 @@ def test_inspecting_lists_tensors_and_operators(tmp_path: Path) -> None:
         "torchscript": inspect_torchscript(written(net("MLP", NET), inputs, "traced", tmp_path)),
     }
     sizes = {name: tuple(p.shape) for name, p in net("MLP", NET).named_parameters()}
-    for kind, contents in found.items():
-        assert contents.kind == kind
+    for named, contents in found.items():
+        assert contents.kind == named
         assert contents.trust == "none"
         assert {each.name: each.shape for each in contents.tensors} == sizes
         assert {each.standing for each in contents.globals} == {"allowed"}
