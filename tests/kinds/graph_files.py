@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import warnings
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -13,12 +12,9 @@ from tests.kinds.kind import Kind, data, net
 
 def exported(folder: Path) -> Path:
     rows = torch.export.Dim("rows", min=2, max=4096)
-    _export(folder, dynamic_shapes=({0: rows},))
-    return folder / "model.pt2"
-
-
-def exported_for_one_size(folder: Path) -> Path:
-    _export(folder)
+    with _unwarned():
+        program = torch.export.export(net(), (data()["x"][:16],), dynamic_shapes=({0: rows},))
+        torch.export.save(program, folder / "model.pt2")
     return folder / "model.pt2"
 
 
@@ -40,12 +36,6 @@ def frozen(folder: Path) -> Path:
     return folder / "model.pt"
 
 
-def _export(folder: Path, **options: Any) -> None:
-    with _unwarned():
-        program = torch.export.export(net(), (data()["x"][:16],), **options)
-        torch.export.save(program, folder / "model.pt2")
-
-
 class _unwarned(warnings.catch_warnings):  # noqa: N801 - used as the function it extends
     """torch warns of the age of TorchScript, which is what is tested here."""
 
@@ -56,7 +46,6 @@ class _unwarned(warnings.catch_warnings):  # noqa: N801 - used as the function i
 
 KINDS = (
     Kind("`torch.export` (`.pt2`)", exported, "pt2", data=data, order=10),
-    Kind("`.pt2` of one batch size", exported_for_one_size, "pt2", data=data, order=11),
     Kind("TorchScript, scripted", scripted, "torchscript", data=data, order=12),
     Kind("TorchScript, traced", traced, "torchscript", data=data, order=13),
     Kind("TorchScript, frozen", frozen, "torchscript", data=data, order=14),

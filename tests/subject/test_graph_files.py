@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 import gradaudit
@@ -17,6 +18,8 @@ from gradaudit.subject.borrow import borrowed
 from gradaudit.subject.formats.pt2 import inspect_exported
 from gradaudit.subject.formats.torchscript import inspect_torchscript
 from gradaudit.subject.formats.torchscript.compiled import Compiled
+from tests.command import audited
+from tests.kinds import kind
 from tests.onnx_graph.audits import differences, samples
 from tests.onnx_graph.exported import Way, net
 from tests.onnx_graph.exported_nets import NETS, drawn
@@ -128,6 +131,14 @@ def test_a_batch_of_another_size_is_told_apart_from_one_that_may_vary(tmp_path: 
         gradaudit.audit(model, batch, settings=Settings(effort="quick"))
 
 
+def test_data_is_cut_into_batches_of_the_one_size(tmp_path: Path) -> None:
+    path = written(kind.net(), (kind.data()["x"][:16],), "exported", tmp_path)
+    save_file(kind.data(), tmp_path / "data.safetensors")
+    given = (str(path), "--data", "data.safetensors", "--fail-on", "never")
+    report = audited(*given, cwd=tmp_path, expect=0)
+    assert report["measurements"]["sample"]["batch_size"] == 16
+
+
 def test_dynamic_sizes_stay_dynamic_also_in_copies(tmp_path: Path) -> None:
     rows = torch.export.Dim("rows", min=2, max=64)
     with unwarned():
@@ -227,9 +238,67 @@ def test_inspecting_lists_tensors_and_operators(tmp_path: Path) -> None:
         "torchscript": inspect_torchscript(written(net("MLP", NET), inputs, "traced", tmp_path)),
     }
     sizes = {name: tuple(p.shape) for name, p in net("MLP", NET).named_parameters()}
-    for kind, contents in found.items():
-        assert contents.kind == kind
+    for named, contents in found.items():
+        assert contents.kind == named
         assert contents.trust == "none"
         assert {each.name: each.shape for each in contents.tensors} == sizes
         assert {each.standing for each in contents.globals} == {"allowed"}
         assert any("linear" in each.name for each in contents.globals)
+
+
+class Functional(nn.Module):
+    """Dropout that no layer switches."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(4, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return nn.functional.dropout(self.layer(x), 0.5, self.training)
+
+
+def test_what_an_export_fixes_is_told(tmp_path: Path) -> None:
+    loaded = opened(written(Functional().eval(), (torch.zeros(3, 4),), "exported", tmp_path))
+    assert [each.what for each in loaded.not_measured] == ["dropout and batch norm in training"]
+    assert "Functional" in loaded.not_measured[0].why
+    loaded = opened(written(Functional().train(), (torch.zeros(3, 4),), "exported", tmp_path))
+    assert not loaded.not_measured
+
+
+def test_layers_of_an_export_in_evaluation_can_be_trained(tmp_path: Path) -> None:
+    model = opened(written(net("CNN", NET).eval(), drawn("CNN", 4), "exported", tmp_path)).model
+    assert model is not None
+    assert not model.training
+    norm = next(module for module in model.modules() if isinstance(module, nn.BatchNorm2d))
+    before = norm.running_mean.clone()  # type: ignore[union-attr]
+    model.train()(*drawn("CNN", 4))
+    assert not torch.equal(before, norm.running_mean)  # type: ignore[arg-type]
+
+
+def test_inputs_are_taken_by_name_too(tmp_path: Path) -> None:
+    inputs = drawn("two GRUs", 4)
+    model = opened(written(net("two GRUs", NET), inputs, "exported", tmp_path)).model
+    assert model is not None
+    named = dict(zip(("source", "target"), inputs, strict=True))
+    torch.testing.assert_close(model(**named), model(*inputs))
+    with pytest.raises(TypeError, match="source, target"):
+        model(inputs[0], other=inputs[1])
+
+
+def test_a_graph_in_the_graph_runs(tmp_path: Path) -> None:
+    class Guarded(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Linear(4, 4)
+
+        def forward(self, x: Tensor) -> Tensor:
+            with torch.no_grad():
+                scale = x.abs().mean() + 1
+            return self.layer(x) / scale  # type: ignore[no-any-return]
+
+    torch.manual_seed(0)
+    net_, given = Guarded(), torch.randn(3, 4)
+    model = opened(written(net_, (given,), "exported", tmp_path)).model
+    assert model is not None
+    torch.testing.assert_close(copy.deepcopy(model)(given), net_(given))
+    assert opened(tmp_path / "model.pt2", trust=True).format == "pt2"

@@ -180,8 +180,10 @@ def _embedding(leaf: Leaf) -> nn.Module | None:
         return None
     index = ask.arg(2, -1, "padding_idx")
     by_count, sparse = ask.arg(3, False, "scale_grad_by_freq"), ask.arg(4, False, "sparse")
+    rows, width = leaf.tensors["weight"].shape
     return nn.Embedding(
-        *leaf.tensors["weight"].shape,
+        rows,
+        width,
         padding_idx=None if index == -1 else index,
         scale_grad_by_freq=by_count,
         sparse=sparse,

@@ -78,7 +78,8 @@ def _made(source: nn.Module, seen: dict[int, nn.Module]) -> nn.Module:
     if layer is not None:
         seen[id(source)] = layer
         return layer
-    return _part(source, seen, Part)  # type: ignore[no-any-return]
+    made: nn.Module = _part(source, seen, Part)
+    return made
 
 
 def _type_of(source: nn.Module) -> str:
@@ -190,7 +191,7 @@ def _leaf(source: nn.Module) -> Leaf | None:
             known[node.name] = Own(str(node.target))
         elif node.op == "call_function":
             known[node.name] = _asked(node, known, asks)
-    tensors = dict(source.named_parameters(recurse=False))
+    tensors: dict[str, Tensor] = dict(source.named_parameters(recurse=False))
     tensors |= dict(source.named_buffers(recurse=False))
     returned = _as_tuple(_resolved(_returned(source), known))
     return Leaf(kind.rpartition(".")[2], tuple(asks), returned, tensors)

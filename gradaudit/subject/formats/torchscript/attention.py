@@ -29,7 +29,8 @@ def _made(module: Scripted) -> nn.MultiheadAttention | None:
     out = module._modules["out_proj"]
     with torch.device("meta"):
         layer = nn.MultiheadAttention(
-            *(module.values[name] for name in _SETTINGS[:2]),
+            module.values["embed_dim"],
+            module.values["num_heads"],
             dropout=module.values["dropout"],
             bias=module._parameters.get("in_proj_bias") is not None,
             add_bias_kv=module._parameters.get("bias_k") is not None,

@@ -133,11 +133,10 @@ def _used_as_weights(code: Code) -> set[str]:
 
 def _weights_given(node: ast.Call) -> set[str]:
     packet = getattr(torch.ops.aten, dotted(node.func).removeprefix("torch."), None)
-    schemas = getattr(packet, "_qualified_op_name", "") and torch._C._jit_get_schemas_for_operator(
-        packet._qualified_op_name
-    )
     found: set[str] = set()
-    for schema in schemas or ():
+    if packet is None:
+        return found
+    for schema in torch._C._jit_get_schemas_for_operator(packet._qualified_op_name):
         for argument, value in zip(schema.arguments, node.args, strict=False):
             name = dotted(value)
             if argument.name in _WEIGHTS and name.startswith("CONSTANTS."):

@@ -57,8 +57,8 @@ class _Storage:
 class Unpickler(BoundedUnpickler):
     """Reads one pickle.
 
-    ``read(key)`` gives a storage's bytes, ``size(key)`` how many there are. ``tensors`` counts what
-    was read. Raises ``RefusedFile`` for anything beyond the list.
+    ``read(key)`` gives a storage's bytes, ``size(key)`` how many there are. Raises ``RefusedFile``
+    for anything beyond the list.
     """
 
     def __init__(
