@@ -33,8 +33,12 @@ _ATTENTION = ("flash", "mem_efficient", "math", "cudnn")  # kernels that may be 
 # the general before the particular, which follows it where it was not set itself
 _PRECISIONS = (
     ("generic", "all"),
-    *((backend, part) for backend in ("cuda", "mkldnn") for part in ("all", "matmul", "conv", "rnn")),
-)  # fmt: skip
+    *(
+        (backend, part)
+        for backend in ("cuda", "mkldnn")
+        for part in ("all", "matmul", "conv", "rnn")
+    ),
+)
 
 
 def save_process_state() -> Restore:
@@ -77,8 +81,12 @@ def _flags() -> Iterator[Restore]:
     yield _kept(c._is_multithreading_enabled, c._set_multithreading_enabled)
     yield _kept(_anomaly, lambda both: torch.autograd.set_detect_anomaly(*both))
     # set only where it has changed: torch imports its compiler to set it, which takes two seconds
-    yield _kept(_deterministic, lambda both: torch.use_deterministic_algorithms(both[0], warn_only=both[1]))
-    yield _kept(partial(torch.is_autocast_enabled, "cpu"), partial(torch.set_autocast_enabled, "cpu"))
+    yield _kept(
+        _deterministic, lambda both: torch.use_deterministic_algorithms(both[0], warn_only=both[1])
+    )
+    yield _kept(
+        partial(torch.is_autocast_enabled, "cpu"), partial(torch.set_autocast_enabled, "cpu")
+    )
     yield _kept(partial(torch.get_autocast_dtype, "cpu"), partial(torch.set_autocast_dtype, "cpu"))
     yield _kept(torch.is_autocast_cache_enabled, torch.set_autocast_cache_enabled)
     yield _kept(torch.get_num_threads, torch.set_num_threads)

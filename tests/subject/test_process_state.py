@@ -115,7 +115,10 @@ class Moves(nn.Module):
 def test_put_back(name: str, raises: bool) -> None:
     look, move = MOVES[name]
     model, x = Moves(move), torch.randn(2, 3)
-    before, whole = look(), {key: get() for key, (get, _) in MOVES.items() if "generator" not in key}
+    before, whole = (
+        look(),
+        {key: get() for key, (get, _) in MOVES.items() if "generator" not in key},
+    )
     try:
         with borrowed(model):
             model(x)

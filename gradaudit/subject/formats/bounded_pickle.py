@@ -11,7 +11,7 @@ import io
 import pickle
 import struct
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 _LIGHT = 64  # entries of a tuple that are counted anew each time
 _HEAVY = 10_000_000  # entries that a tuple may have in all, counted as often as they are met
@@ -24,7 +24,7 @@ class BoundedUnpickler(pickle._Unpickler):
     Raises ``pickle.UnpicklingError`` for tuples that no honest pickle holds.
     """
 
-    dispatch = dict(pickle._Unpickler.dispatch)
+    dispatch: ClassVar[dict[int, Callable[[Any], None]]] = dict(pickle._Unpickler.dispatch)
 
     def __init__(self, source: io.BytesIO) -> None:
         super().__init__(source, encoding="utf-8")
