@@ -135,7 +135,7 @@ def _deterministic() -> tuple[bool, bool]:
 
 
 def _device_context() -> Any:
-    return getattr(torch._GLOBAL_DEVICE_CONTEXT, "device_context", None)  # type: ignore[attr-defined]
+    return getattr(torch._GLOBAL_DEVICE_CONTEXT, "device_context", None)
 
 
 def _default_device() -> Restore:

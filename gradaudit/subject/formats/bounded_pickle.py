@@ -24,6 +24,10 @@ class BoundedUnpickler(pickle._Unpickler):
     Raises ``pickle.UnpicklingError`` for tuples that no honest pickle holds.
     """
 
+    stack: list[Any]  # these three are made by `load`
+    read: Callable[[int], bytes]
+    append: Callable[[Any], None]
+
     dispatch: ClassVar[dict[int, Callable[[Any], None]]] = dict(pickle._Unpickler.dispatch)
 
     def __init__(self, source: io.BytesIO) -> None:
