@@ -3,6 +3,9 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
+# For one test alone and apart from the rest: other packages change their ways beside torchvision,
+# and what these depend on would bring another torch.
+VISION := ultralytics torchvision opencv-python-headless
 
 .PHONY: setup demo test lint types bench board wheel readme clean
 
@@ -12,6 +15,8 @@ $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt torch
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt --no-deps \
+		--upgrade --target $(VENV)/vision $(VISION)
 	@touch $@
 
 demo: setup

@@ -43,13 +43,17 @@ def _largest(matrix: Tensor) -> float:
     """The largest modulus of an entry."""
     if matrix.numel() == 0:
         return 0.0
-    ends = [torch.aminmax(part) for part in pieces(matrix)]
-    return max(max(-float(low), float(high)) for low, high in ends)
+    # as numbers at once: small tensors that stay would keep the heap from shrinking
+    ends = ([float(end) for end in torch.aminmax(part)] for part in pieces(matrix))
+    return max(max(-low, high) for low, high in ends)
 
 
-def largest_row_norm(matrix: Tensor) -> float:
-    """Largest Euclidean norm of a row of ``matrix`` (rows, columns), to float64's rounding."""
-    scale = _scale(matrix)
+def largest_row_norm(matrix: Tensor, frobenius: float | None = None) -> float:
+    """Largest Euclidean norm of a row of ``matrix`` (rows, columns), to float64's rounding.
+
+    ``frobenius`` is its :func:`frobenius_norm`, where the caller has it already.
+    """
+    scale = _scale(matrix, frobenius)
     if scale == 0.0:
         return 0.0
     parts = pieces(matrix, scale)
@@ -72,7 +76,7 @@ def dense_norm(
     own precision but no less than float32. The matrix is never copied as a whole.
     """
     matrix = matrix.detach()
-    scale = _scale(matrix, frobenius)
+    scale = 0.0 if frobenius == 0.0 else _scale(matrix, frobenius)
     if scale == 0.0:
         return NormBounds.exact(0.0)
     if matrix.shape[0] > matrix.shape[1]:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from gradaudit.linalg.golub_kahan import LinearMap
 
-_PIECE = 2**19  # entries at a time: 2 MiB of float32
+_PIECE = 2**19  # entries at a time and thread: 2 MiB of float32
 
 
 def pieced_map(matrix: Tensor, scale: float = 1.0) -> LinearMap:
@@ -31,7 +31,7 @@ class _Pieced:
         # a scale may lie outside float32's range
         exact = matrix.dtype is torch.float64 or scale != 1.0
         self._dtype = torch.float64 if exact else torch.float32
-        self._rows = max(_PIECE // max(self._matrix.shape[1], 1), 1)
+        self._rows = max(_PIECE * torch.get_num_threads() // max(self._matrix.shape[1], 1), 1)
         shape = (min(self._rows, len(self._matrix)), self._matrix.shape[1])
         self._buffer = torch.empty(shape, dtype=self._dtype, device=matrix.device)
 

@@ -106,7 +106,7 @@ def _embedding(table: Tensor, frobenius: float, limit: tuple[float, float] | Non
     if limit is not None:
         table = _limited(table, *limit)
         frobenius = frobenius_norm(table)
-    bounds = NormBounds.exact(largest_row_norm(table))
+    bounds = NormBounds.exact(largest_row_norm(table, frobenius))
     edge = math.sqrt(columns) + math.sqrt(math.log(rows))
     return Norms(bounds, frobenius, edge, 1)
 

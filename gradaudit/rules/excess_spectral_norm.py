@@ -46,9 +46,12 @@ ORDER = 85
 def check(measurements: Measurements, settings: Settings) -> Iterable[Finding]:
     """One finding per weight."""
     warn, fail = settings.limit("spectral_excess_warn"), settings.limit("spectral_excess_fail")
-    # That weights look learned is no evidence that they work where no loss on real data was seen.
+    # That weights look learned is no evidence that they work where no loss on real data was seen,
+    # but those of nets that do work go beyond what a start may have.
     seen = measurements.loss or measurements.rehearsal
     shown = seen is not None and not made_up(measurements)
+    if not shown and measurements.state.state == "trained":
+        fail = settings.limit("spectral_excess_learned")
     for row in measurements.weights:
         measured = excess(row, warn.unit)
         if measured is None:

@@ -13,6 +13,7 @@ from gradaudit.errors import UsageError
 from gradaudit.subject.declared_inputs import declared_by, declared_guesses
 from gradaudit.subject.drawn import LARGEST, Drawn
 from gradaudit.subject.expect import likely_first
+from gradaudit.subject.pretrained_inputs import is_pretrained, pretrained_guesses
 
 _PART = re.compile(r"\s*(\w+)\s*\[([\d,\s]*)\]\s*(?:<\s*([\d_]+))?\s*")
 _DTYPES = {
@@ -81,11 +82,13 @@ def _parse_part(part: str) -> Drawn:
 def guesses(model: nn.Module) -> tuple[str, Iterable[tuple[Drawn, ...]]]:
     """What to draw for each input, in order of likelihood, and in words where that comes from.
 
-    From the inputs a model declares, else from what its first layer takes. Empty where it takes
-    several inputs or no layer says what it takes.
+    From the inputs or the configuration that a model declares, else from what its first layer
+    takes. Empty where it takes several inputs or no layer says what it takes.
     """
     if declared_by(model):
         return "what the graph declares", declared_guesses(model)
+    if is_pretrained(model):
+        return "the model's configuration", pretrained_guesses(model)
     found = likely_first(model)
     if found is None or _required_inputs(model) != 1:
         return "", ()

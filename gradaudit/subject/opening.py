@@ -20,7 +20,6 @@ from gradaudit.onnx_graph.export_notes import ExportNotes
 from gradaudit.records import NotMeasured, Recipe, SubjectRow
 from gradaudit.settings import Settings
 from gradaudit.subject.code import UserCode, is_code
-from gradaudit.subject.declared_inputs import declared_by
 from gradaudit.subject.formats import Loaded, open_file
 from gradaudit.subject.formats.loaded import file_digest
 from gradaudit.subject.formats.ultralytics_model import own_criterion
@@ -163,7 +162,7 @@ def _opened(named: _Named, spec: str, settings: Settings, code: UserCode) -> Ope
     model, options = subject.model, settings.recipe
     if next(model.parameters(), None) is None:
         what = f"the model {type(model).__name__} has no parameters"
-        if declared_by(model):
+        if isinstance(getattr(model, "notes", None), ExportNotes):
             what = "the ONNX graph has no floating initializers, nor weights in Constant nodes"
         raise ModelError(what, expected="a model with something to train")
     if any(p.is_meta for p in model.parameters()):

@@ -31,6 +31,7 @@ from gradaudit.subject.made_up import guesses, parse_input_spec
 from gradaudit.subject.memory import in_memory
 from gradaudit.subject.objective import CustomObjective, OwnObjective
 from gradaudit.subject.opened import Batch, Objective
+from gradaudit.subject.pretrained_inputs import is_pretrained
 from gradaudit.subject.targets import Plan, ShapeOf, make_target, plan_target, reshaped
 from gradaudit.subject.trial import check_first_layer, check_values, run_once
 
@@ -74,8 +75,8 @@ def sample_for(
 
     ``--data`` goes before ``--input``, before what the user's code handed in, before inputs that
     the model or its file carries, before one made up from what the first layer takes. The model is
-    run once, borrowed. Raises ``BadData`` or ``ModelError`` where a given sample does not fit; a
-    carried or made-up one that does not is dropped and reported.
+    run once, borrowed. Raises ``BadData`` or ``ModelError`` where a given sample does not fit; any
+    other that does not is dropped and reported.
     """
     found = _given(model, given.sample, settings, code)
     if found is not None:
@@ -87,7 +88,9 @@ def sample_for(
         sampled = _with_loss(model, found, loss, settings)
         return dataclasses.replace(sampled, notes=(*notes, *sampled.notes))
     tried: list[str] = []
-    for attempt in (_carried, _made_up):
+    attempts = (_carried, _made_up)
+    # the dummy inputs of transformers are five tokens without labels; a configuration says more
+    for attempt in reversed(attempts) if is_pretrained(model) else attempts:
         found = attempt(model, given.carried, settings, tried)
         if found is not None:
             return _with_loss(model, found, loss, settings)
@@ -99,13 +102,10 @@ def nothing(why: str, *, next_step: str = _MORE) -> Sampled:
     next_step = f"; {next_step}" if next_step else ""
     reason = why or "no layer says unambiguously what the model takes"
     row = SampleRow("none", "none", 0, None, "no sample")
-    missing = NotMeasured(
-        "gradients, Jacobian growth, activations and the rehearsal", "the model",
-        f"no sample could be run: {reason}{next_step}",
-    )  # fmt: skip
-    return Sampled(
-        (), None, row, (f"NO SAMPLE: only the weights are judged{next_step}.",), (missing,)
-    )
+    what = "gradients, Jacobian growth, activations and the rehearsal"
+    missing = NotMeasured(what, "the model", f"no sample could be run: {reason}{next_step}")
+    told = f"NO SAMPLE: only the weights are judged{next_step}."
+    return Sampled((), None, row, (told,), (missing,))
 
 
 def _given(model: nn.Module, raw: Any, settings: Settings, code: UserCode) -> _Found | None:
@@ -199,8 +199,7 @@ def _made_up(model: nn.Module, _: Any, settings: Settings, tried: list[str]) -> 
         described, batches = own
         return _Found(batches, "made up", described, run_once(model, batches[0]))
     whence, drawn = guesses(model)
-    device = next(model.parameters()).device
-    first_error = ""
+    device, first_error = next(model.parameters()).device, ""
     for guess in drawn:
         (batch,) = draw_batches(guess, 1, seed=settings.seed, device=device)
         shown = "; ".join(map(str, guess))
@@ -232,13 +231,8 @@ def _with_loss(
     if value.is_complex():
         raise BadData("the loss is complex", expected="a real scalar")
     objective, missing = recognised(objective, output, batches[0], value.detach())
-    row = SampleRow(
-        source=found.source,
-        target=_target_word(objective, made, found, batches[0]),
-        batches=len(batches),
-        batch_size=sample_count(batches[0]),
-        description=found.description,
-    )
+    target, rows = _target_word(objective, made, found), sample_count(batches[0])
+    row = SampleRow(found.source, target, len(batches), rows, found.description)
     notes = (*_notes(row, objective, made), *reshaped(objective, output, batches[0].target))
     return Sampled(batches, objective, row, notes, missing)
 
@@ -260,8 +254,11 @@ def _targets(
     ), plan
 
 
-def _target_word(objective: Objective, made: Plan | None, found: _Found, batch: Batch) -> str:
-    if made is not None or (found.source == "made up" and batch.target is not None):
+def _target_word(objective: Objective, made: Plan | None, found: _Found) -> str:
+    batch = found.batches[0]
+    # keywords that were drawn are labels among them
+    drawn = batch.target is not None or isinstance(batch.inputs, Mapping)
+    if made is not None or (found.source == "made up" and drawn):
         return "made up"
     if isinstance(objective, OwnObjective):
         return "in the model"

@@ -44,7 +44,7 @@ def plan_target(
         return None
     tokens = _tokens(batch)
     per_token = tokens is not None and tensor.shape[:-1] == tokens.shape
-    per_token = per_token and _is_vocabulary(tensor.shape[-1], model)
+    per_token = per_token and _is_vocabulary(tensor.shape[-1], model, tokens)
     if objective is None and per_token and _takes_labels(batch, model):
         return Plan("cross_entropy", "labels", "labels are the input tokens")
     kind = _kind(tensor, batch, objective, per_token=per_token)
@@ -129,10 +129,11 @@ def _tokens(batch: Batch) -> torch.Tensor | None:
     return None
 
 
-def _is_vocabulary(size: int, model: nn.Module) -> bool:
+def _is_vocabulary(size: int, model: nn.Module, tokens: torch.Tensor | None) -> bool:
     # a language model's head is as wide as its embedding table; hidden states are not
     tables = [m for m in model.modules() if isinstance(m, nn.Embedding)]
-    return any(table.num_embeddings == size for table in tables)
+    known = tokens is None or not tokens.numel() or int(tokens.max()) < size
+    return known and any(table.num_embeddings == size for table in tables)
 
 
 def _takes_labels(batch: Batch, model: nn.Module) -> bool:

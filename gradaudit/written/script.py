@@ -55,13 +55,26 @@ def script(fixed: Fixed) -> str:
 
 def _opening(report: Report) -> dict[str, str]:
     """How the model is had before it is prepared."""
+    source, name = report.subject.source, report.subject.name
     if _is_graph(report):
-        return {"origin": "graph", "opened": f"gradaudit.load_onnx({report.subject.source!r})"}
+        return {"origin": "graph", "opened": f"gradaudit.load_onnx({source!r})"}
+    if _is_pretrained(report):
+        return {"origin": "folder", "opened": f"transformers.{name}.from_pretrained({source!r})"}
     return {"origin": "factory", "opened": "factory()"}
 
 
 def _is_graph(report: Report) -> bool:
     return report.subject.format == "onnx"
+
+
+def _is_pretrained(report: Report) -> bool:
+    return report.subject.format == "Hugging Face model"
+
+
+def _needed(report: Report) -> str:
+    if _is_graph(report):
+        return "torch, and gradaudit to open the graph"
+    return "torch, and transformers to open the folder" if _is_pretrained(report) else "torch only"
 
 
 def _imports(parts: Iterable[Part]) -> str:
@@ -79,10 +92,9 @@ def _by_module(line: str) -> tuple[bool, str]:
 def _story(report: Report, prescription: Prescription) -> list[str]:
     """What was found, what is changed, and what shows that it works, as comments."""
     name = report.subject.name or "the model"
-    needed = "torch, and gradaudit to open the graph" if _is_graph(report) else "torch only"
     lines = comment(
         f"Written by gradaudit {report.version}, seed {report.seed}, for "
-        f"{report.subject.source} ({name}). Needs {needed}."
+        f"{report.subject.source} ({name}). Needs {_needed(report)}."
     )
     lines += ["#", "# Found:"]
     for finding, more in _one_per_rule(report.findings):

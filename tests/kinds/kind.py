@@ -30,6 +30,8 @@ class Kind:
     # the sample (x, y) that goes with it; None where the file brings its own or there is no model
     data: Callable[[], dict[str, torch.Tensor]] | None = None
     order: int = 100  # in the table
+    # environment variables of a process of its own, where this one must not load what it takes
+    environment: Callable[[Path], dict[str, str]] | None = None
 
 
 def net() -> nn.Sequential:

@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from tests.command import FAST, checked, run
+from tests.command import FAST, Ran, checked, gradaudit, run
 from tests.kinds.kind import Kind, kinds
 
 KINDS = kinds()
@@ -23,6 +23,12 @@ def _arguments(kind: Kind, folder: Path) -> tuple[str, ...]:
     sample = folder / "sample.safetensors"
     save_file(kind.data(), sample)
     return str(path), *kind.options, *RECIPE, "--data", str(sample)
+
+
+def _run(kind: Kind, *arguments: str, cwd: Path) -> Ran:
+    if kind.environment is None:
+        return run(*arguments, cwd=cwd)
+    return gradaudit(*arguments, cwd=cwd, env=kind.environment(cwd))
 
 
 def _seen(report: dict[str, Any]) -> set[str]:
@@ -41,7 +47,7 @@ def _seen(report: dict[str, Any]) -> set[str]:
 def test_an_audit_measures_what_the_table_says(kind: Kind, tmp_path: Path) -> None:
     torch.manual_seed(0)
     given = _arguments(kind, tmp_path)
-    ran = run(*given, *FAST, "--no-html", "--json", "-", cwd=tmp_path)
+    ran = _run(kind, *given, *FAST, "--no-html", "--json", "-", cwd=tmp_path)
     assert ran.code in (0, 1, 3), ran.err
     report = checked(ran.out)
     assert report["subject"]["format"] == kind.format
@@ -55,7 +61,7 @@ def test_an_audit_measures_what_the_table_says(kind: Kind, tmp_path: Path) -> No
 )
 def test_what_it_is_cured_of_is_written(kind: Kind, tmp_path: Path) -> None:
     given = _arguments(kind, tmp_path)
-    ran = run("fix", *given, *FAST, "-o", "fixed", cwd=tmp_path)
+    ran = _run(kind, "fix", *given, *FAST, "-o", "fixed", cwd=tmp_path)
     assert ran.code == 0, ran.err
     assert (tmp_path / "fixed" / "fix.py").is_file()
     assert (tmp_path / "fixed" / "model.safetensors").is_file()

@@ -315,12 +315,6 @@ class TestHostile:
 
 
 class TestNotOpenedYet:
-    def test_torchscript(self, line) -> None:
-        _quietly(lambda: torch.jit.script(nn.Linear(2, 2)).save("model.pt"))
-        assert "a TorchScript archive, which this version does not open yet" in line(
-            UnreadableFile, "model.pt"
-        )
-
     def test_torch_package(self, line) -> None:
         from torch.package import PackageExporter
 
@@ -329,17 +323,12 @@ class TestNotOpenedYet:
         assert "torch.package" in line(RefusedFile, "model.pt")
         assert "torch.package" in line(RefusedFile, "model.pt", trust=True)
 
-    def test_hugging_face_folder(self, line, folder: Path) -> None:
-        (folder / "checkpoint").mkdir()
-        (folder / "checkpoint" / "config.json").write_text("{}")
-        assert "a Hugging Face checkpoint folder" in line(UnreadableFile, "checkpoint")
-
-    def test_exported_program_opens_with_trust(self, line, opened) -> None:
+    @pytest.mark.parametrize("trust", [False, True])
+    def test_exported_program(self, opened, trust: bool) -> None:
         model = nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 2))
         program = _quietly(lambda: torch.export.export(model, (torch.randn(3, 4),)))
         _quietly(lambda: torch.export.save(program, "model.pt2"))
-        assert "add --trust" in line(RefusedFile, "model.pt2")
-        found = _quietly(lambda: opened("model.pt2", trust=True))
+        found = _quietly(lambda: opened("model.pt2", trust=trust))
         assert (found.row.format, found.sample.source) == ("pt2", "carried")
         x = found.batches[0].inputs[0]
         assert torch.allclose(found.model(x), model(x))

@@ -118,7 +118,8 @@ class TestForms:
         assert found.objective(output, found.batches[0]) == output.loss
         assert found.objective.chance(output, found.batches[0])[1] == 50
         assert 0 < found.objective.constant(found.batches) <= np.log(50)
-        assert _open(transformers.GPT2LMHeadModel(config), None).sample.source == "carried"
+        # its dummy inputs are five tokens without labels; its configuration says more
+        assert _open(transformers.GPT2LMHeadModel(config), None).sample.source == "made up"
 
     def test_batch_size_slices(self) -> None:
         assert [len(b.target) for b in _open(_net(), (X, Y), batch_size=30).batches] == [30, 30, 10]

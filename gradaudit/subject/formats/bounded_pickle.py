@@ -2,7 +2,7 @@
 
 The one in C allocates what a length or a memo index claims, before it has read a byte of it, and
 hashes a tuple of tuples that all are the same one as often as it is met: a hundred bytes are
-enough for terabytes, or for years.
+enough for terabytes, or for years. A key is hashed again each time it is used.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import io
 import pickle
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, ClassVar
 
 _LIGHT = 64  # entries of a tuple that are counted anew each time
@@ -28,7 +28,7 @@ class BoundedUnpickler(pickle._Unpickler):
     read: Callable[[int], bytes]
     append: Callable[[Any], None]
 
-    dispatch: ClassVar[dict[int, Callable[[Any], None]]] = dict(pickle._Unpickler.dispatch)
+    dispatch: ClassVar[dict[int, Callable[[Any], None]]] = {**pickle._Unpickler.dispatch}
 
     def __init__(self, source: io.BytesIO) -> None:
         super().__init__(source, encoding="utf-8")
@@ -62,6 +62,24 @@ class BoundedUnpickler(pickle._Unpickler):
         self.append(bytearray(content))
 
 
+def _after_keys(
+    load: Callable[[Any], None], keys: Callable[[list[Any]], Iterable[Any]]
+) -> Callable[[Any], None]:
+    def checked(unpickler: BoundedUnpickler) -> None:
+        if any(map(_costly, keys(unpickler.stack))):
+            raise pickle.UnpicklingError("a key of nested or many parts")
+        load(unpickler)
+
+    return checked
+
+
+def _costly(key: object) -> bool:
+    """Whether it takes long to hash: honest keys are names, numbers and short tuples of those."""
+    if not isinstance(key, (tuple, frozenset)):
+        return False
+    return len(key) > _LIGHT or any(isinstance(part, (tuple, frozenset)) for part in key)
+
+
 def _then_weighed(load: Callable[[Any], None]) -> Callable[[Any], None]:
     def loaded(unpickler: BoundedUnpickler) -> None:
         load(unpickler)
@@ -73,3 +91,11 @@ def _then_weighed(load: Callable[[Any], None]) -> Callable[[Any], None]:
 for _code in (pickle.TUPLE, pickle.TUPLE1, pickle.TUPLE2, pickle.TUPLE3):
     BoundedUnpickler.dispatch[_code[0]] = _then_weighed(BoundedUnpickler.dispatch[_code[0]])
 BoundedUnpickler.dispatch[pickle.BYTEARRAY8[0]] = BoundedUnpickler._load_bytearray
+for _code, _keys in (
+    (pickle.SETITEM, lambda stack: stack[-2:-1]),
+    (pickle.SETITEMS, lambda stack: stack[::2]),
+    (pickle.DICT, lambda stack: stack[::2]),
+    (pickle.ADDITEMS, lambda stack: stack),
+    (pickle.FROZENSET, lambda stack: stack),
+):
+    BoundedUnpickler.dispatch[_code[0]] = _after_keys(BoundedUnpickler.dispatch[_code[0]], _keys)

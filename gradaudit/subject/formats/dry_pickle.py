@@ -9,11 +9,11 @@ from _compat_pickle import IMPORT_MAPPING, NAME_MAPPING
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
+from gradaudit.subject.formats.bounded_pickle import BoundedUnpickler
 from gradaudit.subject.formats.holders import HOLDERS, MAPPINGS, SEQUENCES
 from gradaudit.subject.formats.numpy_scalar import DTYPE, SCALAR, DType, scalar
-from gradaudit.subject.formats.strict_unpickler import StrictUnpickler, check_keys
 from gradaudit.telling import quoted
 
 _REBUILDS = {
@@ -36,6 +36,7 @@ _TYPE = re.compile(
     r"torch\.(\w+Storage|storage\.(Untyped|Typed)Storage|u?int\d+|float\d+\w*|bfloat16|half|double"
     r"|float|long|int|short|bool|complex\d+)"
 )
+_LOAD_BUILD: Callable[[Any], None] = BoundedUnpickler.dispatch[pickle.BUILD[0]]
 _LATIN = (("latin1",), ("latin-1",))  # how protocol 2 writes bytes
 INSTANCE = "(an object)"  # owner of an attribute that is asked of no global
 
@@ -87,6 +88,7 @@ class DryPickle:
     make: Make | None = None  # what becomes of a declared tensor
     classes_by_source: bool = False  # the old format's way to store modules
     protocol: int = 0  # the highest
+    direct: bool = False  # whether tensors can be read from where they lie in the file
 
     @property
     def plain(self) -> bool:
@@ -129,7 +131,7 @@ def dry_read(
     return seen, values
 
 
-class _DryUnpickler(StrictUnpickler):
+class _DryUnpickler(BoundedUnpickler):
     def __init__(self, source: io.BytesIO, seen: DryPickle) -> None:
         super().__init__(source)
         self._seen = seen
@@ -158,25 +160,34 @@ class _DryUnpickler(StrictUnpickler):
             return pid[1]
         raise pickle.UnpicklingError("a persistent id that names no storage")
 
-    def check_state(self, instance: Any, state: Any) -> None:
-        made = getattr(instance, "made_by", "")
+    def _build(self) -> None:
+        made, state = getattr(self.stack[-2], "made_by", ""), self.stack[-1]
         if re.fullmatch(r"torch\.\w*Tensor|torch\.nn\.parameter\.\w+", made):
             self._seen.misuses.add(f"{made} set by its state")
         for part in state if isinstance(state, tuple) else (state,):
             names = part if isinstance(part, dict) else ()
             self._seen.misuses |= {
-                f"to set {quoted(name)}" for name in names if str(name).startswith("__")
+                f"to set {quoted(name)}"
+                for name in names
+                if isinstance(name, str) and name.startswith("__")
             }
+        _LOAD_BUILD(self)
+
+    dispatch: ClassVar[dict[int, Callable[[Any], None]]] = {
+        **BoundedUnpickler.dispatch,
+        pickle.BUILD[0]: _build,
+    }
 
 
-class _Inert:
-    """An object of a class that was not imported: takes any state, does nothing."""
+class Inert:
+    """An object of a class that was not imported: takes any state and any entries, does nothing."""
 
     def __init__(self, made_by: str) -> None:
         self.made_by = made_by
+        self.state: Any = None
 
     def __setstate__(self, state: Any) -> None:
-        return None
+        self.state = state
 
     def __setitem__(self, key: Any, value: Any) -> None:
         return None
@@ -185,15 +196,16 @@ class _Inert:
         return iter(())
 
     def append(self, _: Any) -> None:
-        return None
+        """Takes an item of a list."""
 
     def extend(self, _: Any) -> None:
-        return None
+        """Takes items of a list."""
 
     def add(self, _: Any) -> None:
-        return None
+        """Takes an item of a set."""
 
-    def __call__(self, *_: Any) -> _Inert:
+    def __call__(self, *_: Any) -> Inert:
+        """Itself."""
         return self
 
 
@@ -204,7 +216,7 @@ def _stand_in(full: str, seen: DryPickle) -> Any:
         def __call__(cls, *arguments: Any) -> Any:
             return _note_call(full, arguments, seen)
 
-    class _StandIn(_Inert, metaclass=_Meta):
+    class _StandIn(Inert, metaclass=_Meta):
         def __new__(cls, *arguments: Any) -> Any:
             if arguments:  # cls.__new__(cls, 10**12) allocates as a call would
                 return _note_call(full, arguments, seen)
@@ -222,14 +234,14 @@ def _note_call(full: str, arguments: tuple[Any, ...], seen: DryPickle) -> Any:
         seen.attributes.add((str(owner), name))
     if full == "_codecs.encode" and arguments[1:] not in _LATIN:
         # other codecs compress, or write each byte as two; bytes are always stored this way
-        seen.misuses.add(f"_codecs.encode to {quoted(arguments[1:])}")
+        raise ValueError("text that is encoded by another codec than latin1")
     if full == _OF_TYPE and len(arguments) >= 3:
         return _note_call(getattr(arguments[0], "asked_for", INSTANCE), arguments[2], seen)
     if full in _REBUILDS and len(arguments) >= 4 and isinstance(arguments[0], DeclaredStorage):
         tensor = _declared(full, arguments)
         seen.tensors.append(tensor)
         return tensor if seen.make is None else seen.make(tensor)
-    if full in _PARAMETERS and arguments and not isinstance(arguments[0], _Inert):
+    if full in _PARAMETERS and arguments and not isinstance(arguments[0], Inert):
         return arguments[0]
     return _plain(full, arguments)
 
@@ -262,21 +274,18 @@ def _plain(full: str, arguments: tuple[Any, ...]) -> Any:
     if full in SEQUENCES:
         return list(arguments[0]) if arguments and isinstance(arguments[0], list) else []
     if full == DTYPE:
-        return DType(str(arguments[0])) if arguments else _Inert(full)
+        return DType(str(arguments[0])) if arguments else Inert(full)
     if full in SCALAR:
-        return scalar(arguments, _Inert(full))
+        return scalar(arguments, Inert(full))
     if full == "_codecs.encode" and all(isinstance(text, str) for text in arguments):
         return str(arguments[0]).encode("latin-1")
     if arguments and isinstance(arguments[0], (list, tuple)):
         if full == "torch.Size":
             return tuple(arguments[0])
         if full in ("builtins.set", "builtins.frozenset"):
-            check_keys(arguments[0])
             return frozenset(arguments[0])
-    return _Inert(full)
+    return Inert(full)
 
 
 def _table(pairs: Any) -> _Table:
-    if isinstance(pairs, list):
-        check_keys(pair[0] for pair in pairs)
     return _Table(pairs if isinstance(pairs, (list, dict)) else ())

@@ -6,11 +6,12 @@ entry. Readers that trust different ones see different files, so both have to ag
 
 from __future__ import annotations
 
+import io
 import zipfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from gradaudit.errors import RefusedFile
 from gradaudit.telling import quoted
@@ -28,6 +29,46 @@ class Record:
     size: int
 
 
+class Window(io.BufferedReader):
+    """A part of a file, as a file of its own to be read."""
+
+    def __init__(self, path: Path, part: Record) -> None:
+        super().__init__(_RawWindow(path, part))
+
+
+class _RawWindow(io.RawIOBase):
+    def __init__(self, path: Path, part: Record) -> None:
+        super().__init__()
+        self._file, self._part, self._at = path.open("rb", buffering=0), part, 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._at
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        start = {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._part.size}[whence]
+        if start + offset < 0:
+            raise OSError("a place before the start of the file")
+        self._at = start + offset
+        return self._at
+
+    def readinto(self, buffer: Any) -> int:
+        view = memoryview(buffer)[: max(0, self._part.size - self._at)]
+        self._file.seek(self._part.begin + self._at)
+        count = self._file.readinto(view) or 0
+        self._at += count
+        return count
+
+    def close(self) -> None:
+        self._file.close()
+        super().close()
+
+
 @dataclass(frozen=True)
 class TorchArchive:
     """The pickle of a PyTorch file, and where its storages lie."""
@@ -42,12 +83,14 @@ class TorchArchive:
         return {key: record.size for key, record in self.storages.items()}
 
 
-def read_archive(path: Path) -> TorchArchive:
-    """Raises ``RefusedFile`` for an archive that contradicts itself or holds too large a pickle.
+def read_archive(path: Path, part: Record | None = None) -> TorchArchive:
+    """Of the whole file, or of an archive that is a part of it.
 
+    Raises ``RefusedFile`` for an archive that contradicts itself or holds too large a pickle.
     ``zipfile.BadZipFile`` and ``OSError`` pass through.
     """
-    with zipfile.ZipFile(path) as archive, path.open("rb") as stream:
+    part = part or Record(0, path.stat().st_size)
+    with Window(path, part) as stream, zipfile.ZipFile(stream) as archive:
         items = archive.infolist()
         _check_names(items, path)
         pickles = [item for item in items if item.filename.endswith("/data.pkl")]
@@ -55,14 +98,16 @@ def read_archive(path: Path) -> TorchArchive:
             raise _contradiction(path, f"{len(pickles)} entries named data.pkl", "one")
         if pickles[0].file_size > PICKLE_LIMIT:
             raise RefusedFile(f"{path.name} holds a pickle of {pickles[0].file_size:,} bytes")
-        begins = _begins(items, stream, path)
+        begins = _begins(items, stream, part, path)
         prefix = pickles[0].filename.removesuffix("data.pkl")
         folder = f"{prefix}data/"
         held = [item for item in items if item.filename.startswith(folder)]
         return TorchArchive(
             member(archive, pickles[0]),
             {
-                item.filename.removeprefix(folder): Record(begins[item.filename], item.file_size)
+                item.filename.removeprefix(folder): Record(
+                    part.begin + begins[item.filename], item.file_size
+                )
                 for item in held
             },
             all(item.compress_type == zipfile.ZIP_STORED for item in held)
@@ -86,9 +131,11 @@ def _check_names(items: Iterable[zipfile.ZipInfo], path: Path) -> None:
             raise RefusedFile(f"{path.name} holds the encrypted entry {quoted(item.filename)}")
 
 
-def _begins(items: Iterable[zipfile.ZipInfo], stream: BinaryIO, path: Path) -> dict[str, int]:
+def _begins(
+    items: Iterable[zipfile.ZipInfo], stream: BinaryIO, part: Record, path: Path
+) -> dict[str, int]:
     """Where the bytes of each entry begin; entries must not overlap."""
-    begins, reached, size = {}, 0, path.stat().st_size
+    begins, reached, size = {}, 0, part.size
     for item in sorted(items, key=lambda item: item.header_offset):
         stream.seek(item.header_offset)
         head = stream.read(_LOCAL)

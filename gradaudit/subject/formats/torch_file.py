@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 import warnings
 import zipfile
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import Any
 
 import torch
 
-from gradaudit.errors import RefusedFile, UnreadableFile
+from gradaudit.errors import GradauditError, RefusedFile, UnreadableFile
 from gradaudit.subject.code import import_path
 from gradaudit.subject.formats.allowed import allowed_globals
 from gradaudit.subject.formats.dry_pickle import DryPickle, dry_read
@@ -21,7 +20,7 @@ from gradaudit.subject.formats.torch_trust import refuse_unlisted, unlisted
 from gradaudit.subject.formats.tree import check_tree
 from gradaudit.telling import told
 
-_PROTOCOL = 2  # torch's own, and all that weights_only reads
+PROTOCOL = 2  # torch's own, and all that weights_only reads
 _LEGACY_PICKLES = 5  # magic, protocol, system, the object, the storages' keys
 
 
@@ -33,8 +32,8 @@ def load_torch_file(path: Path, *, trust: bool, device: str = "cpu") -> Any:
     ``RefusedFile`` for a file that needs trust and has none, or that claims more than it stores;
     ``UnreadableFile`` for a damaged one.
     """
-    dry, _ = _dry(path, trust=trust)
-    return _loaded(dry, path, trust=trust, device=device)
+    dry, content = _dry(path, trust=trust)
+    return _loaded(dry, content, path, trust=trust, device=device)
 
 
 def open_torch_file(path: Path, *, trust: bool, device: str = "cpu") -> Any:
@@ -42,10 +41,10 @@ def open_torch_file(path: Path, *, trust: bool, device: str = "cpu") -> Any:
     plain containers, texts and numbers: nothing is unpickled then, trusted or not.
     """
     dry, content = _dry(path, trust=trust)
-    if content is not None:
+    if dry is not None and dry.plain and dry.direct:
         check_tree(content, path)
         return content
-    return _loaded(dry, path, trust=trust, device=device)
+    return _loaded(dry, content, path, trust=trust, device=device)
 
 
 def load_trusted(path: Path, *, device: str = "cpu") -> Any:
@@ -53,26 +52,43 @@ def load_trusted(path: Path, *, device: str = "cpu") -> Any:
     return _load(path, trust=True, device=device)
 
 
-def _loaded(dry: DryPickle | None, path: Path, *, trust: bool, device: str) -> Any:
+def _loaded(dry: DryPickle | None, tree: Any, path: Path, *, trust: bool, device: str) -> Any:
     if not trust and dry is not None:
         refuse_unlisted(dry, path)
-    needed = dry is None or bool(unlisted(dry)) or dry.classes_by_source or dry.protocol > _PROTOCOL
-    content = _load(path, trust=trust and needed, device=device)
+        if dry.protocol > PROTOCOL:
+            raise RefusedFile(
+                f"{path.name} is pickled in a protocol that torch reads only by running it",
+                expected=f"protocol {PROTOCOL}, as torch.save writes by default",
+                next_step="if you made this file, add --trust, or save it without pickle_protocol",
+            )
+    needed = dry is None or bool(unlisted(dry)) or dry.classes_by_source or dry.protocol > PROTOCOL
     if not (trust and needed):
-        check_tree(content, path)
-    return content
+        check_tree(tree, path)
+    return _load(path, trust=trust and needed, device=device)
+
+
+def dry_file(path: Path) -> tuple[DryPickle, Any]:
+    """What a file's pickle asks for, and the tree it holds, with inert stand-ins for objects.
+
+    Raises ``RefusedFile`` for a file that claims more than it stores, ``UnreadableFile`` for one
+    that is damaged.
+    """
+    try:
+        return _dry_zip(path) if zipfile.is_zipfile(path) else _dry_legacy(path)
+    except GradauditError:
+        raise
+    except Exception as error:
+        raise _damaged(path, error) from None
 
 
 def _dry(path: Path, *, trust: bool) -> tuple[DryPickle | None, Any]:
-    """What the pickle asks for, and all it holds where that needs nothing to be imported."""
+    """The same, or nothing where the stand-ins do not know a trusted pickle's tricks."""
     try:
-        return _dry_zip(path) if zipfile.is_zipfile(path) else _dry_legacy(path)
-    except RefusedFile:
-        raise
-    except Exception as error:
+        return dry_file(path)
+    except UnreadableFile:
         if trust:
-            return None, None  # a pickle with tricks the stand-ins do not know
-        raise _damaged(path, error) from None
+            return None, None
+        raise
 
 
 def _dry_zip(path: Path) -> tuple[DryPickle, Any]:
@@ -82,15 +98,16 @@ def _dry_zip(path: Path) -> tuple[DryPickle, Any]:
     make = TensorMaker(path, found.storages)
     dry, (content,) = dry_read(found.pickle, make=make)
     check_declared(dry, found.sizes, path)
-    return dry, content if dry.plain and found.direct and not make.unknown else None
+    dry.direct = found.direct and not make.unknown
+    return dry, content
 
 
 def _dry_legacy(path: Path) -> tuple[DryPickle, Any]:
-    dry, _ = dry_read(path.read_bytes(), pickles=_LEGACY_PICKLES)
+    dry, (*_, content, _) = dry_read(path.read_bytes(), pickles=_LEGACY_PICKLES)
     size = path.stat().st_size
     check_declared(dry, dict.fromkeys(dry.storages, size), path)
     check_total(dry, size, path)
-    return dry, None
+    return dry, content
 
 
 def _load(path: Path, *, trust: bool, device: str) -> Any:
@@ -108,15 +125,7 @@ def _load(path: Path, *, trust: bool, device: str) -> Any:
         try:
             return torch.load(stream, map_location=device, weights_only=not trust)
         except (AttributeError, ModuleNotFoundError) as error:
-            raise _no_code(path, error) from None
-        except pickle.UnpicklingError as error:
-            if "Unsupported operand" not in str(error):
-                raise _damaged(path, error) from None
-            raise RefusedFile(
-                f"{path.name} is pickled in a protocol that torch reads only by running it",
-                expected=f"protocol {_PROTOCOL}, as torch.save writes by default",
-                next_step="if you made this file, add --trust, or save it without pickle_protocol",
-            ) from None
+            raise (_no_code if trust else _damaged)(path, error) from None
         except Exception as error:  # a pickle can raise whatever what it names raises
             raise _damaged(path, error) from None
 

@@ -56,7 +56,7 @@ def check_archive(archive: zipfile.ZipFile, path: Path) -> None:
 def check_declared(dry: DryPickle, sizes: Mapping[str, int], path: Path) -> None:
     """Raise ``RefusedFile`` where a storage or tensor claims more than ``sizes`` holds for it."""
     for key, storage in dry.storages.items():
-        needed = storage.numel * _item_size(storage.dtype)
+        needed = storage.numel * item_size(storage.dtype)
         if storage.numel < 0 or needed > sizes.get(key, 0):
             raise RefusedFile(
                 f"{path.name} declares a storage of {needed:,} bytes",
@@ -67,7 +67,7 @@ def check_declared(dry: DryPickle, sizes: Mapping[str, int], path: Path) -> None
     repeated = 0
     for tensor in dry.tensors:
         storage = dry.storages[tensor.storage]
-        held = storage.numel * _item_size(storage.dtype) // _item_size(tensor.dtype)
+        held = storage.numel * item_size(storage.dtype) // item_size(tensor.dtype)
         _check_extent(tensor, held, path)
         repeated += tensor.numel if tensor.numel > held else 0
         if repeated > _REPEATED:
@@ -83,7 +83,7 @@ def check_total(dry: DryPickle, size: int, path: Path) -> None:
 
     The old format's storages lie one after another, and torch makes room for them beforehand.
     """
-    needed = sum(each.numel * _item_size(each.dtype) for each in dry.storages.values())
+    needed = sum(each.numel * item_size(each.dtype) for each in dry.storages.values())
     if needed > size:
         raise RefusedFile(
             f"{path.name} declares storages of {needed:,} bytes",
@@ -112,5 +112,6 @@ def _check_extent(tensor: DeclaredTensor, held: int, path: Path) -> None:
         )
 
 
-def _item_size(storage: str) -> int:
+def item_size(storage: str) -> int:
+    """Bytes of an entry, by the name of a storage or of a type."""
     return _ITEM_SIZES.get(storage, 1)

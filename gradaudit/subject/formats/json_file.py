@@ -1,0 +1,74 @@
+"""JSON written by others: bounded in size and depth, and without a name that stands twice."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from gradaudit.errors import RefusedFile, UnreadableFile
+from gradaudit.telling import quoted, told
+
+_DEEPEST = 64
+
+
+def read_object(path: Path, *, most: int) -> dict[str, Any]:
+    """The JSON object in the file at ``path``, of ``most`` bytes or fewer.
+
+    Raises ``RefusedFile`` for a larger one, ``UnreadableFile`` for anything but one object.
+    """
+    try:
+        with path.open("rb") as stream:
+            text = stream.read(most + 1)
+    except OSError as error:
+        raise UnreadableFile(
+            f"{path.name} cannot be read", found=error.strerror or str(error)
+        ) from None
+    if len(text) > most:
+        raise RefusedFile(
+            f"{path.name} is larger than any of its kind",
+            expected=f"at most {most:,} bytes",
+            found=f"{path.stat().st_size:,}",
+            next_step="the file is damaged or hostile",
+        )
+    try:
+        found = json.loads(text.decode("utf-8"), object_pairs_hook=_once)
+    except RecursionError:
+        raise _too_deep(path) from None
+    except ValueError as error:  # not UTF-8, not JSON, a number of 5,000 digits, a name twice
+        raise UnreadableFile(f"{path.name} is not JSON", found=told(error)) from None
+    if not isinstance(found, dict):
+        raise UnreadableFile(
+            f"{path.name} holds no JSON object", expected="{...}", found=type(found).__name__
+        )
+    _check_depth(found, path)
+    return found
+
+
+def _check_depth(found: Any, path: Path) -> None:
+    level = [found]
+    for _ in range(_DEEPEST):
+        level = [
+            inner
+            for each in level
+            for inner in (each.values() if isinstance(each, dict) else each)
+            if isinstance(inner, (dict, list))
+        ]
+        if not level:
+            return
+    raise _too_deep(path)
+
+
+def _too_deep(path: Path) -> UnreadableFile:
+    return UnreadableFile(
+        f"{path.name} is nested too deep", expected=f"at most {_DEEPEST} objects in each other"
+    )
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in found:
+            raise ValueError(f"the name {quoted(name)} stands twice")
+        found[name] = value
+    return found
