@@ -24,9 +24,11 @@ class BoundedUnpickler(pickle._Unpickler):
     Raises ``pickle.UnpicklingError`` for tuples that no honest pickle holds.
     """
 
-    stack: list[Any]
+    stack: list[Any]  # these four are made by `load`
     read: Callable[[int], bytes]
+    append: Callable[[Any], None]
     proto: int = 0
+
     dispatch: ClassVar[dict[int, Callable[[Any], None]]] = {**pickle._Unpickler.dispatch}
 
     def __init__(self, source: io.BytesIO) -> None:
