@@ -4,7 +4,7 @@
 The largest singular value of the operator (for a convolution: with its padding, stride and the
 input size seen) over the one that independent entries of variance 1/fan_in would have. The lower
 end of the interval is judged. Of learned weights in a file without a model it is only told, up to
-ten times what nets that work have.
+ten times what nets that work have; of frozen weights always.
 
 ## Why it hurts
 One direction of the input is blown up and drowns the rest; the largest stable learning rate falls
@@ -35,7 +35,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from gradaudit.records import Estimate, Finding, Measurements, Severity, WeightRow, Where
+from gradaudit.records import Estimate, Finding, Measurements, WeightRow, Where
 from gradaudit.rules._judge import all_the_same, judge, made_up, number, softened
 from gradaudit.settings import Settings
 
@@ -54,6 +54,7 @@ def check(measurements: Measurements, settings: Settings) -> Iterable[Finding]:
     unseen = not shown and measurements.state.state == "trained"
     if unseen:
         fail = settings.limit("spectral_excess_learned")
+    frozen = {row.parameter for row in measurements.parameters if not row.trainable}
     for row in measurements.weights:
         measured = excess(row, warn.unit)
         if measured is None:
@@ -61,20 +62,22 @@ def check(measurements: Measurements, settings: Settings) -> Iterable[Finding]:
         judged = judge(measured, warn=warn, fail=fail)
         if judged is None:
             continue
+        severity = judged.severity
+        if row.parameter in frozen:  # a constant of the model's design, which is not to be changed
+            severity = "note"
+        elif shown:
+            severity = softened(severity, measurements)
+        elif unseen and severity == "warn":  # a norm alone is told, and judged far up only
+            severity = "note"
         yield Finding(
             CODE,
             NAME,
-            softened(judged.severity, measurements) if shown else _unshown(judged.severity, unseen),
+            severity,
             Where(module=row.module, parameter=row.parameter),
             measured,
             judged.limit,
             _why(row, measured) + (all_the_same(measurements) if shown else ""),
         )
-
-
-def _unshown(severity: Severity, unseen: bool) -> Severity:
-    """Of learned weights nobody has seen at work a norm alone is told, and judged far up only."""
-    return "note" if unseen and severity == "warn" else severity
 
 
 def excess(row: WeightRow, unit: str) -> Estimate | None:

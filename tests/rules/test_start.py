@@ -60,6 +60,14 @@ def test_spectral_norm_tells_one_direction_from_many_and_is_softened() -> None:
     assert "many directions" in only("GA301", measurements(weights=(row,), sample=NONE)).why
 
 
+def test_a_frozen_weight_that_stretches_is_only_told() -> None:
+    row = weight(0, 1.0, spectral_norm=estimate(300.0))
+    given = measurements(weights=(row,), sample=NONE)
+    for trainable, severity in ((True, "fail"), (False, "note")):
+        used = parameter(row.parameter, trainable=trainable)
+        assert only("GA301", replace(given, parameters=(used,))).severity == severity
+
+
 # --- GA302
 
 
