@@ -189,8 +189,8 @@ def _guarded(run: Callable[[], Any]) -> int:
         if os.environ.get("GRADAUDIT_TRACEBACK"):
             raise
         return _say(
-            f"internal error: {told(error)}; this is a defect of gradaudit: set GRADAUDIT_TRACEBACK=1 to "
-            "see where, and please report it",
+            f"internal error: {told(error)}; this is a defect of gradaudit: set "
+            "GRADAUDIT_TRACEBACK=1 to see where, and please report it",
             2,
         )
     return code if isinstance(code, int) else 0

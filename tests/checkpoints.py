@@ -117,8 +117,8 @@ class Audited:
     errors: str
 
 
-# A child inherits the peak that ``getrusage`` tells from its parent; that of its own memory is told
-# by the kernel elsewhere.
+# A process inherits the peak that ``getrusage`` tells of it from the one that started it, so the
+# kernel is asked elsewhere; the command works in processes of its own, which start small.
 _CHILD = """
 import resource, sys
 from gradaudit.cli import main
@@ -129,10 +129,11 @@ except SystemExit as ended:
     code = ended.code
 try:
     lines = open("/proc/self/status").read().splitlines()
-    peak = next(int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
+    own = next(int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
 except OSError:
-    unit = 1 if sys.platform != "darwin" else 1024
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // unit
+    own = 0
+below = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
+peak = max(own, below if sys.platform != "darwin" else below // 1024)
 print(f"peak {peak}", file=sys.__stderr__)
 sys.exit(code)
 """

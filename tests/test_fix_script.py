@@ -298,3 +298,16 @@ def test_the_proof_in_one_line() -> None:
         "stalls -> trains; loss 3 -> 0.5 in 40 steps (unchanged: 3 -> not finite in 40 steps)"
     )
     assert proof_line(replace(prescription, proof=None)) == ""
+
+
+def test_it_says_how_a_folder_is_opened() -> None:
+    cure = fixed([remedy(lr=0.02)])
+    subject = replace(
+        cure.report.subject, format="Hugging Face model", source="a/b", name="GPT2LMHeadModel"
+    )
+    text = script(replace(cure, report=replace(cure.report, subject=subject)))
+    assert "prepare(transformers.GPT2LMHeadModel.from_pretrained('a/b'))" in text
+    assert "Needs torch, and transformers to open the folder." in " ".join(
+        text.replace("#", " ").split()
+    )
+    assert "Needs torch only." in script(cure)

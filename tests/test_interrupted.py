@@ -23,6 +23,7 @@ import gradaudit
 from gradaudit import Settings
 from tests.command import CHECKOUT, files_in
 from tests.subject.test_process_state import MOVES
+from tests.test_cli import LISTENING
 
 QUICK = Settings(effort="quick", threads=1)
 
@@ -275,8 +276,9 @@ def net():
 @pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
 def test_ctrl_c_in_a_search(tmp_path: Path) -> None:
     (tmp_path / "slow.py").write_text(SLOW)
+    command = ["fix", "slow.py:net", "-o", "fixed", "--threads", "1"]
     process = subprocess.Popen(
-        [sys.executable, "-B", "-m", "gradaudit", "fix", "slow.py:net", "-o", "fixed", "--threads", "1"],
+        [sys.executable, "-B", "-c", LISTENING, *command],
         cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         env={**os.environ, "PYTHONPATH": str(CHECKOUT)},
     )  # fmt: skip

@@ -3,7 +3,8 @@
 ## What it measures
 The largest singular value of the operator (for a convolution: with its padding, stride and the
 input size seen) over the one that independent entries of variance 1/fan_in would have. The lower
-end of the interval is judged.
+end of the interval is judged. Of learned weights in a file without a model it is only told, up to
+ten times what nets that work have.
 
 ## Why it hurts
 One direction of the input is blown up and drowns the rest; the largest stable learning rate falls
@@ -34,7 +35,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from gradaudit.records import Estimate, Finding, Measurements, WeightRow, Where
+from gradaudit.records import Estimate, Finding, Measurements, Severity, WeightRow, Where
 from gradaudit.rules._judge import all_the_same, judge, made_up, number, softened
 from gradaudit.settings import Settings
 
@@ -50,7 +51,8 @@ def check(measurements: Measurements, settings: Settings) -> Iterable[Finding]:
     # but those of nets that do work go beyond what a start may have.
     seen = measurements.loss or measurements.rehearsal
     shown = seen is not None and not made_up(measurements)
-    if not shown and measurements.state.state == "trained":
+    unseen = not shown and measurements.state.state == "trained"
+    if unseen:
         fail = settings.limit("spectral_excess_learned")
     for row in measurements.weights:
         measured = excess(row, warn.unit)
@@ -62,12 +64,17 @@ def check(measurements: Measurements, settings: Settings) -> Iterable[Finding]:
         yield Finding(
             CODE,
             NAME,
-            softened(judged.severity, measurements) if shown else judged.severity,
+            softened(judged.severity, measurements) if shown else _unshown(judged.severity, unseen),
             Where(module=row.module, parameter=row.parameter),
             measured,
             judged.limit,
             _why(row, measured) + (all_the_same(measurements) if shown else ""),
         )
+
+
+def _unshown(severity: Severity, unseen: bool) -> Severity:
+    """Of learned weights nobody has seen at work a norm alone is told, and judged far up only."""
+    return "note" if unseen and severity == "warn" else severity
 
 
 def excess(row: WeightRow, unit: str) -> Estimate | None:

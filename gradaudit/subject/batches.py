@@ -41,8 +41,9 @@ def read_batches(
     to_batch = _Converter(model)
     if _is_batch(raw):
         whole = to_batch(raw)
-        undivided = batch_size is None or whole.whole
-        return (whole,) if undivided else _sliced(whole, batch_size, limit)
+        if batch_size is None or whole.whole:
+            return (whole,)
+        return _sliced(whole, batch_size, limit)
     if isinstance(raw, (str, bytes)) or not isinstance(raw, Iterable):
         raise BadData(f"{label} is no sample", expected=_WANTED, found=describe(raw))
     if isinstance(raw, tuple) and _is_flat_batch(raw):

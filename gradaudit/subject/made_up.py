@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 import re
 from collections.abc import Iterable
 
@@ -115,7 +116,13 @@ def _guess(layer: nn.Module) -> tuple[Drawn, ...]:
     if isinstance(layer, (nn.Embedding, nn.EmbeddingBag)):
         return tuple(Drawn(torch.int64, (8, n), layer.num_embeddings) for n in (32, 16, 8))
     parameter = next(layer.parameters())
-    return tuple(Drawn(parameter.dtype, shape) for shape in _shapes(layer))
+    return tuple(Drawn(parameter.dtype, shape) for shape in _shapes(layer) if _can_be(shape))
+
+
+def _can_be(shape: tuple[int, ...]) -> bool:
+    """Whether what a layer says of its sizes, which may come from a file, can be drawn."""
+    sound = all(type(size) is int and 0 < size <= LARGEST for size in shape)
+    return sound and math.prod(shape) <= LARGEST
 
 
 def _shapes(layer: nn.Module) -> list[tuple[int, ...]]:

@@ -76,7 +76,9 @@ def open_subject(spec: str, settings: Settings) -> Opened:
                 f"{spec} is code, and which name in it is the model is not said",
                 expected=f"{spec}:name, a Module or a function that returns one",
             )
-        loaded = open_file(path, trust=settings.trust, device=settings.device)
+        loaded = open_file(
+            path, trust=settings.trust, device=settings.device, weights_only=bool(settings.build)
+        )
         digest = file_digest(path)
         settings = replace(settings, recipe=_over(loaded.recipe, settings.recipe))
         if loaded.model is None and settings.build is None:

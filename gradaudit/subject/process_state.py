@@ -33,8 +33,12 @@ _ATTENTION = ("flash", "mem_efficient", "math", "cudnn")  # kernels that may be 
 # the general before the particular, which follows it where it was not set itself
 _PRECISIONS = (
     ("generic", "all"),
-    *((backend, part) for backend in ("cuda", "mkldnn") for part in ("all", "matmul", "conv", "rnn")),
-)  # fmt: skip
+    *(
+        (backend, part)
+        for backend in ("cuda", "mkldnn")
+        for part in ("all", "matmul", "conv", "rnn")
+    ),
+)
 
 
 def save_process_state() -> Restore:
@@ -131,7 +135,7 @@ def _deterministic() -> tuple[bool, bool]:
 
 
 def _device_context() -> Any:
-    return getattr(torch._GLOBAL_DEVICE_CONTEXT, "device_context", None)  # type: ignore[attr-defined]
+    return getattr(torch._GLOBAL_DEVICE_CONTEXT, "device_context", None)
 
 
 def _default_device() -> Restore:

@@ -276,9 +276,8 @@ def _kind(recipe: Recipe) -> tuple[type[torch.optim.Optimizer], dict[str, Any]]:
 def suited(recipe: Recipe, optimizer: str) -> Recipe:
     """``recipe`` without the numbers that torch's optimizer of that name does not take."""
     taken = inspect.signature(_kind(Recipe(optimizer=optimizer))[0]).parameters
-    return dataclasses.replace(
-        recipe, **{name: None for name in _IN_OPTIMIZER if name not in taken}
-    )
+    without: dict[str, Any] = {name: None for name in _IN_OPTIMIZER if name not in taken}
+    return dataclasses.replace(recipe, **without)
 
 
 def checked_recipe(recipe: Recipe) -> Recipe:

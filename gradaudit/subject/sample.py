@@ -194,10 +194,8 @@ def _carried_batch(inputs: Any) -> Batch:
 
 
 def _made_up(model: nn.Module, _: Any, settings: Settings, tried: list[str]) -> _Found | None:
-    own = ultralytics_model.made_up(model, settings.seed, _MADE_UP_BATCHES)
-    if own is not None:
-        described, batches = own
-        return _Found(batches, "made up", described, run_once(model, batches[0]))
+    if ultralytics_model.is_ultralytics(model):
+        return _made_up_images(model, settings, tried)
     whence, drawn = guesses(model)
     device, first_error = next(model.parameters()).device, ""
     for guess in drawn:
@@ -215,6 +213,19 @@ def _made_up(model: nn.Module, _: Any, settings: Settings, tried: list[str]) -> 
     if first_error:
         tried.append(first_error)
     return None
+
+
+def _made_up_images(model: nn.Module, settings: Settings, tried: list[str]) -> _Found | None:
+    own = ultralytics_model.made_up(model, settings.seed, _MADE_UP_BATCHES)
+    if own is None:
+        tried.append(f"a {type(model).__name__} takes batches of Ultralytics' own kind")
+        return None
+    described, batches = own
+    try:
+        return _Found(batches, "made up", described, run_once(model, batches[0]))
+    except GradauditError as error:
+        tried.append(f"on {described} {error}")
+        return None
 
 
 def _with_loss(

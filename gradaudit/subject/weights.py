@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -34,7 +35,9 @@ def load_weights(
     """
     own = {name: value for name, value in model.state_dict().items() if not _is_extra(name)}
     found, notes = by_own_names(list(own), StoredWeights.of(tensors_of(weights)))
-    absent = [key for key in own if key not in found]
+    stored = {_place(own[key]) for key in own if key in found}
+    # of tied weights a file may hold one name only
+    absent = [key for key in own if key not in found and _place(own[key]) not in stored]
     extra = [key for key in found if key not in own]
     shapes = [
         f"{key} {list(found.entry(key).shape)} against {list(own[key].shape)}"
@@ -62,6 +65,15 @@ def load_weights(
     label = f"loading {path.name} into {build}"
     call(lambda: model.load_state_dict(dict(found), strict=False), label)
     return notes
+
+
+def _place(value: Any) -> Hashable:
+    """The same for tensors that are one; its own for one without values."""
+    if not isinstance(value, Tensor) or is_lazy(value) or value.is_meta or not value.numel():
+        return id(value)
+    if value.layout is not torch.strided:
+        return id(value)
+    return value.data_ptr(), value.dtype, tuple(value.shape), value.stride()
 
 
 def _is_extra(name: str) -> bool:

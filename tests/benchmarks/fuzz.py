@@ -91,7 +91,7 @@ def _defect(outcome: Outcome, rss: int) -> str:
         return f"it took {(outcome.peak - rss) >> 20} MB: {last}"
     if outcome.code not in (0, 1, 2, 3) or "Traceback" in outcome.err:
         return f"exit code {outcome.code}: {last}"
-    if "internal error" in outcome.err:
+    if any(words in outcome.err for words in ("internal error", "crashed", "was killed")):
         return last
     if outcome.code == 2:
         try:

@@ -16,7 +16,16 @@ from torch import nn
 
 from tests.hostile.cases_pickles import laughs, laughs_for_torch
 from tests.hostile.harness import Case, Place, sound
-from tests.hostile.opcodes import called, legacy, tensor, torch_zip, value, whole
+from tests.hostile.opcodes import (
+    EMPTY_DICT,
+    SETITEM,
+    called,
+    legacy,
+    tensor,
+    torch_zip,
+    value,
+    whole,
+)
 
 Arguments = list["str | Path"]
 
@@ -163,12 +172,17 @@ _REFUSED: dict[str, tuple[Callable[[Place], Arguments], str]] = {
     "npz of nothing": (data("x.npz", _npz({})), "without arrays"),
     "npz of text": (data("x.npz", _npz({"x.npy": b"hello"})), ""),
     "npz with a wrong checksum": (
-        data("x.npz", lambda p: _saved(x=X).replace(bytes(32), b"\1" * 32, 1)), ""),
+        data("x.npz", lambda p: _saved(x=X).replace(bytes(32), b"\1" * 32, 1)),
+        "",
+    ),
     "csv of one column": (data("x.csv", _csv("a\n1\n")), "no table"),
     "csv of formulas": (data("x.csv", _csv("a,b\n=cmd|' /C calc'!A0,1\n")), ""),
     "csv with escapes": (data("x.csv", _csv("a\x1b[31m,b\u202e\n\x1b[2J,1\n")), ""),
     "csv of ragged rows": (data("x.csv", _csv("a,b\n1,2,3\n")), "cells"),
-    "csv of huge numbers": (data("x.csv", _csv("a,b,c,d,e\n" + ",".join(["1" + "0" * 5_000] * 5))), ""),
+    "csv of huge numbers": (
+        data("x.csv", _csv("a,b,c,d,e\n" + ",".join(["1" + "0" * 5_000] * 5))),
+        "",
+    ),
     "csv of an endless cell": (data("x.csv", _csv('a,b\n"' + "x" * 1_000_000)), ""),
     "csv of 200,000 columns": (data("x.csv", _csv(",".join(["a"] * 200_000) + "\nx\n")), ""),
     "csv of a name of 1 MB": (data("x.csv", _csv("n" * 1_000_000 + ",b\nx,y\n")), ""),
@@ -180,17 +194,50 @@ _REFUSED: dict[str, tuple[Callable[[Place], Arguments], str]] = {
     "a folder": (made(lambda place: place.files), "a directory"),
     "a device": (made(lambda place: Path("/dev/zero")), "special file"),
     "a picture": (data("x.pt", b"\x89PNG\r\n\x1a\n" + bytes(100)), ""),
-    "pt that runs code": (data("x.pt", lambda p: torch_zip(p.files / "y.pt", _payload(p)).read_bytes()), ""),
-    "old pt that runs code": (data("x.pt", lambda p: legacy(p.files / "y.pt", _payload(p)).read_bytes()), ""),
+    "pt that runs code": (
+        data("x.pt", lambda p: torch_zip(p.files / "y.pt", _payload(p)).read_bytes()),
+        "",
+    ),
+    "old pt that runs code": (
+        data("x.pt", lambda p: legacy(p.files / "y.pt", _payload(p)).read_bytes()),
+        "",
+    ),
     "pickle that runs code": (data("x.pkl", _payload), ""),
-    "pt that laughs": (data("x.pt", lambda p: torch_zip(p.files / "y.pt", laughs(9, 10)).read_bytes()), ""),
-    "pt of dicts in circles": (data("x.pt", lambda p: torch_zip(p.files / "y.pt", whole(
-        b"}q\0" + value("x") + b"h\0s")).read_bytes()), ""),
-    "pt of a dict that laughs": (data("x.pt", lambda p: torch_zip(p.files / "y.pt", whole(
-        value({"x": laughs_for_torch(9, 10)}))).read_bytes()), ""),
-    "pt expanded": (data("x.pt", lambda p: torch_zip(p.files / "y.pt", whole(value(
-        {"x": tensor((10**9, 4), (0, 0))})), {"0": bytes(16)}).read_bytes()), ""),
-    "pt of text": (data("x.pt", lambda p: torch_zip(p.files / "y.pt", whole(value("hello"))).read_bytes()), ""),
+    "pt that laughs": (
+        data("x.pt", lambda p: torch_zip(p.files / "y.pt", laughs(9, 10)).read_bytes()),
+        "",
+    ),
+    "pt of dicts in circles": (
+        data(
+            "x.pt",
+            lambda p: torch_zip(
+                p.files / "y.pt", whole(b"}q\0" + value("x") + b"h\0s")
+            ).read_bytes(),
+        ),
+        "",
+    ),
+    "pt of a dict that laughs": (
+        data(
+            "x.pt",
+            lambda p: torch_zip(
+                p.files / "y.pt", whole(EMPTY_DICT + value("x") + laughs_for_torch(9, 10) + SETITEM)
+            ).read_bytes(),
+        ),
+        "containers within containers",
+    ),
+    "pt expanded": (
+        data(
+            "x.pt",
+            lambda p: torch_zip(
+                p.files / "y.pt", whole(value({"x": tensor((10**9, 4), (0, 0))})), {"0": bytes(16)}
+            ).read_bytes(),
+        ),
+        "",
+    ),
+    "pt of text": (
+        data("x.pt", lambda p: torch_zip(p.files / "y.pt", whole(value("hello"))).read_bytes()),
+        "",
+    ),
     "safetensors that lie": (data("x.safetensors", b"\x10\0\0\0\0\0\0\0{" + bytes(15)), ""),
     "recipe of nonsense": (recipe("r.toml", b"\x00\xff"), ""),
     "recipe 100,000 levels deep": (recipe("r.json", b'{"lr": ' + b"[" * 100_000), ""),
@@ -201,18 +248,34 @@ _REFUSED: dict[str, tuple[Callable[[Place], Arguments], str]] = {
     "recipe of a list": (recipe("r.json", b'{"lr": [1]}'), ""),
     "recipe with escapes": (recipe("r.json", json.dumps({"\x1b[31m\u202e\n": 1}).encode()), ""),
     "recipe of a 10 kB key": (recipe("r.json", json.dumps({"n" * 10_000: 1}).encode()), ""),
-    "recipe of 10 kB text": (recipe("r.json", json.dumps({"optimizer": "n" * 10_000}).encode()), ""),
+    "recipe of 10 kB text": (
+        recipe("r.json", json.dumps({"optimizer": "n" * 10_000}).encode()),
+        "",
+    ),
     "recipe of dotted keys": (recipe("r.toml", b"a" + b".a" * 20_000 + b" = 1"), ""),
     "configuration that trusts": (_trusting, "trust cannot be set"),
-    "configuration of a 10 kB key": (configuration("[tool.gradaudit]\n" + "n" * 10_000 + " = 1\n"), ""),
+    "configuration of a 10 kB key": (
+        configuration("[tool.gradaudit]\n" + "n" * 10_000 + " = 1\n"),
+        "",
+    ),
     "configuration with escapes": (
-        configuration('[tool.gradaudit]\n"\\u001b[31m\\u202e\\n" = 1\n'), ""),
+        configuration('[tool.gradaudit]\n"\\u001b[31m\\u202e\\n" = 1\n'),
+        "",
+    ),
     "configuration of a 10 kB value": (
-        configuration('[tool.gradaudit]\nseed = "' + "n" * 10_000 + '"\n'), ""),
-    "configuration 100,000 levels deep": (configuration("[tool.gradaudit]\nselect = " + "[" * 100_000), ""),
+        configuration('[tool.gradaudit]\nseed = "' + "n" * 10_000 + '"\n'),
+        "",
+    ),
+    "configuration 100,000 levels deep": (
+        configuration("[tool.gradaudit]\nselect = " + "[" * 100_000),
+        "",
+    ),
     "configuration that is no UTF-8": (configuration("[tool.gradaudit]\n# \udcff\n"), ""),
-    "configuration of a huge number": (configuration("[tool.gradaudit]\nseed = " + "9" * 5_000), ""),
-}  # fmt: skip
+    "configuration of a huge number": (
+        configuration("[tool.gradaudit]\nseed = " + "9" * 5_000),
+        "",
+    ),
+}
 _ODD: dict[str, Callable[[Place], Arguments]] = {
     "modules of known names beside the file": _module_beside,
     "npz with names that are paths": data("x.npz", _npz({"../../x.npy": _npy(_described())})),

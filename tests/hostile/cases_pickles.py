@@ -144,10 +144,11 @@ ARMED: dict[str, Body] = {
     "in a persistent id": lambda p: whole(
         value(("storage", called(SYSTEM, p.command), "0", "cpu", 1)) + BINPERSID
     ),
-    "after an unknown frame": lambda p: proto(4) + CODES["FRAME"] + struct.pack("<Q", 2)
-    + b"N0" + called(SYSTEM, p.command) + b".",
+    "after an unknown frame": lambda p: (
+        proto(4) + CODES["FRAME"] + struct.pack("<Q", 2) + b"N0" + called(SYSTEM, p.command) + b"."
+    ),
     "with a long tail": lambda p: whole(called(SYSTEM, p.command)) + b"\0" * 4096,
-}  # fmt: skip
+}
 # these do no more than name or build what is not allowed; nothing has happened yet when opened
 UNARMED: dict[str, Body] = {
     "hooks": _hook_dict,
@@ -285,10 +286,10 @@ def laughs_by_memo(layers: int, width: int) -> bytes:
 
 def laughs_for_torch(layers: int, width: int) -> bytes:
     """The same out of the few opcodes that torch's own reader knows."""
-    body = text("lol") + CODES["BINPUT"] + b"\0"
+    body = text("lol")
     for layer in range(layers):
-        again = (CODES["BINGET"] + bytes([layer])) * width
-        body += POP + EMPTY_LIST + CODES["BINPUT"] + bytes([layer + 1]) + MARK + again + APPENDS
+        opened = EMPTY_LIST + MARK + body + CODES["BINPUT"] + bytes([layer])
+        body = opened + (CODES["BINGET"] + bytes([layer])) * (width - 1) + APPENDS
     return body
 
 
@@ -411,9 +412,20 @@ BROKEN: dict[str, Callable[[], bytes]] = {
     ),
     "an out-of-band buffer": lambda: whole(CODES["NEXT_BUFFER"], 5),
     "a module in a circle": lambda: whole(
-        named("torch.nn.modules.container Sequential") + EMPTY_TUPLE + NEWOBJ
-        + CODES["BINPUT"] + b"\0" + MARK + text("_modules") + MARK + text("0")
-        + CODES["BINGET"] + b"\0" + CODES["DICT"] + CODES["DICT"] + BUILD
+        named("torch.nn.modules.container Sequential")
+        + EMPTY_TUPLE
+        + NEWOBJ
+        + CODES["BINPUT"]
+        + b"\0"
+        + MARK
+        + text("_modules")
+        + MARK
+        + text("0")
+        + CODES["BINGET"]
+        + b"\0"
+        + CODES["DICT"]
+        + CODES["DICT"]
+        + BUILD
     ),
     "a module without state": lambda: whole(
         named("torch.nn.modules.linear Linear") + EMPTY_TUPLE + NEWOBJ
@@ -422,7 +434,7 @@ BROKEN: dict[str, Callable[[], bytes]] = {
     "a dictionary of itself": lambda: whole(
         EMPTY_DICT + CODES["BINPUT"] + b"\0" + text("model") + CODES["BINGET"] + b"\0" + SETITEM
     ),
-}  # fmt: skip
+}
 ALONE: tuple[Case, ...] = (
     Case("checkpoint's callbacks", _in_checkpoint, NEEDS, armed=True),
     Case("state dict's extra", _in_state_dict, NEEDS, armed=True),
@@ -448,7 +460,8 @@ def cases() -> tuple[Case, ...]:
         found.append(Case(f"bare: {name}", bare(body), "pickle|model|binary", armed=True))
     for name, body in UNARMED.items():
         found.append(Case(f"zip: {name}", in_zip(body), NEEDS))
-    for name, make in (BOMBS | BROKEN).items():
+    for index, (name, make) in enumerate((BOMBS | BROKEN).items()):
         found.append(Case(f"zip: {name}", in_zip(lambda _, make=make: make()), ""))
-        found.append(Case(f"old: {name}", in_legacy(lambda _, make=make: make()), ""))
+        if index % 3 == 0:  # the old format's reader is the same
+            found.append(Case(f"old: {name}", in_legacy(lambda _, make=make: make()), ""))
     return tuple(found)

@@ -215,7 +215,10 @@ _REFUSED: dict[str, tuple[Make, str]] = {
     "a name like an option": (_named("--trust"), ""),
     "a file with a colon": (_named("model:evil.pt"), ""),
     "a shard outside": (_shards(_map("../outside.safetensors")), ""),
-    "a shard by an absolute path": (_shards(lambda p: _map(str(p.files / "outside.safetensors"))(p)), ""),
+    "a shard by an absolute path": (
+        _shards(lambda p: _map(str(p.files / "outside.safetensors"))(p)),
+        "",
+    ),
     "a shard in Windows' way": (_shards(_map("..\\outside.safetensors")), ""),
     "a shard that is a link to /etc/passwd": (_shard_link, ""),
     "a shard that is a pipe": (_shard_fifo, ""),
@@ -231,13 +234,18 @@ _REFUSED: dict[str, tuple[Make, str]] = {
     "an index that is no JSON": (_shards(lambda place: "{'a'"), ""),
     "an index 100,000 levels deep": (_shards(lambda place: "[" * 100_000), ""),
     "an index with a number of 10**5 digits": (_shards(lambda place: "9" * 100_000), ""),
-    "an index of 100,000 shards": (_shards(lambda place: _map(*[f"s{i}" for i in range(100_000)])(place)), ""),
+    "an index of 100,000 shards": (
+        _shards(_map(*[f"s{i}" for i in range(100_000)])),
+        "",
+    ),
     "a pickled shard": (_pickled_shards, ""),
     "distributed: metadata that run": (
-        _distributed(lambda place: whole(called("posix system", place.command))), ""),
+        _distributed(lambda place: whole(called("posix system", place.command))),
+        "",
+    ),
     "distributed: metadata of garbage": (_distributed(lambda place: b"\x80\x02garbage"), ""),
     "distributed: no metadata": (_distributed(lambda place: b""), ""),
-}  # fmt: skip
+}
 _ODD: dict[str, Make] = {
     "an unreadable file": _unreadable,
     "code beside a configuration": _remote_code,
@@ -250,14 +258,16 @@ _ODD: dict[str, Make] = {
     "a configuration of negative sizes": _config(
         json.dumps({"model_type": "gpt2", "n_embd": -1, "n_layer": -5, "vocab_size": -7})
     ),
-    "a configuration of text": _config(json.dumps({"model_type": "gpt2", "n_embd": "a", "n_head": None})),
+    "a configuration of text": _config(
+        json.dumps({"model_type": "gpt2", "n_embd": "a", "n_head": None})
+    ),
     "a configuration of a hostile kind": _config(json.dumps({"model_type": "<script>\x1b[31m\n"})),
     "a configuration whose kind is a path": _config(json.dumps({"model_type": "../../evil"})),
     "a configuration whose kind is a list": _config(json.dumps({"model_type": ["gpt2"]})),
     "a configuration named elsewhere": _config(
         json.dumps({"model_type": "gpt2", "_name_or_path": "https://example.com/evil"})
     ),
-}  # fmt: skip
+}
 
 
 def cases() -> tuple[Case, ...]:

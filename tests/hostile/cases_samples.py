@@ -226,8 +226,9 @@ PICKLESCAN: dict[str, Body] = {
     "malicious3": calling("httplib HTTPSConnection", "example.invalid"),
     "malicious4": calling("requests.api get", "https://example.invalid"),
     "malicious5": calling("aiohttp.client ClientSession"),
-    "malicious6": lambda place: whole(value(["a", "b"]))
-    + whole(called("requests.api get", "https://example.invalid")),
+    "malicious6": lambda place: (
+        whole(value(["a", "b"])) + whole(called("requests.api get", "https://example.invalid"))
+    ),
     "malicious7": calling("socket create_connection", ("127.0.0.1", 9)),
     "malicious8": calling("subprocess run", ["touch", "{canary}"]),
     "malicious9": calling("sys exit", 0),
@@ -238,12 +239,18 @@ PICKLESCAN: dict[str, Body] = {
     "malicious13b": _nested_loads("_pickle"),
     "malicious14": calling("runpy _run_code", "{code}", {}),
     "malicious15a": _debugged,
-    "malicious15b": lambda place: whole(stacked("bdb Bdb.run") + value((called("bdb Bdb"), place.code)) + REDUCE, 4),
+    "malicious15b": lambda place: whole(
+        stacked("bdb Bdb.run") + value((called("bdb Bdb"), place.code)) + REDUCE, 4
+    ),
     "malicious16": calling("pip main", ["install", "nothing", "--no-input"], protocol=0),
-    "malicious17": calling("torch._inductor.codecache compile_file", "", "", ["sh", "-c", "{command}"]),
+    "malicious17": calling(
+        "torch._inductor.codecache compile_file", "", "", ["sh", "-c", "{command}"]
+    ),
     "malicious18": calling("pydoc pipepager", "", "{command}"),
     "malicious19": lambda place: whole(
-        called("functools partial", named("torch.serialization load"), str(place.canary)) + EMPTY_TUPLE + REDUCE
+        called("functools partial", named("torch.serialization load"), str(place.canary))
+        + EMPTY_TUPLE
+        + REDUCE
     ),
     "malicious20": calling("venv create", "{canary}", False, False, True, False, "$({command})"),
     "malicious21": calling("timeit timeit", "{code}"),
@@ -268,10 +275,18 @@ PICKLESCAN: dict[str, Body] = {
     ),
     "GHSA-f745-w6jp-hpxx": calling("torch.utils.collect_env run", "{command}"),
     "GHSA-jhph-76pp-mggw": lambda place: whole(
-        called("torch.utils.collect_env run_and_read_all", named("torch.utils.collect_env run"), place.command)
+        called(
+            "torch.utils.collect_env run_and_read_all",
+            named("torch.utils.collect_env run"),
+            place.command,
+        )
     ),
-    "GHSA-h3qp-7fh3-f8h4": calling("torch.utils.data.datapipes.utils.decoder basichandlers", "pickle", b"N"),
-    "GHSA-vr7h-p6mm-wpmh": calling("torch.jit.unsupported_tensor_ops execWrapper", "{code}", {}, {}),
+    "GHSA-h3qp-7fh3-f8h4": calling(
+        "torch.utils.data.datapipes.utils.decoder basichandlers", "pickle", b"N"
+    ),
+    "GHSA-vr7h-p6mm-wpmh": calling(
+        "torch.jit.unsupported_tensor_ops execWrapper", "{code}", {}, {}
+    ),
     "GHSA-vv6j-3g6g-2pvj": method("torch.utils._config_module ConfigModule.load_config", b"N"),
     "GHSA-5qwp-399c-mjwf": method("trace Trace.run", "{code}"),
     "GHSA-g344-hcph-8vgg": method("trace Trace.runctx", "{code}"),
@@ -280,11 +295,15 @@ PICKLESCAN: dict[str, Body] = {
     "GHSA-f54q-57x4-jg88": method("lib2to3.pgen2.grammar Grammar.loads", b"N"),
     "GHSA-3vg9-h568-4w9m": method("idlelib.debugobj ObjectTreeItem.SetText", "{code}"),
     "GHSA-6w4w-5w54-rjvr": method("idlelib.autocomplete AutoComplete.get_entity", "{code}"),
-    "GHSA-7cq8-mj8x-j263": method("idlelib.autocomplete AutoComplete.fetch_completions", "{code}", 0),
+    "GHSA-7cq8-mj8x-j263": method(
+        "idlelib.autocomplete AutoComplete.fetch_completions", "{code}", 0
+    ),
     "GHSA-cj3c-v495-4xqh": method("code InteractiveInterpreter.runcode", "{code}"),
     "GHSA-8r4j-24qv-fmq9": method("idlelib.calltip Calltip.fetch_tip", "{code}"),
     "GHSA-9xph-j2h6-g47v": calling("idlelib.calltip get_entity", "{code}"),
-    "GHSA-4whj-rm5r-c2v8": calling("torch.utils.bottleneck.__main__ run_autograd_prof", "{code}", {}),
+    "GHSA-4whj-rm5r-c2v8": calling(
+        "torch.utils.bottleneck.__main__ run_autograd_prof", "{code}", {}
+    ),
     "GHSA-xp4f-hrf8-rxw7": calling("ensurepip _run_pip", ["--version"]),
     "GHSA-p9w7-82w4-7q8m": method("lib2to3.pgen2.pgen ParserGenerator.make_label", "{code}"),
     "GHSA-m869-42cg-3xwr": method("idlelib.run Executive.runcode", "{code}"),
@@ -294,18 +313,25 @@ PICKLESCAN: dict[str, Body] = {
     "GHSA-9w88-8rmg-7g2p": calling("cProfile runctx", "{code}", {}, {}),
     "GHSA-49gj-c84q-6qm9": calling("cProfile run", "{code}"),
     "GHSA-7wx9-6375-f5wh": calling("profile run", "{code}"),
-    "GHSA-q77w-mwjj-7mqx": method("asyncio.unix_events _UnixSubprocessTransport._start", ["touch", "{canary}"]),
-    "GHSA-jgw4-cr84-mqxg": method("asyncio.unix_events _UnixSubprocessTransport._start", "{command}", True),
+    "GHSA-q77w-mwjj-7mqx": method(
+        "asyncio.unix_events _UnixSubprocessTransport._start", ["touch", "{canary}"]
+    ),
+    "GHSA-jgw4-cr84-mqxg": method(
+        "asyncio.unix_events _UnixSubprocessTransport._start", "{command}", True
+    ),
     "GHSA-m273-6v24-x4m4": calling("distutils.file_util write_file", "{canary}", ["x"]),
     "GHSA-4675-36f9-wf6r": _library,
     "GHSA-84r2-jw7c-4r5q": lambda place: whole(
         called("operator methodcaller", "system", place.command)
-        + value((called("pydoc locate", "os"),)) + REDUCE
+        + value((called("pydoc locate", "os"),))
+        + REDUCE
     ),
     "GHSA-vqmv-47xg-9wpr": calling("pty spawn", ["touch", "{canary}"]),
     "GHSA-r8g5-cgf2-4m4m": calling("numpy.f2py.crackfortran getlincoef", "{code}", {}),
     "GHSA-955r-x9j8-7rhh": _method_caller,
-    "GHSA-46h3-79wf-xr6c": lambda place: _imported_by_attribute(place).replace(b"operator", b"_operator"),
+    "GHSA-46h3-79wf-xr6c": lambda place: _imported_by_attribute(place).replace(
+        b"operator", b"_operator"
+    ),
     "GHSA-9m3x-qqw2-h32h": _eval_by_getattr,
     "GHSA-vvpj-8cmc-gx39": _resolved,
     "GHSA-g38g-8gr9-h9xp-uuid": calling("uuid _get_command_stdout", "touch", "{canary}"),
@@ -313,32 +339,35 @@ PICKLESCAN: dict[str, Body] = {
     "GHSA-g38g-8gr9-h9xp-aix-support": calling("_aix_support _read_cmd_output", "{command}"),
     "GHSA-g38g-8gr9-h9xp-imaplib": calling("imaplib IMAP4_stream", "{command}"),
     "GHSA-g38g-8gr9-h9xp-pyrepl-pager": calling("_pyrepl.pager pipe_pager", "x", "{command}"),
-    "GHSA-g38g-8gr9-h9xp-test": calling("test.support.script_helper assert_python_ok", "-c", "{code}"),
-}  # fmt: skip
+    "GHSA-g38g-8gr9-h9xp-test": calling(
+        "test.support.script_helper assert_python_ok", "-c", "{code}"
+    ),
+}
 FICKLING: dict[str, Body] = {
     **{
-        f"{name}, protocol {protocol}": calling(name, *arguments, protocol=protocol)
-        for name, arguments in {
-            "os system": ("{command}",),
-            "os popen": ("{command}",),
-            "os execv": ("/bin/sh", ["/bin/sh", "-c", "{command}"]),
-            "subprocess call": (["touch", "{canary}"],),
-            "subprocess Popen": (["touch", "{canary}"],),
-            "subprocess check_output": (["touch", "{canary}"],),
-            "builtins compile": ("{code}", "x", "exec"),
-            "builtins __import__": ("os",),
-            "socket socket": (),
-            "runpy run_path": ("{canary}",),
-            "runpy run_module": ("os",),
-            "code InteractiveInterpreter": (),
-            "code InteractiveConsole": (),
-            "ctypes.util find_library": ("c",),
-            "importlib.util find_spec": ("os",),
-            "posixpath join": ("/", "tmp"),
-            "types FunctionType": (),
-            "sys modules": (),
-        }.items()
-        for protocol in (0, 4)
+        f"{name}, protocol {index % 6}": calling(name, *arguments, protocol=index % 6)
+        for index, (name, arguments) in enumerate(
+            {
+                "os system": ("{command}",),
+                "os popen": ("{command}",),
+                "os execv": ("/bin/sh", ["/bin/sh", "-c", "{command}"]),
+                "subprocess call": (["touch", "{canary}"],),
+                "subprocess Popen": (["touch", "{canary}"],),
+                "subprocess check_output": (["touch", "{canary}"],),
+                "builtins compile": ("{code}", "x", "exec"),
+                "builtins __import__": ("os",),
+                "socket socket": (),
+                "runpy run_path": ("{canary}",),
+                "runpy run_module": ("os",),
+                "code InteractiveInterpreter": (),
+                "code InteractiveConsole": (),
+                "ctypes.util find_library": ("c",),
+                "importlib.util find_spec": ("os",),
+                "posixpath join": ("/", "tmp"),
+                "types FunctionType": (),
+                "sys modules": (),
+            }.items()
+        )
     },
     "missing pty": lambda p: whole(
         stacked("pty spawn") + value(("id",)) + REDUCE + text("gottem") + BUILD, 4
@@ -361,7 +390,7 @@ FICKLING: dict[str, Body] = {
     ),
     "numpy's runstring": calling("numpy.testing._private.utils runstring", "{code}", {}),
     "unused assignment": lambda p: whole(called("os system", p.command) + POP + EMPTY_DICT),
-}  # fmt: skip
+}
 
 
 def _zip(body: Body, name: str = "model.pt") -> Callable[[Place], Path]:

@@ -8,7 +8,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -95,7 +95,6 @@ class Zygote:
 
     process: subprocess.Popen[str]
     rss: int = 0
-    settings: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
     def start(cls) -> Zygote:
@@ -163,7 +162,9 @@ def run_case(case: Case, place: Place, zygote: Zygote) -> Outcome:
     made = case.make(place)
     arguments = [str(made)] if isinstance(made, Path) else [str(part) for part in made]
     before = listing(place.root)
-    outcome = zygote.ask(place.work, arguments=[*arguments, "--effort", "quick"])
+    # what may be audited costs less without a page; what may not shall not write one
+    options = ["--effort", "quick", *(["--no-html"] if len(case.codes) > 1 else [])]
+    outcome = zygote.ask(place.work, arguments=[*arguments, *options])
     assert not place.canary.exists(), "code from the file was executed"
     check(outcome, case.codes, zygote.rss)
     if outcome.code == 2:
@@ -182,6 +183,8 @@ def check(outcome: Outcome, codes: frozenset[int], rss: int) -> None:
     assert "Traceback" not in outcome.err
     assert outcome.code in codes, f"exit code {outcome.code}: {outcome.err}"
     assert "internal error" not in outcome.err, outcome.err
+    assert "crashed" not in outcome.err, outcome.err
+    assert "was killed" not in outcome.err, outcome.err
 
 
 def check_line(outcome: Outcome) -> None:

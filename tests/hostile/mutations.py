@@ -175,7 +175,8 @@ BESIDE: dict[str, tuple[str, Make]] = {
 _NUMBERS = (0, 1, 0x7F, 0x80, 0xFF, 0x7FFF, 0xFFFF, 0x7FFFFFFF, 0xFFFFFFFF, 2**63 - 1, 2**64 - 1)
 _WORDS = (
     b"cposix\nsystem\n(S'touch canary'\ntR", b"\x8c\x02os\x8c\x06system\x93", b"PK\3\4", b"PK\1\2",
-    b"PK\5\6", b"..", b"../../", b"\0", b"\n", b"{", b"}", b"[", b'"', b"-1", b"1e999", b"NaN", b".",
+    b"PK\5\6", b"..", b"../../", b"\0", b"\n", b"{", b"}", b"[", b'"', b"-1", b"1e999", b"NaN",
+    b".",
     b"R", b"b", b"Q", b"0", b"2", b"(", b"t", b"\x85", b"\x86", b"\x94", b"h\0", b"q\0", b"null",
     b"\xff\xfe", b"\xed\xa0\x80", b"99999999999999999999", b"true", b",", b":",
 )  # fmt: skip

@@ -217,7 +217,8 @@ def test_an_earlier_report_stays_where_the_model_is_refused(place: Place, zygote
 def test_reports_go_where_the_command_was_started(place: Place, zygote: Zygote) -> None:
     """A model that changes the working folder does not take them with it."""
     (place.files / "net.py").write_text(
-        "import os\nfrom torch import nn\n\ndef net():\n    os.chdir('/')\n    return nn.Linear(3, 1)\n"
+        "import os\nfrom torch import nn\n\n"
+        f"def net():\n    os.chdir({str(place.files)!r})\n    return nn.Linear(3, 1)\n"
     )
     arguments = [f"{place.files / 'net.py'}:net", "--effort", "quick", "--json", "report.json"]
     outcome = zygote.ask(place.work, arguments=arguments)

@@ -7,6 +7,7 @@ leave behind; its peak memory is what the kernel says.
 
 from __future__ import annotations
 
+import gc
 import importlib
 import json
 import os
@@ -16,6 +17,8 @@ import signal
 import sys
 import tempfile
 import time
+from contextlib import suppress
+from pathlib import Path
 from typing import Any, NoReturn
 
 _PRELOADED = (
@@ -39,10 +42,29 @@ def main() -> None:
     torch.set_num_threads(1)  # a pool of threads would not survive a fork
     for name in _PRELOADED:
         importlib.import_module(name)
+    _warm()
+    gc.collect()
+    gc.freeze()  # a child that looked for garbage would copy every page
     threads = len(os.listdir("/proc/self/task"))
     _answer({"ready": threads == 1, "threads": threads, "rss": _pages("VmRSS")})
     for line in sys.stdin:
         _answer(_served(json.loads(line)))
+
+
+def _warm() -> None:
+    """Audit small sound files once, so that what is imported or worked out on the way is there."""
+    import torch
+    from safetensors.torch import save_file
+    from torch import nn
+
+    from tests.command import FAST, run
+
+    with tempfile.TemporaryDirectory() as folder:
+        home = Path(folder)
+        torch.save(nn.Linear(2, 2), home / "model.pt")
+        save_file({"a.weight": torch.ones(2, 2)}, home / "model.safetensors")
+        for name in ("model.pt", "model.safetensors", "nothing.pt"):
+            run(name, *FAST, "--no-html", "--json", "report.json", cwd=home)
 
 
 def _answer(message: dict[str, Any]) -> None:
@@ -75,10 +97,8 @@ def _awaited(child: int, seconds: float) -> tuple[int, resource.struct_rusage, b
         ended = bool(select.select([handle], [], [], seconds)[0])
     finally:
         os.close(handle)
-    try:
+    with suppress(ProcessLookupError):
         os.killpg(child, signal.SIGKILL)  # what it may have started goes too
-    except ProcessLookupError:
-        pass
     _, status, usage = os.wait4(child, 0)
     return status, usage, ended
 

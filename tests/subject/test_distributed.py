@@ -211,6 +211,14 @@ class TestHostileMetadata:
         (trained / ".metadata").write_bytes(text)
         assert "metadata" in line(UnreadableFile, "trained")
 
+    @pytest.mark.parametrize("name", ["pathlib\nPosixPath", "torch.serialization\n_get_layout"])
+    def test_lists_of_lists_are_not_written_out(self, line, trained: Path, name: str) -> None:
+        """As text they would be larger than any memory."""
+        each = (b"(lp%d\ng%d\nag%d\na0" % (n, n - 1, n - 1) for n in range(1, 40))
+        made = b"(lp0\n0" + b"".join(each)
+        (trained / ".metadata").write_bytes(made + b"c" + name.encode() + b"\n(g39\ntR.")
+        assert "metadata" in line(UnreadableFile, "trained")
+
     def test_a_large_one_is_not_read(self, line, trained: Path) -> None:
         with (trained / ".metadata").open("r+b") as stream:
             stream.truncate(300 << 20)

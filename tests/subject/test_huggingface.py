@@ -190,6 +190,16 @@ class TestWeightsOnly:
         said = " ".join(ran.err.split())
         assert "transformers is not installed (pip install transformers)" in said
 
+    def test_into_the_users_own_code(self, opened, whole: Path, write: Any) -> None:
+        """Of tied weights the file has one name."""
+        wanted = reference(whole)
+        configure(whole, n_embd=-4)
+        write(
+            "net.py",
+            "from tests.subject.pretrained import gpt2\ndef build():\n    return gpt2()\n",
+        )
+        assert same(opened("whole", build="net.py:build").model, wanted)
+
     @pytest.mark.parametrize(
         ("changes", "why"),
         [

@@ -19,7 +19,15 @@ from gradaudit.subject.formats.dry_pickle import dry_read
 from gradaudit.subject.formats.safetensors_file import inspect_safetensors, stored_safetensors
 from gradaudit.subject.formats.stored_weights import StoredTensor, StoredWeights, is_tensor
 from gradaudit.subject.formats.torch_file import open_torch_file
-from tests.checkpoints import audited, drawn, limit_for, llama, write_shards, write_zip
+from tests.checkpoints import (
+    audited,
+    drawn,
+    limit_for,
+    llama,
+    write_safetensors,
+    write_shards,
+    write_zip,
+)
 
 TYPES = [
     *(torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.complex64, torch.bool),
@@ -181,6 +189,14 @@ def test_a_broken_safetensors_file_is_told_in_one_line(fault: str, tmp_path: Pat
         assert len(str(caught.value)) < 600
 
 
+def test_files_beyond_four_gigabytes_are_read_by_their_header(tmp_path: Path) -> None:
+    shapes = {"a": (2, 2**31), "b": (2**31, 2), "c": (3,)}
+    write_safetensors(tmp_path / "x.safetensors", shapes, None)  # sparse: it takes no room
+    weights = stored_safetensors(tmp_path / "x.safetensors")
+    assert {entry.name: entry.shape for entry in weights.entries()} == shapes
+    assert weights["c"].tolist() == [0, 0, 0]
+
+
 def test_metadata_and_types_are_described_from_the_header(tmp_path: Path) -> None:
     path = tmp_path / "x.safetensors"
     save_file({"a": sample(torch.bfloat16)}, path, metadata={"format": "pt\n"})
@@ -335,4 +351,4 @@ def test_weights_that_exceed_the_memory_are_audited_a_tensor_at_a_time(tmp_path:
     write_zip(tmp_path / "model.pt", shapes, lambda shape: drawn(0)(shape) + 1)
     found = audited(str(tmp_path / "model.pt"), "--no-html", "--effort", "quick", "--threads", "1")
     assert (found.code, found.errors.count("Traceback")) == (3, 0), found.errors
-    assert 0 < found.peak <= limit, f"{found.peak / 1e6:.0f} MB"
+    assert 200e6 < found.peak <= limit, f"{found.peak / 1e6:.0f} MB"

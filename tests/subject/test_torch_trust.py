@@ -157,6 +157,7 @@ def test_a_tensor_made_bare_and_set_by_its_state(line) -> None:
 @pytest.mark.parametrize(
     ("name", "value"),
     [("forward", torch.nn.functional.relu), ("named_parameters", set), ("__call__", set),
+     ("in_features", "four"), ("training", 1.5),
      ("train", OrderedDict), ("_modules", {"0": 3}), ("_parameters", [1]), ("_buffers", {"x": 3})],
 )  # fmt: skip
 def test_modules_whose_state_says_otherwise(line, name: str, value: object) -> None:
@@ -165,6 +166,14 @@ def test_modules_whose_state_says_otherwise(line, name: str, value: object) -> N
     torch.save(model, "m.pt")
     said = line(RefusedFile if name.startswith("__") else UnreadableFile, "m.pt")
     assert "is damaged" in said or "to set '__call__'" in said
+
+
+@pytest.mark.parametrize("size", [-4, 0, 10**15, 3])
+def test_sizes_that_are_none(opened, size: int) -> None:
+    model = nn.Sequential(nn.Linear(4, 2))
+    model[0].in_features = size
+    torch.save(model, "m.pt")
+    assert opened("m.pt").sample.source == "none"  # nothing that could be drawn fits
 
 
 def test_tensors_whose_state_says_otherwise(line) -> None:

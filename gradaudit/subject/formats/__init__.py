@@ -11,7 +11,11 @@ from gradaudit.onnx_graph.inspecting import inspect_onnx
 from gradaudit.records import Contents
 from gradaudit.subject.formats.checkpoint import classify
 from gradaudit.subject.formats.distributed import inspect_distributed, load_distributed
-from gradaudit.subject.formats.huggingface import inspect_huggingface, load_huggingface
+from gradaudit.subject.formats.huggingface import (
+    huggingface_weights,
+    inspect_huggingface,
+    load_huggingface,
+)
 from gradaudit.subject.formats.loaded import Loaded
 from gradaudit.subject.formats.package import inspect_package, refuse_package
 from gradaudit.subject.formats.pt2 import inspect_exported, load_exported
@@ -25,12 +29,18 @@ from gradaudit.subject.formats.torchscript import inspect_torchscript, load_torc
 __all__ = ["Loaded", "inspect_file", "open_file"]
 
 
-def open_file(path: Path, *, trust: bool, device: str = "cpu") -> Loaded:
+def open_file(
+    path: Path, *, trust: bool, device: str = "cpu", weights_only: bool = False
+) -> Loaded:
     """What the model file or folder at ``path`` holds.
 
-    Raises ``UnreadableFile`` or ``RefusedFile``, each in one line.
+    ``weights_only``: the model is built elsewhere, so where a file has weights without one, none is
+    built of what lies beside them. Raises ``UnreadableFile`` or ``RefusedFile``, each in one line.
     """
-    return _OPENERS[sniff(path)](path, trust, device)
+    kind = sniff(path)
+    if kind == "huggingface" and weights_only:
+        return huggingface_weights(path, "--build names the code of the model")
+    return _OPENERS[kind](path, trust, device)
 
 
 def inspect_file(path: Path) -> Contents:

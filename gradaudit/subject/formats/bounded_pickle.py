@@ -24,6 +24,11 @@ class BoundedUnpickler(pickle._Unpickler):
     Raises ``pickle.UnpicklingError`` for tuples that no honest pickle holds.
     """
 
+    stack: list[Any]  # these four are made by `load`
+    read: Callable[[int], bytes]
+    append: Callable[[Any], None]
+    proto: int = 0
+
     dispatch: ClassVar[dict[int, Callable[[Any], None]]] = {**pickle._Unpickler.dispatch}
 
     def __init__(self, source: io.BytesIO) -> None:
@@ -55,7 +60,7 @@ class BoundedUnpickler(pickle._Unpickler):
         content = self.read(size) if size < 1 << 62 else b""
         if len(content) < size:
             raise pickle.UnpicklingError(f"a bytearray of {size} bytes is cut short")
-        self.append(bytearray(content))
+        self.stack.append(bytearray(content))
 
 
 def _after_keys(

@@ -60,6 +60,8 @@ def read_items(metadata: Held, folder: Path) -> tuple[Item, ...]:
     entries = _mapping(metadata.values.get("state_dict_metadata"), "state_dict_metadata")
     places = _Places(metadata, folder)
     paths = metadata.values.get("planner_data")
+    if not all(isinstance(name, str) for name in entries):
+        raise UnreadableFile(".metadata has an entry whose name is no text")
     return tuple(
         _item(name, entry, places, _path_of(name, paths)) for name, entry in entries.items()
     )
@@ -86,9 +88,10 @@ class _Places:
                     expected="the records of torch's own FileSystemWriter",
                     next_step="save the checkpoint with torch.distributed.checkpoint.save",
                 )
-            offset = index.values.get("offset")
+            name, offset = index.values.get("fqn"), index.values.get("offset")
             offset = None if offset is None else _sizes(offset, "an offset")
-            self._places[str(index.values.get("fqn")), offset] = info
+            if isinstance(name, str):
+                self._places[name, offset] = info
 
     def find(self, name: str, offset: tuple[int, ...] | None, least: int) -> Place:
         """Where an entry lies; it has ``least`` bytes or more."""
@@ -119,20 +122,18 @@ class _Places:
         return Place(path, Record(begin, length))
 
 
-def _path_of(name: Any, paths: Any) -> tuple[str | int, ...]:
+def _path_of(name: str, paths: Any) -> tuple[str | int, ...]:
     found = paths.get(name) if isinstance(paths, dict) else None
     if isinstance(found, tuple) and found and all(type(each) in (str, int) for each in found):
         return found
-    return (str(name),)
+    return (name,)
 
 
 def _is(value: Any, kind: str) -> bool:
     return isinstance(value, Held) and value.kind == kind
 
 
-def _item(name: Any, entry: Any, places: _Places, path: tuple[str | int, ...]) -> Item:
-    if not isinstance(name, str):
-        raise UnreadableFile(f".metadata has an entry whose name is no text: {quoted(name)}")
+def _item(name: str, entry: Any, places: _Places, path: tuple[str | int, ...]) -> Item:
     if _is(entry, "BytesStorageMetadata"):
         return Item(name, path, None, (), (Chunk((), (), places.find(name, None, 1)),))
     if not _is(entry, "TensorStorageMetadata"):

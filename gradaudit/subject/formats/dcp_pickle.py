@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from gradaudit.errors import RefusedFile, UnreadableFile
+from gradaudit.errors import GradauditError, RefusedFile, UnreadableFile
 from gradaudit.subject.formats.bounded_pickle import BoundedUnpickler
 from gradaudit.subject.formats.dangers import is_dangerous
 from gradaudit.subject.formats.dry_pickle import dry_read
@@ -56,13 +56,16 @@ def _size(values: Any = ()) -> tuple[int, ...]:
 
 
 def _layout(name: Any) -> str:
-    if name not in _LAYOUTS:
-        raise ValueError(f"a tensor of the layout {quoted(name)}")
-    return str(name)
+    if not isinstance(name, str) or name not in _LAYOUTS:
+        raise ValueError("a tensor of another layout than rows and columns")
+    return name
 
 
 def _path(*parts: Any) -> str:
-    return "/".join(str(part) for part in parts)[:4096]
+    # what lists of lists are as text may be larger than any memory
+    if not all(isinstance(part, str) for part in parts):
+        raise ValueError("a path that is no text")
+    return "/".join(parts)
 
 
 def _encoding(number: Any) -> int:
@@ -98,26 +101,30 @@ def read_metadata(path: Path) -> Held:
     ``UnreadableFile`` for a damaged one.
     """
     text = _read(path)
-    refused = [name for name in asked_for(text, path) if name not in _ALLOWED]
-    if refused:
-        names = ", ".join(
-            f"{quoted(name)}{' (dangerous)' * is_dangerous(name)}" for name in refused[:10]
-        )
-        raise RefusedFile(
-            f"the pickle .metadata would run code to be opened: it names {names}",
-            expected="the records that torch.distributed.checkpoint.save writes",
-            next_step="do not open this folder with torch; it is hostile, or from other software",
-        )
     try:
         found = _Reader(io.BytesIO(text)).load()
     except Exception as error:  # a pickle raises whatever it meets
-        raise _damaged(told(error)) from None
+        raise _fault(text, error) from None
     if not isinstance(found, Held) or found.kind != "Metadata":
         raise _damaged(f"an object that is no Metadata ({type(found).__name__})")
     return found
 
 
-def asked_for(text: bytes, path: Path) -> list[str]:
+def _fault(text: bytes, error: Exception) -> GradauditError:
+    refused = [name for name in _asked_for(text) if name not in _ALLOWED]
+    if not refused:
+        return _damaged(told(error))
+    names = ", ".join(
+        f"{quoted(name)}{' (dangerous)' * is_dangerous(name)}" for name in refused[:10]
+    )
+    return RefusedFile(
+        f"the pickle .metadata would run code to be opened: it names {names}",
+        expected="the records that torch.distributed.checkpoint.save writes",
+        next_step="do not open this folder with torch; it is hostile, or from other software",
+    )
+
+
+def _asked_for(text: bytes) -> list[str]:
     """Everything that the pickle names, sorted; raises ``UnreadableFile`` for a damaged one."""
     try:
         seen, _ = dry_read(text)
@@ -128,7 +135,7 @@ def asked_for(text: bytes, path: Path) -> list[str]:
 
 def globals_of(path: Path) -> list[tuple[str, bool]]:
     """What the pickle names, and whether that is on the list of what is read here."""
-    return [(name, name in _ALLOWED) for name in asked_for(_read(path), path)]
+    return [(name, name in _ALLOWED) for name in _asked_for(_read(path))]
 
 
 def _read(path: Path) -> bytes:

@@ -26,6 +26,15 @@ def load_huggingface(path: Path, *, trust: bool) -> Loaded:
         if isinstance(built, Loaded):
             return built
         why = built
+    return _weights(shards, why)
+
+
+def huggingface_weights(path: Path, why: str) -> Loaded:
+    """The weights in the folder alone; ``why`` there is no model. Raises as above."""
+    return _weights(read_shards(path), why)
+
+
+def _weights(shards: Shards, why: str) -> Loaded:
     note = f"transformers does not build the model: {why}."
     return Loaded("Hugging Face weights", weights=shards.weights, notes=(note, *shards.notes))
 

@@ -54,7 +54,7 @@ def _read(stream: IO[bytes], size: int) -> np.ndarray[Any, Any]:
         raise ValueError(f"a header of version {version} and {length:,} bytes")
     stream.seek(8)
     read = np.lib.format.read_array_header_2_0 if wide else np.lib.format.read_array_header_1_0
-    shape, fortran, dtype = read(stream)  # type: ignore[no-untyped-call]
+    shape, fortran, dtype = read(stream)
     if dtype.hasobject:
         raise ValueError("an array of Python objects, which may run code")
     count = math.prod(shape)

@@ -71,9 +71,11 @@ def recipe_in(content: Mapping[Any, Any]) -> tuple[Recipe, tuple[str, ...]]:
 
 def progress_in(content: Mapping[Any, Any]) -> str:
     """What says that the weights were trained; empty where nothing does."""
-    for place in (content, content.get("meta")):
-        for key in _COUNTERS if isinstance(place, Mapping) else ():
-            value = plain(place).get(key)
+    entries = plain(content)
+    meta = entries.get("meta")
+    for place in (entries, plain(meta) if isinstance(meta, Mapping) else {}):
+        for key in _COUNTERS:
+            value = place.get(key)
             if type(value) is int and 0 < value < _LARGEST:
                 return f"the file says {key} {value:,}"
     for state in _states(content, 0):
@@ -229,7 +231,7 @@ def _own_keys() -> dict[str, frozenset[str]]:
     return found
 
 
-_RATE: dict[str, dict[str, float]] = {"SGD": {"lr": 0.1}}
+_RATE: dict[str, dict[str, Any]] = {"SGD": {"lr": 0.1}}
 
 
 def _takes(kind: str, name: str) -> bool:

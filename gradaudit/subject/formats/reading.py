@@ -30,7 +30,7 @@ def read_tensor(
         return torch.empty(shape, dtype=dtype)
     extent = math.prod(shape) if stride is None else reach(shape, stride)
     raw = torch.empty(extent * dtype.itemsize, dtype=torch.uint8)
-    _fill(memoryview(raw.numpy()), path, begin)
+    _fill(raw.numpy().data, path, begin)
     values = raw.view(dtype)
     return values.view(shape) if stride is None else values.as_strided(shape, stride)
 

@@ -20,7 +20,7 @@ from gradaudit.telling import quoted
 
 HEADER_LIMIT = 100_000_000  # bytes; the format's own limit
 _PARTS_LIMIT = 4_000_000  # numbers, lists and objects: some 400,000 tensors' worth
-_COUNT_LIMIT = 2**63 - 1
+_MOST = 2**63 - 1
 _METADATA = "__metadata__"
 # bits per element by the format's name of the type
 _BITS = {
@@ -115,7 +115,7 @@ def _entry(name: str, value: Any, start: int, path: Path) -> HeaderEntry:
     dtype, shape, offsets = value["dtype"], value["shape"], value["data_offsets"]
     if not isinstance(dtype, str) or dtype not in _BITS:
         raise _bad(path, f"{quoted(name)} of the type {quoted(str(dtype))}", ", ".join(_BITS))
-    if not _counts(shape) or not _counts(offsets) or len(offsets) != 2:
+    if not _counts(shape) or not _counts(offsets) or len(offsets) != 2 or _count(shape) > _MOST:
         raise _bad(path, f"{quoted(name)} with a shape or offsets that are none", "whole numbers")
     begin, end = offsets
     bits = math.prod(shape) * _BITS[dtype]
@@ -133,9 +133,13 @@ def _counts(value: Any) -> bool:
     return (
         isinstance(value, list)
         and len(value) <= 64
-        and all(type(item) is int and item >= 0 for item in value)
-        and math.prod(max(item, 1) for item in value) <= _COUNT_LIMIT
+        and all(type(item) is int and 0 <= item <= _MOST for item in value)
     )
+
+
+def _count(shape: list[int]) -> int:
+    """Entries; sides of zero do not make the others harmless, for strides multiply them."""
+    return math.prod(max(side, 1) for side in shape)
 
 
 def _fill(entries: list[HeaderEntry], start: int, size: int, path: Path) -> None:

@@ -15,6 +15,11 @@ from gradaudit.telling import quoted, told
 
 _DEPTH = 100  # modules within modules
 _TABLES = ("_parameters", "_buffers", "_modules")
+# what people set these to and torch takes
+_NUMBERS: dict[Any, tuple[type, ...]] = {
+    int: (int,), bool: (int,), float: (int, float),
+    "int": (int,), "bool": (int,), "float": (int, float),
+}  # fmt: skip
 
 
 class UsesPlainData(RefusedFile):
@@ -70,10 +75,21 @@ def _check(module: nn.Module, path: Path, *, trust: bool) -> None:
                     "which is read as plain data only",
                     next_step="if you made this file, add --trust",
                 )
+        if not trust and not _is_of_its_kind(type(module), name, value):
+            raise _damaged(path, f"a {type(value).__name__} as {quoted(name)}")
     for name in _TABLES[:2]:
         for key, tensor in dict.items(_table(module, name)):
             if tensor is not None and not trust:
                 check_tensor(tensor, key, path)
+
+
+def _is_of_its_kind(cls: type[nn.Module], name: str, value: Any) -> bool:
+    """Whether a setting is a number where torch's class says that it is one."""
+    for base in cls.__mro__:
+        kind = vars(base).get("__annotations__", {}).get(name) if _is_torchs(base) else None
+        if kind in _NUMBERS:
+            return isinstance(value, _NUMBERS[kind])
+    return True
 
 
 def _is_own_method(cls: type[nn.Module], name: str) -> bool:

@@ -23,12 +23,14 @@ from gradaudit.subject.formats.stored_weights import StoredWeights
 from gradaudit.telling import listed, quoted, told
 
 _ALONE = "to judge the weights alone, name a folder of them without config.json"
-# Settings that older files bring and newer classes take apart themselves.
+# Settings that older files bring and newer classes take apart themselves, and those that older
+# versions take without naming them.
 _LEGACY = (
     "rope_theta", "rope_scaling", "partial_rotary_factor", "rotary_pct", "rotary_emb_base",
-    "torch_dtype", "num_labels", "tie_word_embeddings", "is_decoder", "add_cross_attention",
-    "pad_token_id", "bos_token_id", "eos_token_id", "decoder_start_token_id", "sep_token_id",
-    "layer_types", "tie_encoder_decoder", "classifier_dropout", "out_features", "out_indices",
+    "torch_dtype", "dtype", "architectures", "id2label", "label2id", "problem_type", "num_labels",
+    "tie_word_embeddings", "is_decoder", "add_cross_attention", "pad_token_id", "bos_token_id",
+    "eos_token_id", "decoder_start_token_id", "sep_token_id", "layer_types",
+    "tie_encoder_decoder", "classifier_dropout", "out_features", "out_indices",
 )  # fmt: skip
 # Of the file's history, or for generating text: they change nothing here.
 _SILENT = (
@@ -57,7 +59,8 @@ def find_class(config: FolderConfig) -> type[nn.Module] | str:
     if not name:
         return "config.json names no class under 'architectures'"
     unknown = f"transformers {transformers.__version__} has no model {quoted(name)}"
-    if not name.isidentifier() or name.startswith("_") or name not in transformers.__all__:
+    names = getattr(transformers, "__all__", ())  # asking dir() takes a third of a second
+    if not name.isidentifier() or name.startswith("_") or name not in names:
         return unknown
     try:
         with quiet():

@@ -12,11 +12,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from gradaudit.subject.code import call
 from gradaudit.subject.opened import Batch
 
 IMAGE = "img"  # the key of the images in its batches
 _SIDES = (64, 160)  # pixels of made-up images, between which its own size is taken
 _IMAGES, _BOXES = 4, 2
+_DETECTION = "DetectionModel"
 _FROZEN = ".dfl"  # its trainer never trains these: they are the numbers 0, 1, 2, ...
 
 
@@ -47,7 +49,7 @@ def own_criterion(model: nn.Module) -> Callable[[Any, Any], Tensor] | None:
     """
     if not is_ultralytics(model) or not callable(getattr(model, "init_criterion", None)):
         return None
-    criterion: Any = _with_settings(model).init_criterion()
+    criterion: Any = call(lambda: _with_settings(model).init_criterion(), "Ultralytics' own loss")
 
     def ultralytics_loss(output: Any, target: Mapping[str, Any]) -> Tensor:
         found = criterion(output, dict(target))
@@ -80,9 +82,12 @@ def as_batch(raw: Mapping[str, Any]) -> Batch:
 
 
 def made_up(model: nn.Module, seed: int, batches: int) -> tuple[str, tuple[Batch, ...]] | None:
-    """Random images with boxes for a detection model, and in words what they are."""
+    """Random images with boxes for a detection model, and in words what they are.
+
+    ``None`` for its other models, whose batches hold masks, points, texts or depths.
+    """
     found: Any = model
-    if not is_ultralytics(model) or getattr(found, "task", "detect") != "detect":
+    if not is_ultralytics(model) or type(model).__name__ != _DETECTION:
         return None
     channels, side = _channels(found), _side(found)
     generator = torch.Generator().manual_seed(seed)
