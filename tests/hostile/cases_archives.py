@@ -102,10 +102,6 @@ def _code(line: str) -> Change:
 _EXPORTED: dict[str, Change] = {
     "sample inputs": instead("sample_inputs/model.pt", archived),
     "sample inputs, bare": instead("sample_inputs/model.pt", payload),
-    "a constant more": adding("data/constants/evil.pt", archived),
-    "no version": instead("archive_version", lambda place: b""),
-    "another version": instead("archive_version", lambda place: b"99"),
-    "another format": instead("archive_format", lambda place: b"evil"),
     "a program that is no JSON": instead("models/model.json", lambda place: b"{'a'"),
     "a program 100,000 levels deep": instead("models/model.json", lambda place: b"[" * 100_000),
     "an operator that reads files": replacing(
@@ -135,6 +131,10 @@ _SCRIPTED: dict[str, Change] = {
     "code that is no UTF-8": instead(".py", lambda place: b"\xff\xfe"),
 }
 _ODD: dict[str, tuple[str, Change]] = {
+    "pt2: a constant more": ("pt2", adding("data/constants/evil.pt", archived)),
+    "pt2: no version": ("pt2", instead("archive_version", lambda place: b"")),
+    "pt2: another version": ("pt2", instead("archive_version", lambda place: b"99")),
+    "pt2: another format": ("pt2", instead("archive_format", lambda place: b"evil")),
     "extra file": ("torchscript", adding("extra/notes.txt", payload)),
     "a pickle among the extra files": ("torchscript", adding("extra/evil.pkl", payload)),
     "Python among the extra files": ("pt2", adding("extra/evil.py", lambda p: p.code.encode())),

@@ -56,6 +56,22 @@ def test_guards_and_extra_files_are_left_out(tmp_path: Path) -> None:
     assert not canary.exists()
 
 
+def test_a_layer_shows_no_more_of_itself_than_its_settings(tmp_path: Path) -> None:
+    """A class may declare what it likes: torch's own layer stands in with plain values only."""
+    path = scripted(tmp_path)
+    name = "code/__torch__/torch/nn/modules/linear.py"
+    source = record(path, name).decode()
+    for asked in ("__dict__", "_parameters", "__class__", "register_forward_hook"):
+        declared = source.replace("  training : bool\n", f"  training : bool\n  {asked} : Any\n")
+        where = "code/__torch__/tests/hostile/cases_graph_files.py"
+        code = record(scripted(tmp_path), where).decode()
+        head, mark, tail = code.partition("-> Tensor:\n")
+        body = f"    layer = self.layer\n    y = layer.{asked}\n"
+        tail = tail.replace("    layer = self.layer\n", "")
+        changed(path, {name: declared.encode(), where: f"{head}{mark}{body}{tail}".encode()})
+        refused(path, tmp_path, f"has no '{asked}'")
+
+
 @pytest.mark.parametrize("make", [exported, scripted])
 def test_archives_with_tricks_are_refused(make: Callable[[Path], Path], tmp_path: Path) -> None:
     path = make(tmp_path)

@@ -14,6 +14,7 @@ from gradaudit.subject.formats.torchscript.interpreter import Interpreter
 from gradaudit.subject.formats.torchscript.operators import Raised
 from gradaudit.subject.formats.torchscript.source import Code, ScriptClass, ScriptFunction
 
+_PLAIN = bool | int | float | str | list | tuple  # settings, and an LSTM's list of weights
 _TRUE_DIVISION = 4  # torch.div of integers gave integers before
 
 
@@ -129,12 +130,15 @@ def _of_module(owner: Scripted, name: str) -> Any:
 
 
 def _of_layer(owner: nn.Module, standing: Standing, name: str) -> Any:
-    known = {*standing.cls.fields, *standing.cls.parameters, *standing.cls.buffers}
-    if name not in known:
+    """What the file's class has too; of the layer's own only plain values, whatever is declared."""
+    for held in (owner._parameters, owner._buffers, owner._modules):
+        if name in held:
+            return held[name]
+    known = {**standing.cls.constants, **vars(owner)}
+    declared = name in standing.cls.fields and name in known
+    if not declared or not isinstance(known[name], _PLAIN | None):
         raise Raised(f"{standing.cls.name} has no {name!r}")
-    if name in standing.cls.constants and not hasattr(owner, name):
-        return standing.cls.constants[name]
-    return getattr(owner, name)
+    return known[name]
 
 
 def _integral(args: list[Any]) -> bool:
