@@ -210,5 +210,5 @@ def test_sizes_that_disagree_are_refused(name: str, sizes: tuple[int, ...]) -> N
     """torch's kernel would read beyond the state, and make a NaN of what lies there."""
     given = {"w": (1, 24, 5), "r": (1, 24, 6), "b": (1, 48), "h": (1, 4, 6), "c": (1, 4, 6)}
     w, r, b, h, c = (torch.ones(each) for each in {**given, name: sizes}.values())
-    with pytest.raises(ValueError, match="of sizes .* found"):
+    with pytest.raises(ValueError, match=r"of sizes .* found"):
         lstm(torch.ones(3, 4, 5), w, r, b, None, h, c)

@@ -45,10 +45,8 @@ def check_recurrent(name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -
     tensors = [data, *states, *weights, *([sizes] if packed else [])]
     if not all(isinstance(each, Tensor) for each in tensors) or data.dim() != (2 if packed else 3):
         raise WrongSizes(f"torch.{name} is given what it does not take")
-    if packed:
-        batch = _packed(sizes, data)
-    else:
-        batch = data.shape[0 if given.get("batch_first") else 1]
+    first = 0 if given.get("batch_first") else 1
+    batch = _packed(sizes, data) if packed else data.shape[first]
     directions = 2 if given.get("bidirectional") else 1
     blocks = _blocks(weights, int(given.get("num_layers", 1)) * directions)
     biased = bool(given.get("has_biases", True))
@@ -60,7 +58,7 @@ def check_recurrent(name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -
 def _packed(sizes: Tensor, data: Tensor) -> int:
     """The batch size of packed data."""
     counts = sizes.tolist() if sizes.dim() == 1 else []
-    falling = all(a >= b for a, b in zip(counts, counts[1:], strict=False))
+    falling = counts == sorted(counts, reverse=True)
     if not counts or not falling or counts[-1] < 1 or sum(counts) != data.shape[0]:
         raise WrongSizes(f"the batch sizes of {data.shape[0]} packed rows do not add up to them")
     return int(counts[0])
@@ -81,7 +79,8 @@ def _check_weights(
     hidden, cell = blocks[0][1].shape[-1], blocks[0][0].shape[0] // gates
     for number, block in enumerate(blocks):
         taken = width if number < directions else hidden * directions
-        wanted = list(_wanted(len(block), gates * cell, taken, hidden, cell, biased))
+        wanted: list[tuple[int, ...]] = [(gates * cell, taken), (gates * cell, hidden)]
+        wanted += _others(len(block), gates * cell, (hidden, cell), biased)
         if len(wanted) != len(block):
             raise WrongSizes(f"{len(block)} weights in a layer that takes {len(wanted)}")
         for tensor, sizes in zip(block, wanted, strict=True):
@@ -89,16 +88,16 @@ def _check_weights(
     return hidden, cell
 
 
-def _wanted(
-    count: int, rows: int, taken: int, hidden: int, cell: int, biased: bool
+def _others(
+    count: int, rows: int, widths: tuple[int, int], biased: bool
 ) -> Iterator[tuple[int, ...]]:
-    yield from ((rows, taken), (rows, hidden))
+    """Sizes of the biases, and of an LSTM's projection."""
     if biased:
         yield from ((rows,), (rows,))
-    if count % 2:  # an LSTM's projection
-        yield (hidden, cell)
-    elif hidden != cell:
-        raise WrongSizes(f"expected recurrent weights for {cell} units, found {hidden}")
+    if count % 2:
+        yield widths
+    elif widths[0] != widths[1]:
+        raise WrongSizes(f"expected recurrent weights for {widths[1]} units, found {widths[0]}")
 
 
 def _fits(what: str, tensor: Tensor, sizes: tuple[int, ...]) -> None:
