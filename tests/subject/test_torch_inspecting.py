@@ -33,10 +33,9 @@ def test_names_types_and_sizes(folder: Path, old: bool) -> None:
     assert found.kind == ("torch legacy" if old else "torch zip")
     assert (found.trust, found.size) == ("none", Path("m.pt").stat().st_size)
     seen = {entry.name: (entry.dtype, entry.shape, entry.size) for entry in found.tensors}
-    half = "half" if old else "float16"
-    assert seen["model.0.weight"] == (half, (2, 4), 16)
-    assert seen["model.1.num_batches_tracked"] == ("long" if old else "int64", (), 8)
-    assert seen["list.0"] == ("float" if old else "float32", (3,), 12)
+    assert seen["model.0.weight"] == ("float16", (2, 4), 16)
+    assert seen["model.1.num_batches_tracked"] == ("int64", (), 8)
+    assert seen["list.0"] == ("float32", (3,), 12)
     assert len(seen) == len(weights) + 1
 
 

@@ -19,6 +19,12 @@ from gradaudit.subject.formats.torch_trust import asked_for, unlisted
 _MEMBERS = ("_parameters", "_buffers", "_modules")
 _DEEP = 100
 _MOST = 1_000_000  # entries that are looked through
+# what torch called types before they had names
+_TYPES = {
+    "Bool": "bool", "Byte": "uint8", "Char": "int8", "Short": "int16", "Int": "int32",
+    "Long": "int64", "Half": "float16", "BFloat16": "bfloat16", "Float": "float32",
+    "Double": "float64", "ComplexFloat": "complex64", "ComplexDouble": "complex128",
+}  # fmt: skip
 _Leaf = StoredTensor | DeclaredTensor
 
 
@@ -85,4 +91,5 @@ def _entry(name: str, leaf: _Leaf) -> TensorEntry:
     if isinstance(leaf, StoredTensor):
         return TensorEntry(name, str(leaf.dtype).removeprefix("torch."), leaf.shape, leaf.nbytes)
     size = math.prod(leaf.shape) * item_size(leaf.dtype)
-    return TensorEntry(name, leaf.dtype.removesuffix("Storage").lower(), leaf.shape, size)
+    dtype = leaf.dtype.removesuffix("Storage")
+    return TensorEntry(name, _TYPES.get(dtype, dtype), leaf.shape, size)
