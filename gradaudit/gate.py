@@ -103,7 +103,7 @@ def _weights_alone(findings: Sequence[Finding], measurements: Measurements) -> s
     taken = "learned" if learned(measurements) else "a start"
     told = next((first_sentence(f.why).rstrip(".") for f in findings if f.severity == "warn"), "")
     held = f"of {plural(len(measurements.weights), 'weight')} measured, taken as {taken},"
-    return f"; {held} one stands out: {told}" if told else f"; {held} none is out of line"
+    return f"; {held} one stands out: {told}" if told else f"; {held} none calls for a change"
 
 
 def first_sentence(text: str) -> str:

@@ -49,6 +49,8 @@ def inspect_torch_file(path: Path) -> Contents:
 
 
 def _trust(dry: DryPickle) -> tuple[Trust, str]:
+    if any(each.standing == "dangerous" for each in asked_for(dry)):
+        return "needed", "it asks for what no training code writes: do not trust this file"
     if unlisted(dry):
         return "needed", "it asks for names that are not on the list of what runs no code"
     if dry.classes_by_source:
