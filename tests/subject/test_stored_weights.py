@@ -227,7 +227,7 @@ class Call:
 class _Pickler(pickle._Pickler):
     @property
     def put(self) -> Callable[[bytes], object]:
-        return vars(self)["write"]  # type: ignore[no-any-return]
+        return vars(self)["write"]
 
     def save(self, obj: Any, save_persistent_id: bool = True) -> None:
         if isinstance(obj, Named):
