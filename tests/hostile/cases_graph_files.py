@@ -208,15 +208,6 @@ def _code(text: str) -> Callable[[Path, Path], Path]:
     return make
 
 
-def _without_classes(path: Path, _: Path) -> Path:
-    """Without the code of its layers, whatever the compiler calls a class it has seen before."""
-    with zipfile.ZipFile(path) as archive:
-        names = [name.partition("/")[2] for name in archive.namelist()]
-    layers = [name for name in names if name.startswith("code/__torch__/torch/nn/modules/linear")]
-    assert layers
-    return changed(path, dict.fromkeys(layers))
-
-
 def _objects(name: str) -> Callable[[Path, Path], Path]:
     return lambda path, canary: changed(path, {name: pickle.dumps(Touch(canary), protocol=2)})
 
