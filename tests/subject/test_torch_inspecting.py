@@ -58,6 +58,7 @@ def test_what_needs_trust(folder: Path) -> None:
     standings = {each.name: each.standing for each in found.globals}
     assert standings[f"{__name__}.Mine"] == "unlisted"
     assert standings["posix.system"] == "dangerous"
+    assert found.why == "it asks for what no training code writes; do not give it"
     assert {entry.name for entry in found.tensors} == {"model.weight", "model.bias"}
     assert not (folder / "exploded").exists()
     with warnings.catch_warnings():
@@ -73,3 +74,15 @@ def test_tied_and_hidden_tensors() -> None:
     torch.save({"a": weight, "b": weight, "c": hidden}, "m.pt")
     found = inspect_file(Path("m.pt"))
     assert [entry.name for entry in found.tensors] == ["a", "b"]
+
+
+@pytest.mark.usefixtures("folder")
+def test_what_the_file_is_is_told() -> None:
+    weights = nn.Linear(2, 2).state_dict()
+    for content, notes in (
+        (nn.Linear(2, 2), ("a pickled 'torch.nn.modules.linear.Linear'",)),
+        ({"epoch": 3, "model": weights}, ("its keys: 'epoch', 'model'",)),
+        (weights, ()),
+    ):
+        torch.save(content, "m.pt")
+        assert inspect_file(Path("m.pt")).notes == notes

@@ -15,9 +15,11 @@ from gradaudit.subject.formats.stored_weights import StoredTensor
 from gradaudit.subject.formats.torch_file import PROTOCOL, dry_file
 from gradaudit.subject.formats.torch_limits import item_size
 from gradaudit.subject.formats.torch_trust import asked_for, unlisted
+from gradaudit.telling import listed, quoted
 
 _MEMBERS = ("_parameters", "_buffers", "_modules")
 _DEEP = 100
+_KEYS, _LONGEST = 12, 80  # shown of a dict; letters of a name
 _MOST = 1_000_000  # entries that are looked through
 # what torch called types before they had names
 _TYPES = {
@@ -35,7 +37,8 @@ def inspect_torch_file(path: Path) -> Contents:
     named = dict.fromkeys(_tensors(content, "", 0, [_MOST]))
     trust, why = _trust(dry)
     unnamed = len(dry.tensors) - len(named)
-    notes = (f"{unnamed} tensors lie within objects, without a name",) * (unnamed > 0)
+    notes = _told(content)
+    notes += (f"{unnamed} tensors lie within objects, without a name",) * (unnamed > 0)
     return Contents(
         source=str(path),
         kind=kind,
@@ -48,9 +51,19 @@ def inspect_torch_file(path: Path) -> Contents:
     )
 
 
+def _told(content: Any) -> tuple[str, ...]:
+    """What the file is, beyond a bag of tensors: an object, or a dict with other things in it."""
+    if isinstance(content, Inert):
+        return (f"a pickled {quoted(content.made_by, _LONGEST)}",)
+    if isinstance(content, dict) and not all(isinstance(v, _Leaf) for v in content.values()):
+        keys = [quoted(key, _LONGEST) for key in content if isinstance(key, (str, int))]
+        return (f"its keys: {listed(keys, _KEYS)}",) * bool(keys)
+    return ()
+
+
 def _trust(dry: DryPickle) -> tuple[Trust, str]:
     if any(each.standing == "dangerous" for each in asked_for(dry)):
-        return "needed", "it asks for what no training code writes: do not trust this file"
+        return "needed", "it asks for what no training code writes; do not give it"
     if unlisted(dry):
         return "needed", "it asks for names that are not on the list of what runs no code"
     if dry.classes_by_source:
