@@ -26,7 +26,7 @@ def _call(name: str, layer: nn.RNNBase) -> tuple[list[Tensor], list[Tensor], tup
     blocks = layer.num_layers * (2 if layer.bidirectional else 1)
     widths = [layer.proj_size or layer.hidden_size, layer.hidden_size][: 1 + (name == "lstm")]
     states = [torch.zeros(blocks, 4, width) for width in widths]
-    weights = [weight.detach() for weight in layer._flat_weights]
+    weights = [weight.detach() for weight in layer.parameters()]
     setting = (layer.bias, layer.num_layers, 0.0, False, layer.bidirectional)
     return states, weights, setting
 
@@ -64,6 +64,8 @@ def test_packed_data_is_as_long_as_its_batch_sizes_say(sizes: list[int]) -> None
 
 class _Kernel(nn.Module):
     """Calls the kernel itself, so that no layer of torch's own looks at the sizes."""
+
+    state: Tensor
 
     def __init__(self) -> None:
         super().__init__()

@@ -41,7 +41,8 @@ def check_recurrent(name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -
     states = given.get("hx")
     states = list(states) if isinstance(states, list | tuple) else [states]
     weights = list(given.get("params") or ())
-    data, sizes = given.get("data" if packed else "input"), given.get("batch_sizes")
+    data: Any = given.get("data" if packed else "input")
+    sizes: Any = given.get("batch_sizes")
     tensors = [data, *states, *weights, *([sizes] if packed else [])]
     if not all(isinstance(each, Tensor) for each in tensors) or data.dim() != (2 if packed else 3):
         raise WrongSizes(f"torch.{name} is given what it does not take")
