@@ -73,14 +73,14 @@ KINDS = (
     Kind(
         "torch.distributed.checkpoint",
         distributed,
-        "distributed state dict",
+        "distributed checkpoint",
         measured=("weights",),
         order=32,
     ),
     Kind(
         "torch.distributed.checkpoint, `--build`",
         distributed,
-        "distributed state dict",
+        "distributed checkpoint",
         options=("--build", "net.py:build"),
         data=data,
         order=33,

@@ -56,7 +56,7 @@ def lightning(folder: Path) -> Path:
 
 
 KINDS = (
-    Kind("Lightning `.ckpt`", lightning, "state dict", measured=("weights",), order=10),
-    Kind("Lightning `.ckpt`, `--build`", lightning, "state dict",
+    Kind("Lightning `.ckpt`", lightning, "Lightning checkpoint", measured=("weights",), order=10),
+    Kind("Lightning `.ckpt`, `--build`", lightning, "Lightning checkpoint",
          options=("--build", "net.py:build"), data=data, order=11),
 )  # fmt: skip

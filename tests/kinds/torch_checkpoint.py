@@ -11,6 +11,7 @@ from torch import nn
 
 from tests.kinds.kind import CODE, Kind, data, net
 
+_FORMAT = "training checkpoint"
 _BUILD = ("--build", "net.py:build")
 
 
@@ -60,11 +61,8 @@ KINDS = (
         "pickled Module, before torch 1.6, `--trust`", legacy, "legacy pickled module",
         options=("--trust",), data=data, order=2,
     ),
-    Kind("training checkpoint", training, "state dict", measured=("weights",), order=5),
-    Kind("training checkpoint, `--build`", training, "state dict", options=_BUILD, data=data,
-         order=6),
-    Kind("of a compiled, data-parallel model", wrapped, "state dict", measured=("weights",),
-         order=7),
-    Kind("consolidated from FSDP or DCP", consolidated, "state dict", measured=("weights",),
-         order=8),
+    Kind("training checkpoint", training, _FORMAT, measured=("weights",), order=5),
+    Kind("training checkpoint, `--build`", training, _FORMAT, options=_BUILD, data=data, order=6),
+    Kind("of a compiled, data-parallel model", wrapped, _FORMAT, measured=("weights",), order=7),
+    Kind("consolidated from FSDP or DCP", consolidated, _FORMAT, measured=("weights",), order=8),
 )  # fmt: skip

@@ -113,7 +113,7 @@ def change(path: Path, how: Callable[[Metadata], object]) -> None:
 class TestReading:
     def test_weights_are_as_torch_reads_them(self, opened, trained: Path) -> None:
         found, wanted = opened("trained"), stepped(trained)
-        assert found.row.format == "distributed state dict"
+        assert found.row.format == "distributed checkpoint"
         assert found.weights.keys() == wanted.keys()
         assert all(torch.equal(found.weights[name], value) for name, value in wanted.items())
 

@@ -113,7 +113,7 @@ def test_weights_only(opened, key: str | None) -> None:
     torch.save({key: weights, "epoch": 3} if key else weights, "weights.pt")
     found = opened("weights.pt")
     assert found.model is None
-    assert found.row.format == "state dict"
+    assert found.row.format == ("training checkpoint" if key else "state dict")
     assert found.row.parameters == 10
     assert set(found.weights) == {"weight", "bias"}
     assert (found.batches, found.objective, found.sample.source) == ((), None, "none")

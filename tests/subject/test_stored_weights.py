@@ -226,21 +226,21 @@ class Call:
 
 class _Pickler(pickle._Pickler):
     @property
-    def put(self) -> Callable[[bytes], object]:
+    def raw(self) -> Callable[[bytes], object]:
         return vars(self)["write"]
 
     def save(self, obj: Any, save_persistent_id: bool = True) -> None:
         if isinstance(obj, Named):
             module, _, name = obj.name.rpartition(".")
-            self.put(b"c" + f"{module}\n{name}\n".encode())
+            self.raw(b"c" + f"{module}\n{name}\n".encode())
         elif isinstance(obj, Call):
             function, arguments, state = obj.parts
             self.save(function)
             self.save(arguments)
-            self.put(pickle.REDUCE)
+            self.raw(pickle.REDUCE)
             if state is not None:
                 self.save(state)
-                self.put(pickle.BUILD)
+                self.raw(pickle.BUILD)
         else:
             super().save(obj, save_persistent_id)  # type: ignore[misc]
 

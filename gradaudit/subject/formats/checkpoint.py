@@ -44,6 +44,7 @@ OTHERS = ("discriminator", "netD", "d")
 WITHIN = ("app", "state", "checkpoint", "train_state")  # hold the others one level further in
 _KEYS = (*TRAINED, *AVERAGED, *OTHERS)
 _NAMED = ("model", "state_dict", "model_state_dict", "net", "module", "ema", "params", "generator")
+_LIGHTNING = "pytorch-lightning_version"
 _LEVELS, _MOST = 6, 1_000_000  # of nested tables of tensors
 
 
@@ -70,6 +71,9 @@ def classify(content: Any, path: Path, *, prefix: str = "", trust: bool = False)
             loaded = _opened(found[0], path, prefix, trust=trust)
             recipe, told = recipe_in(entries)
             notes = (*loaded.notes, *_which(found), *told)
+            if loaded.model is None:
+                maker = "Lightning" if _LIGHTNING in entries else "training"
+                loaded = replace(loaded, format=f"{prefix}{maker} checkpoint")
             return replace(loaded, recipe=recipe, notes=notes, trained=progress_in(entries))
     raise UnreadableFile(
         f"{path.name} holds no model",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import zipfile
 from collections.abc import Iterable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -41,7 +42,7 @@ def load_distributed(path: Path) -> Loaded:
     torch's own records, or leads outside itself.
     """
     items = read_items(read_metadata(member(path, _METADATA)), path)
-    return classify(_tree(items), path, prefix="distributed ")
+    return replace(classify(_tree(items), path), format="distributed checkpoint")
 
 
 def inspect_distributed(path: Path) -> Contents:
