@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import pickle
 import struct
+import warnings
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -124,6 +125,15 @@ def _moved_parameter(place: Place) -> Path:
     return torch_zip(place.files / "model.pt", whole(plain({"w": made + state})), {"0": bytes(16)})
 
 
+def _endless_norm(place: Place) -> Path:
+    """Spectral norm whose hook iterates for ever in the first forward pass."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        normed = nn.utils.spectral_norm(nn.Linear(4, 4), n_power_iterations=10**12)
+    torch.save(nn.Sequential(normed), place.files / "model.pt")
+    return place.files / "model.pt"
+
+
 def _many_layers(state: Callable[[dict[str, object]], object]) -> bytes:
     """An LSTM of before torch 1.4, which counts its weights' names up to the number of layers."""
     held = {
@@ -221,5 +231,6 @@ def cases() -> tuple[Case, ...]:
         Case("an archive behind an old file", _archive_behind, "needs .*Linear"),
         Case("a directory before the directory", _two_directories, "contradicts itself"),
         Case("a parameter moved by its state", _moved_parameter, "set by its state"),
+        Case("spectral norm without end", _endless_norm, "hooks without end"),
         *(Case(name, in_zip(lambda _, body=body: body()), "") for name, body in BODIES.items()),
     )
