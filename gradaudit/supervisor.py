@@ -17,6 +17,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 
 _GRACE = 2.0  # seconds that the child is given to give up by itself
 _KERNEL = 128  # si_code of a signal that the terminal sent to everybody
@@ -81,6 +82,7 @@ def supervised(run: Callable[[], int], say: Callable[[str], object]) -> int:
     if child == 0:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
         _end_with(parent)
+        _refuse_more_than_there_is()
         global _deadline  # noqa: PLW0603 - what the child is, it stays
         _deadline = deadline
         return run()
@@ -96,6 +98,29 @@ def _end_with(parent: int) -> None:
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
     if os.getppid() != parent:
         os._exit(2)
+
+
+def _refuse_more_than_there_is() -> None:
+    """Let an allocation beyond the machine's memory fail, and say so, where it would be granted.
+
+    Linux grants it and kills the process once the memory is used. A failed one is answered: half
+    the batch is tried.
+    """
+    with suppress(ImportError, OSError, ValueError, AttributeError):
+        import resource
+
+        present = min(_memory())
+        soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
+        if soft == resource.RLIM_INFINITY or soft > present:
+            resource.setrlimit(resource.RLIMIT_DATA, (present, hard))
+
+
+def _memory() -> Iterator[int]:
+    """Bytes that the machine has, and that this process's control group is given."""
+    yield os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    for place in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
+        with suppress(OSError, ValueError):
+            yield int(Path(place).read_text())
 
 
 def _wait(

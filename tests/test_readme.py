@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import re
 import runpy
 import sys
 from pathlib import Path
 
 import pytest
+import torch
+from torch import nn
 
 from tests.command import python, run
 from tests.readme import README, renewed
@@ -56,6 +59,23 @@ def test_the_onnx_example_shows_what_the_command_prints(tmp_path: Path) -> None:
     assert (tmp_path / "gradaudit-report.html").is_file()
     said = " ".join(shown.split()).removesuffix("HTML report: gradaudit-report.html").strip()
     assert said in " ".join(ran.err.split())
+
+
+class _Command:
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return os.system, ("touch ran",)
+
+
+def test_the_inspecting_example_shows_what_the_command_prints(tmp_path: Path) -> None:
+    (block,) = (b for b in re.findall(r"```console\n(.*?)```", TEXT, re.DOTALL) if "inspect" in b)
+    command, shown = block.split("\n", 1)
+    net = nn.Sequential(nn.Linear(64, 64), nn.Tanh(), nn.Linear(64, 1))
+    torch.save({"model": net.state_dict(), "settings": _Command()}, tmp_path / "theirs.pt")
+    ran = run(*command.split()[2:], cwd=tmp_path)
+    assert ran.code == 1
+    assert ran.out.splitlines()[1:] == shown.splitlines()[1:]
+    assert ran.out.startswith("theirs.pt: torch zip, ")
+    assert not (tmp_path / "ran").exists()
 
 
 def test_the_first_example_shows_what_the_command_prints(

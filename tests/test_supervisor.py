@@ -46,6 +46,11 @@ def killed():
     return Net(lambda: os.kill(os.getpid(), signal.SIGKILL))
 
 
+def greedy():  # more than there is, in parts that each are granted, and never written to
+    there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return Net(lambda: [torch.empty(there // 3, dtype=torch.uint8) for _ in range(5)])
+
+
 def leave():
     return Net(lambda: os._exit(77))
 """
@@ -76,6 +81,13 @@ def test_a_run_that_is_ended_says_so_in_one_line(folder: Path, name: str, words:
     assert ran.said[0].startswith("gradaudit: error: ")
     assert words in ran.said[0]
     assert not list(folder.glob("*.html"))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="memory is granted otherwise elsewhere")
+def test_memory_that_is_not_there_is_not_granted(folder: Path) -> None:
+    ran = python("-m", "gradaudit", "net.py:greedy", *ARGUMENTS, cwd=folder)
+    assert ran.code == 2
+    assert "out of memory on a batch of 1" in ran.err
 
 
 def test_an_exit_code_of_the_models_own_is_no_verdict(folder: Path) -> None:

@@ -20,7 +20,15 @@ from gradaudit.subject.formats.pt2 import inspect_exported
 from gradaudit.subject.formats.pt2.expressions import sound_expression
 from gradaudit.subject.formats.torchscript import inspect_torchscript
 from tests.command import FAST, run
-from tests.hostile.cases_graph_files import EXPORTED, SCRIPTED, Touch, exported, field, scripted
+from tests.hostile.cases_graph_files import (
+    EXPORTED,
+    SCRIPTED,
+    Touch,
+    code_of,
+    exported,
+    field,
+    scripted,
+)
 from tests.subject.graph_files import changed, record, unwarned
 
 
@@ -59,12 +67,12 @@ def test_guards_and_extra_files_are_left_out(tmp_path: Path) -> None:
 def test_a_layer_shows_no_more_of_itself_than_its_settings(tmp_path: Path) -> None:
     """A class may declare what it likes: torch's own layer stands in with plain values only."""
     path = scripted(tmp_path)
-    name = "code/__torch__/torch/nn/modules/linear.py"
+    name = code_of(path, "Linear")
     source = record(path, name).decode()
     for asked in ("__dict__", "_parameters", "__class__", "register_forward_hook"):
         declared = source.replace("  training : bool\n", f"  training : bool\n  {asked} : Any\n")
-        where = "code/__torch__/tests/hostile/cases_graph_files.py"
-        code = record(scripted(tmp_path), where).decode()
+        where = code_of(scripted(tmp_path), "Net")
+        code = record(path, where).decode()
         head, mark, tail = code.partition("-> Tensor:\n")
         body = f"    layer = self.layer\n    y = layer.{asked}\n"
         tail = tail.replace("    layer = self.layer\n", "")

@@ -13,7 +13,7 @@ from tests.command import FAST, Ran, checked, gradaudit, run
 from tests.kinds.kind import Kind, kinds
 
 KINDS = kinds()
-RECIPE = ("--optimizer", "sgd", "--lr", "0.05")
+RECIPE = ("--optimizer", "sgd", "--lr", "0.05", "--steps", "100")
 
 
 def _arguments(kind: Kind, folder: Path) -> tuple[str, ...]:

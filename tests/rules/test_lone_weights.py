@@ -4,11 +4,11 @@ from dataclasses import replace
 
 import pytest
 
-from gradaudit.records import StateRow, WeightRow
+from gradaudit.records import Measurements, StateRow, WeightRow
 from tests.rules.literal import NONE, TRAINED, check, measurements, only, weight
 
 
-def bag(*rows: WeightRow, state: StateRow = TRAINED) -> object:
+def bag(*rows: WeightRow, state: StateRow = TRAINED) -> Measurements:
     return measurements(weights=rows, sample=NONE, state=state)
 
 

@@ -14,7 +14,7 @@ from gradaudit.subject.formats.torchscript.interpreter import Interpreter
 from gradaudit.subject.formats.torchscript.operators import Raised
 from gradaudit.subject.formats.torchscript.source import Code, ScriptClass, ScriptFunction
 
-_PLAIN = bool | int | float | str | list | tuple  # settings, and an LSTM's list of weights
+_PLAIN = (bool, int, float, str, list, tuple, type(None))  # settings, and an LSTM's list of weights
 _TRUE_DIVISION = 4  # torch.div of integers gave integers before
 
 
@@ -136,7 +136,7 @@ def _of_layer(owner: nn.Module, standing: Standing, name: str) -> Any:
             return held[name]
     known = {**standing.cls.constants, **vars(owner)}
     declared = name in standing.cls.fields and name in known
-    if not declared or not isinstance(known[name], _PLAIN | None):
+    if not declared or not isinstance(known[name], _PLAIN):
         raise Raised(f"{standing.cls.name} has no {name!r}")
     return known[name]
 
