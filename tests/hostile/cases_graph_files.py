@@ -127,6 +127,14 @@ EXPORTED: dict[str, tuple[Callable[[Path, Path], Path], str]] = {
     "a custom object": (_stored_as("constants", "custom_obj_0"), "pickled object"),
     "an opaque object": (_stored_as("constants", "opaque_obj_0"), "pickled object"),
     "a size that is code": (_edited(r"Symbol\('s\d+', [^)]*\)", "CANARY"), "the size"),
+    "a size that multiplies out for ever": (
+        _edited(r"Symbol\('s\d+', [^)]*\)", f"({'+'.join(f's{n}' for n in range(20))})**16"),
+        "the size",
+    ),
+    "a size that compares for ever": (
+        _edited(r"Symbol\('s\d+', [^)]*\)", f"Max({','.join(f's{n}' for n in range(250))})"),
+        "the size",
+    ),
     "a size that is a giant": (_edited(r"Symbol\('s\d+', [^)]*\)", "9**9**9"), "the size"),
     "a symbol of a giant number": (field(("range_constraints",), {"u999999999": {}}), "symbol"),
     "a name that is code": (_edited('"name": "x"', "x"), "cannot be read|no JSON"),
