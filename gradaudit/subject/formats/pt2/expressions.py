@@ -79,7 +79,7 @@ def sound_expression(text: object) -> bool:
         return False
     nodes = list(ast.walk(tree))
     raised = sum(_raises(node) for node in nodes)
-    compared = sum(len(node.args) for node in nodes if _called(node) in _EXTREMES)
+    compared = sum(len(getattr(n, "args", ())) for n in nodes if _called(n) in _EXTREMES)
     if raised > _POWERS or compared > _COMPARED or not all(map(_sound, nodes)):
         return False
     try:
