@@ -12,7 +12,7 @@ from gradaudit.records import (
     NotMeasured,
     Verdict,
 )
-from gradaudit.rules._judge import made_up, number, plural, power
+from gradaudit.rules._judge import learned, made_up, number, plural, power
 from gradaudit.settings import Settings
 
 FailOn = Literal["fail", "warn", "never"]
@@ -86,13 +86,24 @@ def cause(
     if outcome == "pass":
         return _passed(measurements)
     if outcome == "inconclusive":
-        return f"Too little could be measured to judge: {missing(measurements, not_measured)}."
+        lacks = f"Too little could be measured to judge: {missing(measurements, not_measured)}"
+        return lacks + _weights_alone(findings, measurements) + "."
     top = next(finding for finding in findings if finding.severity == outcome)
     sentence = first_sentence(top.why)
     start = next((f for f in findings if f.code == "GA302" and f.severity != "note"), None)
     if top.code in _GROWTH and start is not None:
         sentence = f"{sentence.rstrip('.')}: {_lowered(first_sentence(start.why))}"
     return sentence
+
+
+def _weights_alone(findings: Sequence[Finding], measurements: Measurements) -> str:
+    """What the weights say where nothing else could be read."""
+    if measurements.sample.source != "none" or not measurements.weights:
+        return ""
+    taken = "learned" if learned(measurements) else "a start"
+    told = next((first_sentence(f.why).rstrip(".") for f in findings if f.severity == "warn"), "")
+    held = f"of {plural(len(measurements.weights), 'weight')} measured, taken as {taken},"
+    return f"; {held} one stands out: {told}" if told else f"; {held} none calls for a change"
 
 
 def first_sentence(text: str) -> str:

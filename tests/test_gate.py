@@ -14,6 +14,7 @@ from gradaudit.records import (
     NotMeasured,
     Recipe,
     SampleRow,
+    StateRow,
 )
 from gradaudit.rules import run_rules
 from gradaudit.settings import Settings
@@ -219,6 +220,10 @@ def test_an_inconclusive_audit_gives_the_reason_on_record() -> None:
     )
     assert headline(alone) == (
         "Too little could be measured to judge: only the weights could be read."
+    )
+    sound = replace(alone, weights=(weight(0, 1.0),), state=StateRow("trained", "said"))
+    assert headline(sound).endswith(
+        "read; of 1 weight measured, taken as learned, none calls for a change."
     )
     unrehearsed = replace(SOUND, rehearsal=None)
     assert "not rehearsed." in headline(unrehearsed, missing)

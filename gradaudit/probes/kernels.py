@@ -37,20 +37,3 @@ def unfused(model: nn.Module) -> Iterator[None]:
     finally:
         torch._C._set_mkldnn_enabled(mkldnn)
         torch._C._set_cudnn_enabled(cudnn)
-
-
-@contextmanager
-def eager(model: nn.Module) -> Iterator[None]:
-    """With the model's compiled modules run as the Python they were compiled from.
-
-    A compiled module shows no operations, and compiling it anew for every probe takes minutes.
-    """
-    compiled = any(
-        "_orig_mod" in module._modules or module._compiled_call_impl is not None
-        for module in model.modules()
-    )
-    if not compiled:
-        yield
-        return
-    with torch.compiler.set_stance("force_eager"):
-        yield

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from gradaudit.probes.kernels import eager
+from gradaudit.subject.eager import eager
 
 
 @dataclass(eq=False)

@@ -65,7 +65,9 @@ def measure_norms(
     if site.elementwise:
         scale = NormBounds.exact(float(tensor.abs().max()))
         return Norms(scale, frobenius, None, 1)
-    why = f"its module ({site.type or 'not known'}) is none whose use of a weight is known"
+    why = f"its module ({site.type}) is none whose use of a weight is known"
+    if not site.type:
+        why = "name and shape do not say how it is used; with the model's code (--build) it may be"
     return Norms(None, None, None, fan_in, missing=(NotMeasured(UNIT, site.parameter, why),))
 
 

@@ -20,7 +20,8 @@ _COLOURS = {
 _SYMBOLS = {"fail": "✗", "warn": "▲", "pass": "✓", "inconclusive": "?", "note": "·"}
 _ASCII = {"fail": "x", "warn": "!", "pass": "ok", "inconclusive": "?", "note": "-"}
 _FINDINGS_SHOWN, _CODE_LINES = 4, 6
-_CAUSE_LETTERS, _NOTE_LETTERS, _NOTES_SHOWN = 400, 200, 2
+_CAUSE_LETTERS, _NOTE_LETTERS, _NOTES_SHOWN = 400, 220, 3
+_WHAT_LETTERS = 60
 
 
 def render(report: Report, console: Console) -> None:
@@ -49,10 +50,16 @@ def _verdict(report: Report, symbols: dict[str, str]) -> list[Text]:
             forecast += f" (because of {', '.join(map(one_line, report.forecast.because))})"
     lines = [head, Text(f"  Forecast: {forecast}")]
     unsampled = report.measurements.sample.source == "none"
-    loud = [n for n in report.notes if unsampled or n.partition(":")[0].isupper()]
+    loud = [n for n in report.notes if unsampled or _is_loud(n)]
+    loud = [n for n in loud if n.partition(": ")[2].rstrip(".") not in report.cause]
     for note in loud[:_NOTES_SHOWN]:
         lines.append(Text(f"  {symbols['warn']} {shorten(note, _NOTE_LETTERS)}", "yellow"))
     return lines
+
+
+def _is_loud(note: str) -> bool:
+    """Whether it changes what is judged: data made up, a recipe that the file gave."""
+    return note.partition(":")[0].isupper() or note.startswith("Recipe:")
 
 
 def _findings(report: Report, symbols: dict[str, str], width: int) -> list[Text]:
@@ -125,6 +132,7 @@ def _ascii(line: Text) -> Text:
 def _missing(report: Report) -> list[Text]:
     if not report.not_measured:
         return []
-    names = list(dict.fromkeys(shorten(item.what, 30) for item in report.not_measured))
+    whats = (cut(one_line(item.what), _WHAT_LETTERS) for item in report.not_measured)
+    names = list(dict.fromkeys(whats))
     rest = f" and {len(names) - 4} more" if len(names) > 4 else ""
     return [Text(), Text(f"  Not measured: {', '.join(names[:4])}{rest}", "dim")]

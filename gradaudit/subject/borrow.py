@@ -14,6 +14,7 @@ import torch
 from torch import nn
 from torch.nn.parameter import is_lazy
 
+from gradaudit.subject.eager import eager
 from gradaudit.subject.process_state import save_process_state
 
 _CONSTANTS = frozenset({type(None), bool, int, float, complex, str, bytes})
@@ -30,7 +31,8 @@ def borrowed(model: nn.Module, *, training: bool | None = None) -> Iterator[nn.M
     registration, hooks, training flags, counters, stored states); generators kept as attributes;
     random states and global flags (see :func:`save_process_state`).
 
-    Inside, every ``.grad`` is ``None``, and modules are in ``training`` mode if it is given.
+    Inside, every ``.grad`` is ``None``, modules are in ``training`` mode if it is given, and what
+    is compiled runs as the Python it was compiled from.
     Not covered: attributes of the user's own objects that are not modules.
 
     Memory: one copy of the parameters, buffers and tensor attributes. A loan inside another
@@ -43,7 +45,8 @@ def borrowed(model: nn.Module, *, training: bool | None = None) -> Iterator[nn.M
         _loans.append(snapshot)
         if training is not None:
             model.train(training)
-        yield model
+        with eager(model):
+            yield model
     finally:
         if snapshot in _loans:
             _loans.remove(snapshot)

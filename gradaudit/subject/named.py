@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from torch import nn
+import torch
+from torch import fx, nn
 
 from gradaudit.errors import UsageError
 from gradaudit.subject.code import call
@@ -19,6 +20,8 @@ def as_subject(found: Any, spec: str) -> Subject:
     Wrappers of ``torch.compile`` and data parallelism are taken off. Raises ``UsageError`` for
     anything that is no model, ``ModelError`` where a factory raises.
     """
+    if isinstance(found, torch.export.ExportedProgram):
+        raise _exported(spec)
     if isinstance(found, (nn.Module, Subject)) or has_forward(found):
         return _unwrapped(found)
     if not callable(found):
@@ -56,5 +59,15 @@ def _unwrapped(found: Any) -> Subject:
             model = model.module
         elif isinstance(getattr(model, "_orig_mod", None), nn.Module):
             model = model.get_submodule("_orig_mod")
+        elif isinstance(model, fx.GraphModule) and "train" in vars(model):
+            raise _exported("the model")  # its train() raises
         else:
             return replace(subject, model=model)
+
+
+def _exported(what: str) -> UsageError:
+    return UsageError(
+        f"{what} is an exported program, whose modes cannot be switched",
+        expected="the module it was exported from, or a .pt2 file",
+        next_step="write it with torch.export.save and audit the file",
+    )

@@ -22,6 +22,7 @@ from gradaudit.settings import Settings
 from gradaudit.subject.code import UserCode, is_code
 from gradaudit.subject.formats import Loaded, open_file
 from gradaudit.subject.formats.loaded import file_digest
+from gradaudit.subject.formats.torchscript.compiled import left_to_torch
 from gradaudit.subject.formats.ultralytics_model import own_criterion
 from gradaudit.subject.named import as_subject
 from gradaudit.subject.objective import given_objective
@@ -160,6 +161,9 @@ def _model_of(
 
 def _opened(named: _Named, spec: str, settings: Settings, code: UserCode) -> Opened:
     subject, came_with = named.subject, named.file or Loaded(named.format)
+    if isinstance(subject.model, torch.jit.ScriptModule):
+        came_with = left_to_torch(subject.model, "A TorchScript module")
+        subject = replace(subject, model=came_with.model)  # type: ignore[arg-type]
     loss = given_objective(_wanted_loss(subject, settings), code)
     model, options = subject.model, settings.recipe
     if next(model.parameters(), None) is None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Hashable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -102,7 +103,8 @@ def weights_only(loaded: Loaded, digest: str, spec: str, settings: Settings) -> 
         model=None, weights=weights, batches=(), objective=None, recipe=settings.recipe,
         make_optimizer=None, row=row, sample=empty.row,
         notes=(f"Weights only: {hint}.", *loaded.notes),
-        not_measured=(*empty.not_measured, *loaded.not_measured), trained=loaded.trained,
+        not_measured=(*(replace(gap, why=hint) for gap in empty.not_measured),
+                      *loaded.not_measured), trained=loaded.trained,
     )  # fmt: skip
 
 

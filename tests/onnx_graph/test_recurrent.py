@@ -201,3 +201,14 @@ def test_too_few_activations() -> None:
     x, w, r = torch.ones(2, 1, 1), torch.ones(1, 4, 1), torch.ones(1, 4, 1)
     with pytest.raises(ValueError, match="expected 3 activations, found"):
         lstm(x, w, r, activations=["Sigmoid", "Tanh"])
+
+
+@pytest.mark.parametrize(
+    ("name", "sizes"), [("h", (1, 7, 6)), ("c", (1, 3, 6)), ("w", (1, 24, 4)), ("b", (1, 24))]
+)
+def test_sizes_that_disagree_are_refused(name: str, sizes: tuple[int, ...]) -> None:
+    """torch's kernel would read beyond the state, and make a NaN of what lies there."""
+    given = {"w": (1, 24, 5), "r": (1, 24, 6), "b": (1, 48), "h": (1, 4, 6), "c": (1, 4, 6)}
+    w, r, b, h, c = (torch.ones(each) for each in {**given, name: sizes}.values())
+    with pytest.raises(ValueError, match=r"of sizes .* found"):
+        lstm(torch.ones(3, 4, 5), w, r, b, None, h, c)

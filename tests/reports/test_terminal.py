@@ -1,10 +1,11 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 
 from rich.console import Console
 
-from gradaudit.records import Report
+from gradaudit.records import NotMeasured, Report
 from gradaudit.reports import terminal
 from tests import shared_report
 
@@ -94,3 +95,19 @@ def test_only_a_terminal_gets_colours() -> None:
 
 def test_a_terminal_without_unicode_is_served(report: Report) -> None:
     assert shown(report, encoding="ascii").split()[0] in ("x", "!", "ok", "?")
+
+
+def test_a_recipe_out_of_the_file_is_told_and_nothing_twice() -> None:
+    report = shared_report.exploding()
+    note = "Recipe: taken from the optimizer state in the file: optimizer sgd; lr 0.05."
+    said = f"Weights only: {report.cause}"
+    text = shown(replace(report, notes=(note, said)))
+    assert "▲ Recipe: taken from the optimizer state" in text
+    assert "Weights only" not in text
+
+
+def test_what_was_not_measured_is_named_to_its_end() -> None:
+    what = "gradients, Jacobian growth, activations and the rehearsal"
+    gaps = (NotMeasured(what, "the model", "the file holds only weights"),)
+    text = shown(replace(shared_report.exploding(), not_measured=gaps))
+    assert what in " ".join(text.split())

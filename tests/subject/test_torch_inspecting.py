@@ -33,10 +33,9 @@ def test_names_types_and_sizes(folder: Path, old: bool) -> None:
     assert found.kind == ("torch legacy" if old else "torch zip")
     assert (found.trust, found.size) == ("none", Path("m.pt").stat().st_size)
     seen = {entry.name: (entry.dtype, entry.shape, entry.size) for entry in found.tensors}
-    half = "half" if old else "float16"
-    assert seen["model.0.weight"] == (half, (2, 4), 16)
-    assert seen["model.1.num_batches_tracked"] == ("long" if old else "int64", (), 8)
-    assert seen["list.0"] == ("float" if old else "float32", (3,), 12)
+    assert seen["model.0.weight"] == ("float16", (2, 4), 16)
+    assert seen["model.1.num_batches_tracked"] == ("int64", (), 8)
+    assert seen["list.0"] == ("float32", (3,), 12)
     assert len(seen) == len(weights) + 1
 
 
@@ -59,6 +58,7 @@ def test_what_needs_trust(folder: Path) -> None:
     standings = {each.name: each.standing for each in found.globals}
     assert standings[f"{__name__}.Mine"] == "unlisted"
     assert standings["posix.system"] == "dangerous"
+    assert found.why == "it asks for what no training code writes; do not give it"
     assert {entry.name for entry in found.tensors} == {"model.weight", "model.bias"}
     assert not (folder / "exploded").exists()
     with warnings.catch_warnings():
@@ -74,3 +74,15 @@ def test_tied_and_hidden_tensors() -> None:
     torch.save({"a": weight, "b": weight, "c": hidden}, "m.pt")
     found = inspect_file(Path("m.pt"))
     assert [entry.name for entry in found.tensors] == ["a", "b"]
+
+
+@pytest.mark.usefixtures("folder")
+def test_what_the_file_is_is_told() -> None:
+    weights = nn.Linear(2, 2).state_dict()
+    for content, notes in (
+        (nn.Linear(2, 2), ("a pickled 'torch.nn.modules.linear.Linear'",)),
+        ({"epoch": 3, "model": weights}, ("its keys: 'epoch', 'model'",)),
+        (weights, ()),
+    ):
+        torch.save(content, "m.pt")
+        assert inspect_file(Path("m.pt")).notes == notes

@@ -81,7 +81,10 @@ def layer(
     states: Sequence[Tensor | None],
     setting: Setting,
 ) -> Layer:
-    """The tensors of a layer in time-first order, with zeros for a state that is left out."""
+    """The tensors of a layer in time-first order, with zeros for a state that is left out.
+
+    Raises ``ValueError`` where their sizes disagree: torch's kernels do not look, and read beyond.
+    """
     if x.dim() != 3:
         raise ValueError(f"expected X of 3 dimensions, found {x.dim()}")
     if w.shape[0] != len(setting.reverse):
@@ -94,7 +97,24 @@ def layer(
     if lengths is not None and lengths.tolist() == [x.shape[0]] * x.shape[1]:
         lengths = None
     blank = x.new_zeros(w.shape[0], x.shape[1], r.shape[-1])
-    return Layer(x, w, r, b, lengths, tuple(blank if s is None else s for s in states))
+    given = Layer(x, w, r, b, lengths, tuple(blank if s is None else s for s in states))
+    _check_sizes(given)
+    return given
+
+
+def _check_sizes(given: Layer) -> None:
+    directions, gates, hidden = given.w.shape[0], given.w.shape[1], given.r.shape[-1]
+    batch = given.x.shape[1]
+    wanted: list[tuple[str, Tensor | None, tuple[int, ...]]] = [
+        ("W", given.w, (directions, gates, given.x.shape[2])),
+        ("R", given.r, (directions, gates, hidden)),
+        ("B", given.b, (directions, 2 * gates)),
+        ("sequence_lens", given.lengths, (batch,)),
+        *(("an initial state", each, (directions, batch, hidden)) for each in given.state),
+    ]
+    for name, tensor, sizes in wanted:
+        if tensor is not None and tuple(tensor.shape) != sizes:
+            raise ValueError(f"expected {name} of sizes {sizes}, found {tuple(tensor.shape)}")
 
 
 def outputs(y: Tensor, state: State, setting: Setting) -> tuple[Tensor, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import zipfile
 from collections.abc import Iterable
 from functools import partial
@@ -49,6 +50,7 @@ def inspect_distributed(path: Path) -> Contents:
     found = globals_of(metadata)
     refused = [name for name, allowed in found if not allowed]
     items = () if refused else read_items(read_metadata(metadata), path)
+    plain = sum(item.dtype is None for item in items)
     files = {metadata, *(chunk.place.file for item in items for chunk in item.chunks)}
     return Contents(
         source=str(path),
@@ -59,7 +61,7 @@ def inspect_distributed(path: Path) -> Contents:
         trust="never" if refused else "none",
         why="its .metadata names more than torch's own records" if refused
         else "its .metadata names torch's own records only, which are read by stand-ins",
-        notes=(f"{sum(item.dtype is None for item in items)} entries that are no tensors",),
+        notes=(f"{plain} entries that are no tensors",) * (plain > 0),
     )  # fmt: skip
 
 
@@ -70,7 +72,7 @@ def _standing(name: str, allowed: bool) -> Standing:
 
 
 def _entry(item: Item) -> TensorEntry:
-    size = sum(chunk.place.part.size for chunk in item.chunks)
+    size = math.prod(item.shape) * (0 if item.dtype is None else item.dtype.itemsize)
     return TensorEntry(item.name, str(item.dtype).removeprefix("torch."), item.shape, size)
 
 

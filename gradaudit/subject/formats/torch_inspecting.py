@@ -16,10 +16,18 @@ from gradaudit.subject.formats.stored_weights import StoredTensor
 from gradaudit.subject.formats.torch_file import PROTOCOL, dry_file
 from gradaudit.subject.formats.torch_limits import item_size
 from gradaudit.subject.formats.torch_trust import asked_for, unlisted
+from gradaudit.telling import listed, quoted
 
 _MEMBERS = ("_parameters", "_buffers", "_modules")
 _DEEP = 100
+_KEYS, _LONGEST = 12, 80  # shown of a dict; letters of a name
 _MOST = 1_000_000  # entries that are looked through
+# what torch called types before they had names
+_TYPES = {
+    "Bool": "bool", "Byte": "uint8", "Char": "int8", "Short": "int16", "Int": "int32",
+    "Long": "int64", "Half": "float16", "BFloat16": "bfloat16", "Float": "float32",
+    "Double": "float64", "ComplexFloat": "complex64", "ComplexDouble": "complex128",
+}  # fmt: skip
 _Leaf = StoredTensor | DeclaredTensor
 
 
@@ -30,7 +38,8 @@ def inspect_torch_file(path: Path) -> Contents:
     named = dict.fromkeys(_tensors(content, "", 0, [_MOST]))
     trust, why = _trust(dry)
     unnamed = len(dry.tensors) - len(named)
-    notes = (f"{unnamed} tensors lie within objects, without a name",) * (unnamed > 0)
+    notes = _told(content)
+    notes += (f"{unnamed} tensors lie within objects, without a name",) * (unnamed > 0)
     return Contents(
         source=str(path),
         kind=kind,
@@ -43,7 +52,19 @@ def inspect_torch_file(path: Path) -> Contents:
     )
 
 
+def _told(content: Any) -> tuple[str, ...]:
+    """What the file is, beyond a bag of tensors: an object, or a dict with other things in it."""
+    if isinstance(content, Inert):
+        return (f"a pickled {quoted(content.made_by, _LONGEST)}",)
+    if isinstance(content, dict) and not all(isinstance(v, _Leaf) for v in content.values()):
+        keys = [quoted(key, _LONGEST) for key in content if isinstance(key, (str, int))]
+        return (f"its keys: {listed(keys, _KEYS)}",) * bool(keys)
+    return ()
+
+
 def _trust(dry: DryPickle) -> tuple[Trust, str]:
+    if any(each.standing == "dangerous" for each in asked_for(dry)):
+        return "needed", "it asks for what no training code writes; do not give it"
     if unlisted(dry):
         return "needed", "it asks for names that are not on the list of what runs no code"
     if dry.classes_by_source:
@@ -86,4 +107,5 @@ def _entry(name: str, leaf: _Leaf) -> TensorEntry:
     if isinstance(leaf, StoredTensor):
         return TensorEntry(name, str(leaf.dtype).removeprefix("torch."), leaf.shape, leaf.nbytes)
     size = math.prod(leaf.shape) * item_size(leaf.dtype)
-    return TensorEntry(name, leaf.dtype.removesuffix("Storage").lower(), leaf.shape, size)
+    dtype = leaf.dtype.removesuffix("Storage")
+    return TensorEntry(name, _TYPES.get(dtype, dtype), leaf.shape, size)

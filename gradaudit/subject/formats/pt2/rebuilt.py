@@ -25,6 +25,7 @@ from gradaudit.subject.formats.pt2.parts import (
     Step,
     Steps,
 )
+from gradaudit.subject.formats.recurrent_sizes import checked
 
 _LAYERS = "torch.nn.modules."
 
@@ -127,7 +128,10 @@ def _steps(graph: fx.Graph, source: nn.Module, part: nn.Module) -> Steps:
 
 def _step(node: fx.Node, source: nn.Module, part: nn.Module) -> Step:
     args, kwargs = _plain(node.args), _plain(node.kwargs)
-    step = Step(node.name, node.target, tuple(args), kwargs, held=node.op == "get_attr")
+    target = node.target
+    if isinstance(target, torch._ops.OpOverload):
+        target = checked(target._schema.name.removeprefix("aten::"), target)
+    step = Step(node.name, target, tuple(args), kwargs, held=node.op == "get_attr")
     if node.op != "call_module":
         return step
     leaf = _leaf(source.get_submodule(str(node.target)))

@@ -15,6 +15,9 @@ from gradaudit.records import NotMeasured
 from gradaudit.subject.formats.loaded import Loaded
 from gradaudit.telling import told
 
+_INSIDE = "layers, growth per stage and activations"
+_WHY = "torch's runtime runs its code, and lets nobody look inside"
+
 
 class Compiled(nn.Module):
     """Calls a ``ScriptModule``, which takes no hooks; holds its very parameters by their names."""
@@ -56,18 +59,16 @@ def load_compiled(path: Path, device: str) -> Loaded:
             raise UnreadableFile(
                 f"{path.name} cannot be read by torch.jit.load", found=told(error)
             ) from None
+    return left_to_torch(script, "A TorchScript file")
+
+
+def left_to_torch(script: Any, called: str) -> Loaded:
+    """The ``ScriptModule`` as a module that can be borrowed; it shares the parameters."""
     return Loaded(
         "torchscript",
         model=Compiled(script),
-        notes=("A TorchScript file, deprecated by PyTorch, run by torch's own runtime.",),
-        not_measured=(
-            NotMeasured(
-                "layers, growth per stage and activations",
-                "the TorchScript module",
-                "its code asks for what gradaudit's own interpreter does not run, and torch's "
-                "runtime lets nobody look inside",
-            ),
-        ),
+        notes=(f"{called}, deprecated by PyTorch, run by torch's own runtime.",),
+        not_measured=(NotMeasured(_INSIDE, "the TorchScript module", _WHY),),
     )
 
 

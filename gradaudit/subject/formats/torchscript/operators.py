@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from gradaudit.subject.formats.aten_names import NAMES
+from gradaudit.subject.formats.recurrent_sizes import checked
 from gradaudit.telling import quoted
 
 _UNMATCHED = "failed to match any schema"
@@ -245,7 +246,7 @@ def called(name: str, args: list[Any], kwargs: dict[str, Any]) -> Any:
         raise Raised(f"torch.{name} is given what it does not take")
     packet = getattr(torch.ops.aten, name)
     try:
-        return packet(*args, **kwargs)
+        return checked(name, packet)(*args, **kwargs)
     except RuntimeError as error:
         if _UNMATCHED not in str(error):
             raise
