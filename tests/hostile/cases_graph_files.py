@@ -127,6 +127,14 @@ EXPORTED: dict[str, tuple[Callable[[Path, Path], Path], str]] = {
     "a custom object": (_stored_as("constants", "custom_obj_0"), "pickled object"),
     "an opaque object": (_stored_as("constants", "opaque_obj_0"), "pickled object"),
     "a size that is code": (_edited(r"Symbol\('s\d+', [^)]*\)", "CANARY"), "the size"),
+    "a size that multiplies out for ever": (
+        _edited(r"Symbol\('s\d+', [^)]*\)", f"({'+'.join(f's{n}' for n in range(20))})**16"),
+        "the size",
+    ),
+    "a size that compares for ever": (
+        _edited(r"Symbol\('s\d+', [^)]*\)", f"Max({','.join(f's{n}' for n in range(250))})"),
+        "the size",
+    ),
     "a size that is a giant": (_edited(r"Symbol\('s\d+', [^)]*\)", "9**9**9"), "the size"),
     "a symbol of a giant number": (field(("range_constraints",), {"u999999999": {}}), "symbol"),
     "a name that is code": (_edited('"name": "x"', "x"), "cannot be read|no JSON"),
@@ -242,6 +250,26 @@ SCRIPTED: dict[str, tuple[Callable[[Path, Path], Path], str]] = {
     "endless printing": (_code("while True:\n  print(1)"), "loops more than"),
     "itself": (_code("y = (self).forward(x, )"), "itself|recursion|RecursionError"),
     "a list of 10^15": (_code("y = torch.mul([1], 1000000000000000)"), "list of"),
+    "a number without end": (
+        _code("y = 3\nfor i in range(100000):\n  y = torch.mul(y, y)"),
+        "beyond 64 bits",
+    ),
+    "a list that doubles": (
+        _code("y = [1]\nfor i in range(60):\n  y = torch.add(y, y)"),
+        "list of",
+    ),
+    "a list extended by itself": (
+        _code("y = [1]\nfor i in range(60):\n  torch.extend(y, y)"),
+        "list of",
+    ),
+    "lists of lists of lists": (
+        _code("y = [1]\nfor i in range(60):\n  y = [y, y]\nz = torch.str(y)\nw = torch.eq(y, z)"),
+        "list of",
+    ),
+    "a tensor of lists of lists": (
+        _code("y = [1]\nfor i in range(60):\n  y = [y, y]\nz = torch.tensor(y)"),
+        "list of",
+    ),
     "a text to format": (_code('y = torch.format("{{:>999999999999}}", 1)\nz = y.a'), "has no"),
     "code a thousand deep": (_code("y = " + "(" * 1000 + "1" + ")" * 1000), "cannot be read|deep"),
     "a large shape": (_without_shape, "declares a tensor"),

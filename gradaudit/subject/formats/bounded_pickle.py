@@ -16,6 +16,7 @@ from typing import Any, ClassVar
 _LIGHT = 64  # entries of a tuple that are counted anew each time
 _HEAVY = 10_000_000  # entries that a tuple may have in all, counted as often as they are met
 _DEEP = 500  # tuples within tuples
+_FREE = 1 << 20  # entries copied out of what the memo holds
 
 
 class BoundedUnpickler(pickle._Unpickler):
@@ -33,7 +34,17 @@ class BoundedUnpickler(pickle._Unpickler):
 
     def __init__(self, source: io.BytesIO) -> None:
         super().__init__(source, encoding="utf-8")
+        self._left = _FREE + len(source.getbuffer())
         self._heavy: dict[int, tuple[tuple[Any, ...], int, int]] = {}  # kept alive: ids are theirs
+
+    def spend(self, part: Any) -> None:
+        """Count the entries of what is about to be copied: one part may be met again and again.
+
+        Raises ``pickle.UnpicklingError`` once they are more than the stream has bytes.
+        """
+        self._left -= len(part) if isinstance(part, (list, tuple, dict, str, bytes)) else 0
+        if self._left < 0:
+            raise pickle.UnpicklingError("the same parts are copied over and over")
 
     def _weighed(self) -> None:
         """Count the tuple on top of the stack, with what lies in it."""
@@ -63,12 +74,31 @@ class BoundedUnpickler(pickle._Unpickler):
         self.stack.append(bytearray(content))
 
 
+def check_keys(keys: Iterable[object]) -> None:
+    """Raise ``pickle.UnpicklingError`` for a key, or an item of a set, that takes long to hash."""
+    if any(map(_costly, keys)):
+        raise pickle.UnpicklingError("a key of nested or many parts")
+
+
+def table(pairs: Any = ()) -> dict[Any, Any]:
+    """The entries that ``OrderedDict`` is called with, once their keys are known to be cheap."""
+    if isinstance(pairs, dict):
+        return dict.copy(pairs)
+    if not isinstance(pairs, list) or not all(map(_is_pair, pairs)):
+        return {}
+    check_keys(key for key, _ in pairs)
+    return dict(pairs)
+
+
+def _is_pair(item: object) -> bool:
+    return isinstance(item, (tuple, list)) and len(item) == 2
+
+
 def _after_keys(
     load: Callable[[Any], None], keys: Callable[[list[Any]], Iterable[Any]]
 ) -> Callable[[Any], None]:
     def checked(unpickler: BoundedUnpickler) -> None:
-        if any(map(_costly, keys(unpickler.stack))):
-            raise pickle.UnpicklingError("a key of nested or many parts")
+        check_keys(keys(unpickler.stack))
         load(unpickler)
 
     return checked
@@ -76,9 +106,12 @@ def _after_keys(
 
 def _costly(key: object) -> bool:
     """Whether it takes long to hash: honest keys are names, numbers and short tuples of those."""
+    if isinstance(key, int):
+        return abs(key) >> 64 > 0  # hashed digit by digit, and made to collide at will
     if not isinstance(key, (tuple, frozenset)):
         return False
-    return len(key) > _LIGHT or any(isinstance(part, (tuple, frozenset)) for part in key)
+    nested = any(isinstance(part, (tuple, frozenset)) for part in key)
+    return len(key) > _LIGHT or nested or any(map(_costly, key))
 
 
 def _then_weighed(load: Callable[[Any], None]) -> Callable[[Any], None]:

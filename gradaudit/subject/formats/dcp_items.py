@@ -156,7 +156,9 @@ def _dtype(properties: Any, name: str) -> torch.dtype:
 def _sizes(value: Any, what: str) -> tuple[int, ...]:
     sound = isinstance(value, (tuple, list)) and len(value) <= _MOST_AXES
     if sound and all(type(each) is int and each >= 0 for each in value):
-        if math.prod(max(1, each) for each in value) <= _MOST_ELEMENTS:
+        # one by one first: the product of numbers of a million digits takes for ever
+        small = max(value, default=0) <= _MOST_ELEMENTS
+        if small and math.prod(max(1, each) for each in value) <= _MOST_ELEMENTS:
             return tuple(value)
         raise RefusedFile(
             f".metadata claims sizes for {what} that no file holds",

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import io
 import pickle
-from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -17,12 +16,13 @@ from typing import Any
 import torch
 
 from gradaudit.errors import GradauditError, RefusedFile, UnreadableFile
-from gradaudit.subject.formats.bounded_pickle import BoundedUnpickler
+from gradaudit.subject.formats.bounded_pickle import BoundedUnpickler, table
 from gradaudit.subject.formats.dangers import is_dangerous
 from gradaudit.subject.formats.dry_pickle import dry_read
 from gradaudit.telling import quoted, told
 
 _LARGEST = 1 << 28  # bytes
+_LONGEST_PATH = 1 << 15  # characters
 _RECORDS = "torch.distributed.checkpoint.metadata"
 _SHARDS = "torch.distributed._shard.sharded_tensor.metadata"  # where torch before 2.4 had some
 _LAYOUTS = ("torch.strided",)
@@ -65,6 +65,8 @@ def _path(*parts: Any) -> str:
     # what lists of lists are as text may be larger than any memory
     if not all(isinstance(part, str) for part in parts):
         raise ValueError("a path that is no text")
+    if sum(map(len, parts)) > _LONGEST_PATH:
+        raise ValueError("a path longer than any")
     return "/".join(parts)
 
 
@@ -86,7 +88,7 @@ _ALLOWED: dict[str, Any] = {
     "torch.distributed.checkpoint.filesystem._StorageInfo": _record("_StorageInfo"),
     "torch.Size": _size,
     "torch.serialization._get_layout": _layout,
-    "collections.OrderedDict": OrderedDict,
+    "collections.OrderedDict": table,
     **{f"{home}.{name}": _path for home in ("pathlib", "pathlib._local")
        for name in ("Path", "PosixPath", "WindowsPath", "PurePosixPath", "PureWindowsPath")},
     **{f"torch.{name}": each for name, each in vars(torch).items()

@@ -11,7 +11,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-from gradaudit.subject.formats.bounded_pickle import BoundedUnpickler
+from gradaudit.subject.formats.bounded_pickle import BoundedUnpickler, check_keys, table
+from gradaudit.subject.formats.declared import DeclaredStorage, DeclaredTensor, declared
 from gradaudit.subject.formats.holders import HOLDERS, MAPPINGS, SEQUENCES
 from gradaudit.subject.formats.numpy_scalar import DTYPE, SCALAR, DType, scalar
 from gradaudit.telling import quoted
@@ -36,43 +37,12 @@ _TYPE = re.compile(
     r"torch\.(\w+Storage|storage\.(Untyped|Typed)Storage|u?int\d+|float\d+\w*|bfloat16|half|double"
     r"|float|long|int|short|bool|complex\d+)"
 )
+# What makes tensors: their state would move them to where nothing was held against the file.
+_TENSOR = re.compile(r"torch\.\w*Tensor|torch\.(nn\.parameter|_utils|_tensor)\.\w+")
+_WEIGHTS = ("_all_weights", "all_weights")  # of a recurrent layer
 _LOAD_BUILD: Callable[[Any], None] = BoundedUnpickler.dispatch[pickle.BUILD[0]]
 _LATIN = (("latin1",), ("latin-1",))  # how protocol 2 writes bytes
 INSTANCE = "(an object)"  # owner of an attribute that is asked of no global
-
-
-@dataclass(frozen=True)
-class DeclaredStorage:
-    """A storage as the pickle declares it."""
-
-    key: str
-    dtype: str  # "FloatStorage", ...
-    numel: int
-
-    def __setstate__(self, state: Any) -> None:
-        raise TypeError("a storage in a pickle takes no further state")
-
-
-@dataclass(frozen=True)
-class DeclaredTensor:
-    """A view of a storage as the pickle declares it."""
-
-    storage: str  # its key
-    dtype: str  # of the storage, "FloatStorage", or where that has none its own, "uint16"
-    offset: int  # entries into the storage
-    shape: tuple[int, ...]
-    stride: tuple[int, ...]
-
-    def __setstate__(self, state: Any) -> None:
-        raise TypeError("a tensor in a pickle takes no further state")
-
-    @property
-    def numel(self) -> int:
-        """Elements the tensor would show, stored or repeated."""
-        count = 1
-        for size in self.shape:
-            count *= size
-        return count
 
 
 @dataclass
@@ -100,13 +70,6 @@ class DryPickle:
 
 
 Make = Callable[[DeclaredTensor], Any]
-
-
-def reach(shape: tuple[int, ...], stride: tuple[int, ...]) -> int:
-    """Entries from the first to the last that a tensor shows, both counted."""
-    if 0 in shape:
-        return 0
-    return 1 + sum((size - 1) * step for size, step in zip(shape, stride, strict=True))
 
 
 def dry_read(
@@ -141,7 +104,7 @@ class _DryUnpickler(BoundedUnpickler):
             module, name = NAME_MAPPING[module, name]
         full = f"{IMPORT_MAPPING.get(module, module)}.{name}"
         self._seen.names.add(full)
-        return _stand_in(full, self._seen)
+        return _stand_in(full, self._seen, self.spend)
 
     def persistent_load(self, pid: Any) -> Any:
         if isinstance(pid, tuple) and len(pid) >= 5 and isinstance(pid[4], int):
@@ -162,9 +125,11 @@ class _DryUnpickler(BoundedUnpickler):
 
     def _build(self) -> None:
         made, state = getattr(self.stack[-2], "made_by", ""), self.stack[-1]
-        if re.fullmatch(r"torch\.\w*Tensor|torch\.nn\.parameter\.\w+", made):
+        odd = made.startswith("torch.nn.modules.") and not isinstance(state, dict)
+        if odd or _TENSOR.fullmatch(made) or (".rnn." in made and not _names_only(state)):
             self._seen.misuses.add(f"{made} set by its state")
         for part in state if isinstance(state, tuple) else (state,):
+            self.spend(part)
             names = part if isinstance(part, dict) else ()
             self._seen.misuses |= {
                 f"to set {quoted(name)}"
@@ -209,11 +174,22 @@ class Inert:
         return self
 
 
-def _stand_in(full: str, seen: DryPickle) -> Any:
+def _names_only(state: Any) -> bool:
+    """Whether a recurrent layer names its weights; else torch counts up to its layers' number."""
+    weights = [state.get(name, []) for name in _WEIGHTS] if isinstance(state, dict) else []
+    return all(
+        isinstance(rows, list)
+        and all(isinstance(row, list) and all(isinstance(n, str) for n in row) for row in rows)
+        for rows in weights
+    )
+
+
+def _stand_in(full: str, seen: DryPickle, spend: Callable[[Any], None]) -> Any:
     class _Meta(type):
         asked_for = full
 
         def __call__(cls, *arguments: Any) -> Any:
+            spend(arguments[0] if arguments else ())
             return _note_call(full, arguments, seen)
 
     class _StandIn(Inert, metaclass=_Meta):
@@ -238,26 +214,12 @@ def _note_call(full: str, arguments: tuple[Any, ...], seen: DryPickle) -> Any:
     if full == _OF_TYPE and len(arguments) >= 3:
         return _note_call(getattr(arguments[0], "asked_for", INSTANCE), arguments[2], seen)
     if full in _REBUILDS and len(arguments) >= 4 and isinstance(arguments[0], DeclaredStorage):
-        tensor = _declared(full, arguments)
+        tensor = declared(full, arguments)
         seen.tensors.append(tensor)
         return tensor if seen.make is None else seen.make(tensor)
     if full in _PARAMETERS and arguments and not isinstance(arguments[0], Inert):
         return arguments[0]
     return _plain(full, arguments)
-
-
-def _declared(full: str, arguments: tuple[Any, ...]) -> DeclaredTensor:
-    """The tensor that a call of torch's ``_rebuild_tensor`` and its successors would give."""
-    storage, offset, shape, stride = arguments[:4]
-    dtype = storage.dtype
-    if full.endswith("_v3") and len(arguments) >= 7:
-        dtype = str(getattr(arguments[6], "asked_for", "")).removeprefix("torch.")
-    sizes, steps = tuple(shape), tuple(stride)
-    if not all(type(number) is int for number in (offset, *sizes, *steps)):
-        raise ValueError("a tensor whose offset, sizes and strides are not whole numbers")
-    if len(sizes) != len(steps):
-        raise ValueError(f"a tensor of {len(sizes)} sizes and {len(steps)} strides")
-    return DeclaredTensor(storage.key, dtype, offset, sizes, steps)
 
 
 class _Table(OrderedDict[Any, Any]):
@@ -270,11 +232,12 @@ class _Table(OrderedDict[Any, Any]):
 def _plain(full: str, arguments: tuple[Any, ...]) -> Any:
     """What calls of containers give; anything else is inert."""
     if full in _TABLES:
-        return _table(arguments[0] if arguments else ())
+        return _Table(table(*arguments[:1]))
     if full in SEQUENCES:
         return list(arguments[0]) if arguments and isinstance(arguments[0], list) else []
-    if full == DTYPE:
-        return DType(str(arguments[0])) if arguments else Inert(full)
+    if full == DTYPE and arguments:
+        # as text, nested lists may take for ever
+        return DType(arguments[0] if isinstance(arguments[0], str) else "")
     if full in SCALAR:
         return scalar(arguments, Inert(full))
     if full == "_codecs.encode" and all(isinstance(text, str) for text in arguments):
@@ -283,9 +246,6 @@ def _plain(full: str, arguments: tuple[Any, ...]) -> Any:
         if full == "torch.Size":
             return tuple(arguments[0])
         if full in ("builtins.set", "builtins.frozenset"):
+            check_keys(arguments[0])
             return frozenset(arguments[0])
     return Inert(full)
-
-
-def _table(pairs: Any) -> _Table:
-    return _Table(pairs if isinstance(pairs, (list, dict)) else ())

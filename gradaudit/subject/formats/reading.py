@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from gradaudit.errors import UnreadableFile
-from gradaudit.subject.formats.dry_pickle import reach
+from gradaudit.subject.formats.declared import reach
 
 _PIECE = 1 << 26  # bytes asked for at once
 

@@ -14,6 +14,7 @@ from gradaudit.subject.formats.holders import Held
 from gradaudit.telling import quoted, told
 
 _DEPTH = 100  # modules within modules
+_ROUNDS = 1000  # of a power iteration, in each forward pass
 _TABLES = ("_parameters", "_buffers", "_modules")
 # what people set these to and torch takes
 _NUMBERS: dict[Any, tuple[type, ...]] = {
@@ -75,12 +76,20 @@ def _check(module: nn.Module, path: Path, *, trust: bool) -> None:
                     "which is read as plain data only",
                     next_step="if you made this file, add --trust",
                 )
+        if not trust and isinstance(value, dict) and not all(map(_soon, dict.values(value))):
+            raise _damaged(path, f"hooks without end as {quoted(name)}")
         if not trust and not _is_of_its_kind(type(module), name, value):
             raise _damaged(path, f"a {type(value).__name__} as {quoted(name)}")
     for name in _TABLES[:2]:
         for key, tensor in dict.items(_table(module, name)):
             if tensor is not None and not trust:
                 check_tensor(tensor, key, path)
+
+
+def _soon(hook: Any) -> bool:
+    """Whether a hook such as that of spectral norm iterates no more than people ever set it to."""
+    rounds = getattr(hook, "__dict__", {}).get("n_power_iterations", 1)
+    return isinstance(rounds, int) and rounds <= _ROUNDS
 
 
 def _is_of_its_kind(cls: type[nn.Module], name: str, value: Any) -> bool:

@@ -7,6 +7,7 @@ entry. Readers that trust different ones see different files, so both have to ag
 from __future__ import annotations
 
 import io
+import struct
 import zipfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from gradaudit.telling import quoted
 PICKLE_LIMIT = 1 << 28  # bytes
 _LOCAL = 30  # bytes of a local header before its name
 _ENCRYPTED = 1
+_END, _LOCATOR, _END64 = 22, 20, 76  # bytes of end records, the last with its locator
 
 
 @dataclass(frozen=True)
@@ -90,11 +92,20 @@ def read_archive(path: Path, part: Record | None = None) -> TorchArchive:
     ``zipfile.BadZipFile`` and ``OSError`` pass through.
     """
     part = part or Record(0, path.stat().st_size)
-    with Window(path, part) as stream, zipfile.ZipFile(stream) as archive:
+    with Window(path, part) as stream:
+        return archive_in(stream, part, path)
+
+
+def archive_in(stream: BinaryIO, part: Record, path: Path) -> TorchArchive:
+    """Of an open file, which is the ``part`` of the one at ``path``; raises as above."""
+    with zipfile.ZipFile(stream) as archive:
         items = archive.infolist()
         _check_names(items, path)
+        check_end(stream, archive, part.size, path)
+        # torch looks in the first entry's folder only
+        first = f"{items[0].filename.partition('/')[0]}/data.pkl" if items else ""
         pickles = [item for item in items if item.filename.endswith("/data.pkl")]
-        if len(pickles) != 1:
+        if len(pickles) != 1 or pickles[0].filename != first:
             raise _contradiction(path, f"{len(pickles)} entries named data.pkl", "one")
         if pickles[0].file_size > PICKLE_LIMIT:
             raise RefusedFile(f"{path.name} holds a pickle of {pickles[0].file_size:,} bytes")
@@ -115,6 +126,27 @@ def read_archive(path: Path, part: Record | None = None) -> TorchArchive:
         )
 
 
+def check_end(stream: BinaryIO, archive: zipfile.ZipFile, size: int, path: Path) -> None:
+    """Raise ``RefusedFile`` where the end record does not say where the directory is, and
+    ``zipfile.BadZipFile`` where it is not at the end.
+
+    Python's reader takes the directory right before the end record, torch's the one at the place
+    that the record names.
+    """
+    stream.seek(max(0, size - _END - _END64))
+    tail = stream.read(_END + _END64)
+    end, end64 = tail[-_END:], tail[:-_END]
+    if end[:4] != b"PK\5\6" or end[20:22] != bytes(2):
+        raise zipfile.BadZipFile("no end record where the archive ends")
+    (begins,) = struct.unpack_from("<I", end, 16)
+    if end64[-_LOCATOR:].startswith(b"PK\6\7"):
+        place, (begins,) = size - _END - _END64, struct.unpack_from("<Q", end64, 48)
+        if struct.unpack_from("<Q", end64[-_LOCATOR:], 8) != (place,):
+            raise _contradiction(path, "a second directory")
+    if begins != archive.start_dir:
+        raise _contradiction(path, "a second directory")
+
+
 def member(archive: zipfile.ZipFile, item: zipfile.ZipInfo) -> bytes:
     """An entry's content, and no more of it than the directory says: deflated, it may be more."""
     with archive.open(item) as stream:
@@ -124,9 +156,10 @@ def member(archive: zipfile.ZipFile, item: zipfile.ZipInfo) -> bytes:
 def _check_names(items: Iterable[zipfile.ZipInfo], path: Path) -> None:
     seen: set[str] = set()
     for item in items:
-        if item.filename in seen:
-            raise _contradiction(path, f"{quoted(item.filename)} twice", "each entry once")
-        seen.add(item.filename)
+        # torch's reader takes no notice of case, and Python's cuts names at a zero byte
+        if item.filename.lower() in seen or item.filename != item.orig_filename:
+            raise _contradiction(path, f"{quoted(item.orig_filename)} twice", "each entry once")
+        seen.add(item.filename.lower())
         if item.flag_bits & _ENCRYPTED:
             raise RefusedFile(f"{path.name} holds the encrypted entry {quoted(item.filename)}")
 

@@ -74,11 +74,17 @@ def dry_file(path: Path) -> tuple[DryPickle, Any]:
     that is damaged.
     """
     try:
-        return _dry_zip(path) if zipfile.is_zipfile(path) else _dry_legacy(path)
+        return _dry_zip(path) if _is_zip(path) else _dry_legacy(path)
     except GradauditError:
         raise
     except Exception as error:
         raise _damaged(path, error) from None
+
+
+def _is_zip(path: Path) -> bool:
+    """As torch itself tells: an archive may as well lie behind an old file's pickles."""
+    with path.open("rb") as stream:
+        return stream.read(4) == b"PK\3\4"
 
 
 def _dry(path: Path, *, trust: bool) -> tuple[DryPickle | None, Any]:

@@ -9,7 +9,8 @@ from typing import Any
 
 from gradaudit.records import Contents
 from gradaudit.records.contents import TensorEntry, Trust
-from gradaudit.subject.formats.dry_pickle import DeclaredTensor, DryPickle, Inert
+from gradaudit.subject.formats.declared import DeclaredTensor
+from gradaudit.subject.formats.dry_pickle import DryPickle, Inert
 from gradaudit.subject.formats.sniff import sniff
 from gradaudit.subject.formats.stored_weights import StoredTensor
 from gradaudit.subject.formats.torch_file import PROTOCOL, dry_file

@@ -11,7 +11,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from gradaudit.errors import RefusedFile
-from gradaudit.subject.formats.dry_pickle import DeclaredTensor, DryPickle, reach
+from gradaudit.subject.formats.declared import DeclaredTensor, reach
+from gradaudit.subject.formats.dry_pickle import DryPickle
 from gradaudit.telling import quoted
 
 _SLACK = 1 << 20  # bytes a zip's own bookkeeping may differ by

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from gradaudit.subject.formats.dry_pickle import DeclaredTensor
+from gradaudit.subject.formats.declared import DeclaredTensor
 from gradaudit.subject.formats.reading import read_tensor
 from gradaudit.subject.formats.stored_weights import StoredTensor
 from gradaudit.subject.formats.torch_archive import Record

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import ast
+import math
 import re
 
 _LONGEST = 2000  # characters
 _LARGEST = 1 << 63
 _POWERS = 4  # raisings to a power in one expression
 _EXPONENT = 16
+_TERMS = 1000
+_EXTREMES, _COMPARED = ("Max", "Min"), 16  # each is compared with each
 SYMBOL = re.compile(r"[a-z]{1,4}\d{1,5}")
 _NUMBERS = frozenset({"oo", "int_oo", "true", "false", "nan"})
 _RAISING = frozenset({"Pow", "PowByNatural", "FloatPow", "LShift", "RShift"})
@@ -76,7 +79,38 @@ def sound_expression(text: object) -> bool:
         return False
     nodes = list(ast.walk(tree))
     raised = sum(_raises(node) for node in nodes)
-    return raised <= _POWERS and all(map(_sound, nodes))
+    compared = sum(len(getattr(n, "args", ())) for n in nodes if _called(n) in _EXTREMES)
+    if raised > _POWERS or compared > _COMPARED or not all(map(_sound, nodes)):
+        return False
+    try:
+        return all(_terms(node) <= _TERMS for node in nodes if isinstance(node, ast.expr))
+    except RecursionError:
+        return False
+
+
+def _called(node: ast.AST) -> str:
+    return node.func.id if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) else ""
+
+
+def _terms(node: ast.expr) -> int:
+    """Summands once all products are multiplied out, as sympy does; no more than needed."""
+    name, parts = _called(node), list(getattr(node, "args", ()))
+    if isinstance(node, ast.BinOp):
+        name, parts = type(node.op).__name__, [node.left, node.right]
+    elif isinstance(node, ast.UnaryOp):
+        return _terms(node.operand)
+    if name in ("Add", "Sub"):
+        return sum(map(_terms, parts))
+    if name in ("Mult", "Mul", "Div"):
+        return min(math.prod(map(_terms, parts)), _TERMS + 1)
+    if name in ("Pow", *_RAISING) and _terms(parts[0]) > 1:
+        return int(min(_terms(parts[0]), _TERMS) ** _power(parts[1]))
+    return 1
+
+
+def _power(node: ast.expr) -> float:
+    value = node.value if isinstance(node, ast.Constant) else _EXPONENT
+    return value if isinstance(value, int | float) and 0 <= value <= _EXPONENT else _EXPONENT
 
 
 def _raises(node: ast.AST) -> bool:

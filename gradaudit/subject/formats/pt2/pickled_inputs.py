@@ -11,6 +11,7 @@ import torch
 
 from gradaudit.errors import RefusedFile, UnreadableFile
 from gradaudit.subject.formats.dry_pickle import DryPickle, dry_read
+from gradaudit.subject.formats.torch_archive import Record, archive_in
 from gradaudit.subject.formats.torch_limits import check_declared
 from gradaudit.telling import told
 
@@ -95,21 +96,15 @@ def dry_inner(stream: bytes, path: Path) -> DryPickle:
             entries = archive.infolist()
             if sum(entry.file_size for entry in entries) > len(stream):
                 raise RefusedFile(f"the example inputs in {path.name} are compressed")
-            record = next(each for each in entries if each.filename.endswith("/data.pkl"))
-            if record.file_size > _PICKLE_LIMIT:
-                raise RefusedFile(f"{path.name} holds a pickle of {record.file_size:,} bytes")
-            folder = record.filename.removesuffix("data.pkl") + "data/"
-            sizes = {
-                entry.filename.removeprefix(folder): entry.file_size
-                for entry in entries
-                if entry.filename.startswith(folder)
-            }
-            dry, _ = dry_read(archive.read(record))
+        found = archive_in(io.BytesIO(stream), Record(0, len(stream)), path)
+        if len(found.pickle) > _PICKLE_LIMIT:
+            raise RefusedFile(f"{path.name} holds a pickle of {len(found.pickle):,} bytes")
+        dry, _ = dry_read(found.pickle)
     except RefusedFile:
         raise
     except Exception as error:  # a pickle can make `pickle` raise anything
         raise _damaged(path, error) from None
-    check_declared(dry, sizes, path)
+    check_declared(dry, found.sizes, path)
     return dry
 
 

@@ -44,14 +44,53 @@ def _limited(count: int) -> int:
     return count
 
 
+def _whole(number: Any) -> Any:
+    """TorchScript's whole numbers have 64 bits; Python's grow for as long as code doubles them."""
+    if isinstance(number, int) and abs(number) >> 64:
+        raise Raised("the code computes a number beyond 64 bits")
+    return number
+
+
 def _times(a: Any, b: Any) -> Any:
     if isinstance(a, list | str) and isinstance(b, int):
         _limited(len(a) * max(b, 0))
-    return a * b
+    return _whole(a * b)
+
+
+def _plus(a: Any, b: Any) -> Any:
+    if isinstance(a, list | str) and isinstance(b, list | str):
+        _limited(len(a) + len(b))
+    return _whole(a + b)
+
+
+def _extend(items: Any, more: Any) -> None:
+    _limited(len(items) + len(more))
+    items.extend(more)
 
 
 def _power(a: Any, b: Any) -> Any:
-    return pow(float(a), b) if isinstance(b, int) and abs(b) > 64 else pow(a, b)
+    return pow(float(a), b) if isinstance(b, int) and abs(b) > 64 else _whole(pow(a, b))
+
+
+def _weighed(value: Any) -> Any:
+    """``value``, if all that is nested in it is few, counted as often as it is met."""
+    left, seen = [value], 0
+    while left:
+        item = left.pop()
+        if isinstance(item, list | tuple):
+            seen = _limited(seen + len(item))
+            left.extend(item)
+    return value
+
+
+def _text(value: Any) -> str:
+    """Of a number, a text or a tensor; what is nested may be as text larger than any memory."""
+    return type(value).__name__ if isinstance(value, list | tuple | dict) else str(value)[:1000]
+
+
+def _join(glue: str, items: Any) -> str:
+    _limited(sum(map(len, items)) + len(glue) * len(items))
+    return glue.join(items)
 
 
 def _format(text: str, *values: Any) -> str:
@@ -59,7 +98,7 @@ def _format(text: str, *values: Any) -> str:
     pieces = text.split("{}")
     made = [pieces[0]]
     for i, piece in enumerate(pieces[1:]):
-        made += [str(values[i])[:1000] if i < len(values) else "{}", piece]
+        made += [_text(values[i]) if i < len(values) else "{}", piece]
     return "".join(made)
 
 
@@ -78,8 +117,8 @@ def _pop(container: Any, *key: Any) -> Any:
 
 # without a tensor among what they are given
 PLAIN: Mapping[str, Callable[..., Any]] = {
-    "add": operator.add,
-    "sub": operator.sub,
+    "add": _plus,
+    "sub": lambda a, b: _whole(a - b),
     "mul": _times,
     "div": operator.truediv,
     "floordiv": operator.floordiv,
@@ -91,8 +130,8 @@ PLAIN: Mapping[str, Callable[..., Any]] = {
     "le": operator.le,
     "gt": operator.gt,
     "ge": operator.ge,
-    "eq": operator.eq,
-    "ne": operator.ne,
+    "eq": lambda a, b: _weighed(a) == _weighed(b),
+    "ne": lambda a, b: _weighed(a) != _weighed(b),
     "__and__": operator.and_,
     "__or__": operator.or_,
     "__xor__": operator.xor,
@@ -100,13 +139,13 @@ PLAIN: Mapping[str, Callable[..., Any]] = {
     "__getitem__": operator.getitem,
     "_set_item": _set,
     "append": lambda items, item: items.append(item) or items,
-    "extend": lambda items, more: items.extend(more),
+    "extend": _extend,
     "insert": lambda items, at, item: items.insert(at, item),
     "pop": _pop,
     "clear": lambda items: items.clear(),
     "reverse": lambda items: items.reverse(),
     "copy": lambda items: items.copy(),
-    "list": list,
+    "list": lambda items: list(items) if _limited(len(items)) else [],
     "keys": lambda items: list(items.keys()),
     "values": lambda items: list(items.values()),
     "items": lambda items: list(items.items()),
@@ -116,8 +155,8 @@ PLAIN: Mapping[str, Callable[..., Any]] = {
     "sorted": sorted,
     "slice": _slice,
     "format": _format,
-    "str": lambda value: str(value)[:1000],
-    "join": lambda glue, items: glue.join(items),
+    "str": _text,
+    "join": _join,
     "lower": lambda text: text.lower(),
     "upper": lambda text: text.upper(),
     "startswith": lambda text, head: text.startswith(head),
@@ -134,7 +173,7 @@ PLAIN: Mapping[str, Callable[..., Any]] = {
 EITHER: Mapping[str, Callable[..., Any]] = {
     "__is__": operator.is_,
     "__isnot__": operator.is_not,
-    "__contains__": lambda items, item: item in items,
+    "__contains__": lambda items, item: item in _weighed(items),
     "len": len,
     "append": PLAIN["append"],
     "extend": PLAIN["extend"],
@@ -157,10 +196,10 @@ EITHER: Mapping[str, Callable[..., Any]] = {
     "ScalarImplicit": lambda value: value.item(),
     "device": torch.device,
     "tensor": lambda data, dtype=None, device=None, requires_grad=False: torch.tensor(
-        data, dtype=DTYPES[dtype] if isinstance(dtype, int) else dtype, device=device
+        _weighed(data), dtype=DTYPES[dtype] if isinstance(dtype, int) else dtype, device=device
     ),
     "as_tensor": lambda data, dtype=None, device=None: torch.as_tensor(
-        data, dtype=DTYPES[dtype] if isinstance(dtype, int) else dtype, device=device
+        _weighed(data), dtype=DTYPES[dtype] if isinstance(dtype, int) else dtype, device=device
     ),
     "size": lambda value, *dim: list(value.shape) if not dim else value.shape[dim[0]],
 }

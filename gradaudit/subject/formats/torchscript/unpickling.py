@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import math
-from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,10 +12,11 @@ import torch
 from torch import Tensor
 
 from gradaudit.errors import RefusedFile
-from gradaudit.subject.formats.bounded_pickle import BoundedUnpickler
+from gradaudit.subject.formats.bounded_pickle import BoundedUnpickler, table
 from gradaudit.telling import quoted
 
 _PICKLE_LIMIT = 1 << 26
+_AXES = 64
 _REPEATED = 1 << 24  # elements beyond those stored, over all tensors
 OWN = "__torch__"
 _STORAGES: Mapping[str, torch.dtype] = {
@@ -81,7 +81,7 @@ class Unpickler(BoundedUnpickler):
             return _STORAGES[name]
         known: dict[str, Any] = {
             "torch._utils._rebuild_tensor_v2": self._rebuild,
-            "collections.OrderedDict": OrderedDict,
+            "collections.OrderedDict": table,
             "torch.jit._pickle.restore_type_tag": _untagged,
             **{f"torch.jit._pickle.build_{kind}list": _untagged for kind in _LISTS},
         }
@@ -95,7 +95,9 @@ class Unpickler(BoundedUnpickler):
     def persistent_load(self, pid: Any) -> Any:
         """A storage, held against the bytes that are there."""
         _, dtype, key, _, numel = pid
-        storage = _Storage(str(key), dtype, int(numel))
+        if not isinstance(key, str) or type(numel) is not int:
+            raise ValueError("a storage without a name or a size")
+        storage = _Storage(key, dtype, numel)
         needed = storage.numel * dtype.itemsize
         if storage.numel < 0 or needed > self._size(storage.key):
             raise RefusedFile(
@@ -109,7 +111,8 @@ class Unpickler(BoundedUnpickler):
     def _rebuild(
         self, storage: Any, offset: Any, shape: Any, stride: Any, grad: Any, *_: Any
     ) -> Tensor:
-        shape, stride = tuple(map(int, shape)), tuple(map(int, stride))
+        shape, stride = _whole(shape), _whole(stride)
+        (offset,) = _whole((offset,))
         key = (storage.key, storage.dtype, offset, shape, stride)
         if key not in self._same:
             self._check(storage, offset, shape, stride)
@@ -137,6 +140,14 @@ class Unpickler(BoundedUnpickler):
             made = torch.empty(0, dtype=storage.dtype)
             self._flat[key] = torch.frombuffer(stream, dtype=storage.dtype) if stream else made
         return self._flat[key]
+
+
+def _whole(numbers: Any) -> tuple[int, ...]:
+    if not isinstance(numbers, tuple | list) or len(numbers) > _AXES:
+        raise ValueError("a tensor whose sizes are no short list")
+    if not all(type(each) is int and abs(each) >> 63 == 0 for each in numbers):
+        raise ValueError("a tensor of sizes that are no whole numbers, or beyond 64 bits")
+    return tuple(numbers)
 
 
 _LISTS = ("int", "tensor", "double", "bool", "complex")
