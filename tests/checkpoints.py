@@ -13,8 +13,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from gradaudit.subject.formats.dry_pickle import dry_read
-from gradaudit.subject.formats.torch_archive import read_archive
+from gradaudit.subject.formats.pickles.dry import dry_read
+from gradaudit.subject.formats.torch_files.archive import read_archive
 
 Shapes = Mapping[str, tuple[int, ...]]
 Fill = Callable[[tuple[int, ...]], Tensor]

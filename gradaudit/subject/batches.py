@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset
 from gradaudit.errors import BadData
 from gradaudit.subject.code import call
 from gradaudit.subject.declared_inputs import declared_by
-from gradaudit.subject.formats import ultralytics_model
+from gradaudit.subject.formats.checkpoints import ultralytics_model
 from gradaudit.subject.formats.loaded import describe
 from gradaudit.subject.opened import Batch
 

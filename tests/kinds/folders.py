@@ -17,7 +17,7 @@ def huggingface(folder: Path) -> Path:
     """A language model of two blocks whose tokens start far too large, in several files."""
     from transformers import GPT2Config, GPT2LMHeadModel
 
-    from gradaudit.subject.formats.transformers_build import quiet
+    from gradaudit.subject.formats.huggingface.build import quiet
 
     torch.manual_seed(0)
     config = GPT2Config(

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 import transformers as hf
 
-from gradaudit.subject.formats.transformers_build import quiet
+from gradaudit.subject.formats.huggingface.build import quiet
 
 _TEXT = {
     "vocab_size": 96, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2,

@@ -20,7 +20,7 @@ from torch import nn
 
 from gradaudit.errors import ModelError, RefusedFile, UnreadableFile
 from gradaudit.records import Recipe
-from gradaudit.subject.formats.optimizer_state import recipe_in
+from gradaudit.subject.formats.checkpoints.optimizer_state import recipe_in
 
 BUILD = "def make():\n    return nn.Sequential(nn.Linear(4, 3), nn.Tanh(), nn.Linear(3, 2))\n"
 

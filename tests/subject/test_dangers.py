@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from gradaudit.subject.formats.dangers import is_dangerous
+from gradaudit.subject.formats.pickles.dangers import is_dangerous
 
 KNOWN = (
     "os.system", "posix.system", "nt.system", "subprocess.Popen", "builtins.eval",

@@ -25,7 +25,7 @@ from torch.distributed.checkpoint.planner import TensorWriteData, WriteItem, Wri
 from torch.distributed.checkpoint.state_dict import get_state_dict
 
 from gradaudit.errors import RefusedFile, UnreadableFile
-from gradaudit.subject.formats.distributed import inspect_distributed
+from gradaudit.subject.formats.distributed.opening import inspect_distributed
 
 NET = """\
 def build():

@@ -16,8 +16,8 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from gradaudit.errors import RefusedFile, UnreadableFile
-from gradaudit.subject.formats.huggingface import inspect_huggingface
-from gradaudit.subject.formats.transformers_build import quiet
+from gradaudit.subject.formats.huggingface.build import quiet
+from gradaudit.subject.formats.huggingface.opening import inspect_huggingface
 from tests.command import FAST, checked, python, run
 from tests.subject.pretrained import MODELS, configure, gpt2, save, saved
 

@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from gradaudit.errors import ModelError, RefusedFile, UnreadableFile, UsageError
-from gradaudit.subject.formats.allowed import allowed_globals, module_classes
+from gradaudit.subject.formats.pickles.allowed import allowed_globals, module_classes
 
 
 class Mine(nn.Linear):
@@ -345,7 +345,7 @@ def test_second_open_of_the_same_file(opened) -> None:
 
 def test_dry_reading_lists_what_torch_lists() -> None:
     """The stand-in reader against torch's own static scan."""
-    from gradaudit.subject.formats.dry_pickle import dry_read
+    from gradaudit.subject.formats.pickles.dry import dry_read
 
     stream = io.BytesIO()
     torch.save(nn.Sequential(Mine(4, 2), nn.Conv2d(1, 1, 1)), stream)

@@ -15,10 +15,10 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from gradaudit.errors import GradauditError, UnreadableFile
-from gradaudit.subject.formats.dry_pickle import dry_read
+from gradaudit.subject.formats.pickles.dry import dry_read
 from gradaudit.subject.formats.safetensors_file import inspect_safetensors, stored_safetensors
 from gradaudit.subject.formats.stored_weights import StoredTensor, StoredWeights, is_tensor
-from gradaudit.subject.formats.torch_file import open_torch_file
+from gradaudit.subject.formats.torch_files.opening import open_torch_file
 from tests.checkpoints import (
     audited,
     drawn,

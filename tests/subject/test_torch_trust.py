@@ -18,10 +18,10 @@ import torch
 from torch import nn
 
 from gradaudit.errors import RefusedFile, UnreadableFile
-from gradaudit.subject.formats.dry_pickle import dry_read
-from gradaudit.subject.formats.holders import HOLDERS, holder_classes
-from gradaudit.subject.formats.torch_file import load_torch_file
-from gradaudit.subject.formats.torch_trust import asked_for
+from gradaudit.subject.formats.pickles.dry import dry_read
+from gradaudit.subject.formats.pickles.holders import HOLDERS, holder_classes
+from gradaudit.subject.formats.torch_files.opening import load_torch_file
+from gradaudit.subject.formats.torch_files.trust import asked_for
 
 
 class Call:

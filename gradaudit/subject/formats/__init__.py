@@ -9,9 +9,10 @@ from gradaudit.errors import RefusedFile
 from gradaudit.onnx_graph import load_onnx
 from gradaudit.onnx_graph.inspecting import inspect_onnx
 from gradaudit.records import Contents
-from gradaudit.subject.formats.checkpoint import classify
-from gradaudit.subject.formats.distributed import inspect_distributed, load_distributed
-from gradaudit.subject.formats.huggingface import (
+from gradaudit.subject.formats.checkpoints.classify import classify
+from gradaudit.subject.formats.checkpoints.sound import UsesPlainData
+from gradaudit.subject.formats.distributed.opening import inspect_distributed, load_distributed
+from gradaudit.subject.formats.huggingface.opening import (
     huggingface_weights,
     inspect_huggingface,
     load_huggingface,
@@ -21,9 +22,8 @@ from gradaudit.subject.formats.package import inspect_package, refuse_package
 from gradaudit.subject.formats.pt2 import inspect_exported, load_exported
 from gradaudit.subject.formats.safetensors_file import inspect_safetensors, stored_safetensors
 from gradaudit.subject.formats.sniff import Kind, sniff
-from gradaudit.subject.formats.sound import UsesPlainData
-from gradaudit.subject.formats.torch_file import load_trusted, open_torch_file
-from gradaudit.subject.formats.torch_inspecting import inspect_torch_file
+from gradaudit.subject.formats.torch_files.inspecting import inspect_torch_file
+from gradaudit.subject.formats.torch_files.opening import load_trusted, open_torch_file
 from gradaudit.subject.formats.torchscript import inspect_torchscript, load_torchscript
 
 __all__ = ["Loaded", "inspect_file", "open_file"]

@@ -12,10 +12,10 @@ from typing import Any
 import torch
 
 from gradaudit.errors import RefusedFile, UnreadableFile
+from gradaudit.subject.formats.programs.stored_records import Records, stored_records
 from gradaudit.subject.formats.pt2.payloads import Payload, check_payloads, payloads
 from gradaudit.subject.formats.pt2.pickled_inputs import read_inner
 from gradaudit.subject.formats.pt2.program import checked_part, checked_program, read_json
-from gradaudit.subject.formats.stored_records import Records, stored_records
 from gradaudit.telling import quoted
 
 MODEL = "models/model.json"

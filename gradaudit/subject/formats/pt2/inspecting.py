@@ -6,6 +6,7 @@ from pathlib import Path
 
 from gradaudit.errors import GradauditError
 from gradaudit.records.contents import Contents, GlobalEntry, TensorEntry, Trust
+from gradaudit.subject.formats.programs.stored_records import Records, stored_records
 from gradaudit.subject.formats.pt2.archive import (
     CONSTANTS,
     INPUTS,
@@ -16,7 +17,6 @@ from gradaudit.subject.formats.pt2.archive import (
 from gradaudit.subject.formats.pt2.operators import listed_operator
 from gradaudit.subject.formats.pt2.pickled_inputs import ALLOWED, dry_inner
 from gradaudit.subject.formats.pt2.program import checked_program, operators_of
-from gradaudit.subject.formats.stored_records import Records, stored_records
 
 
 def inspect_exported(path: Path) -> Contents:

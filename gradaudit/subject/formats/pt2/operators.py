@@ -6,7 +6,7 @@ import re
 
 import torch
 
-from gradaudit.subject.formats.aten_names import NAMES
+from gradaudit.subject.formats.programs.aten_names import NAMES
 
 # What symbolic sizes are computed with; exactly those that torch.export itself writes.
 _SIZES = frozenset(

@@ -10,7 +10,7 @@ from torch import nn
 from torch.utils import _pytree as pytree
 
 from gradaudit.onnx_graph.declared import Declared
-from gradaudit.subject.formats.own_recurrent import taken
+from gradaudit.subject.formats.programs.own_recurrent import taken
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,9 @@ from typing import Any
 import torch
 
 from gradaudit.errors import RefusedFile, UnreadableFile
-from gradaudit.subject.formats.dry_pickle import DryPickle, dry_read
-from gradaudit.subject.formats.torch_archive import Record, archive_in
-from gradaudit.subject.formats.torch_limits import check_declared
+from gradaudit.subject.formats.pickles.dry import DryPickle, dry_read
+from gradaudit.subject.formats.torch_files.archive import Record, archive_in
+from gradaudit.subject.formats.torch_files.limits import check_declared
 from gradaudit.telling import told
 
 _PICKLE_LIMIT = 1 << 24

@@ -14,9 +14,9 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
-from gradaudit.subject.formats.leaves import Ask, Given, Leaf, Made, Own
-from gradaudit.subject.formats.own_layers import own_layer
-from gradaudit.subject.formats.own_recurrent import order_of
+from gradaudit.subject.formats.programs.leaves import Ask, Given, Leaf, Made, Own
+from gradaudit.subject.formats.programs.own_layers import own_layer
+from gradaudit.subject.formats.programs.own_recurrent import order_of
 from gradaudit.subject.formats.pt2.parts import (
     ExportedProgram,
     Part,

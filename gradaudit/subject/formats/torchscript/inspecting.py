@@ -10,7 +10,7 @@ from torch import Tensor
 
 from gradaudit.errors import GradauditError
 from gradaudit.records.contents import Contents, GlobalEntry, TensorEntry, Trust
-from gradaudit.subject.formats.stored_records import stored_records
+from gradaudit.subject.formats.programs.stored_records import stored_records
 from gradaudit.subject.formats.torchscript.opening import code_of, objects_of
 from gradaudit.subject.formats.torchscript.source import operators_in, parsed
 from gradaudit.subject.formats.torchscript.unpickling import Stored

@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
-from gradaudit.subject.formats.own_recurrent import taken
+from gradaudit.subject.formats.programs.own_recurrent import taken
 from gradaudit.subject.formats.torchscript.interpreter import Interpreter
 from gradaudit.subject.formats.torchscript.operators import Raised
 from gradaudit.subject.formats.torchscript.source import Code, ScriptClass, ScriptFunction

@@ -11,7 +11,7 @@ import torch
 from gradaudit.errors import GradauditError, RefusedFile, UnreadableFile
 from gradaudit.records import NotMeasured
 from gradaudit.subject.formats.loaded import Loaded
-from gradaudit.subject.formats.stored_records import Records, damaged, stored_records
+from gradaudit.subject.formats.programs.stored_records import Records, damaged, stored_records
 from gradaudit.subject.formats.torchscript.building import Builder, promoted
 from gradaudit.subject.formats.torchscript.compiled import load_compiled
 from gradaudit.subject.formats.torchscript.modules import Scripted, methods_of

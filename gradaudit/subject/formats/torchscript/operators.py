@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gradaudit.subject.formats.aten_names import NAMES
+from gradaudit.subject.formats.programs.aten_names import NAMES
 from gradaudit.subject.formats.recurrent_sizes import checked
 from gradaudit.telling import quoted
 

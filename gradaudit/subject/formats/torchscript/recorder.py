@@ -9,9 +9,9 @@ from typing import Any
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
-from gradaudit.subject.formats.leaves import Ask, Given, Leaf, Made, Own
-from gradaudit.subject.formats.own_layers import own_layer
-from gradaudit.subject.formats.own_recurrent import order_of
+from gradaudit.subject.formats.programs.leaves import Ask, Given, Leaf, Made, Own
+from gradaudit.subject.formats.programs.own_layers import own_layer
+from gradaudit.subject.formats.programs.own_recurrent import order_of
 from gradaudit.subject.formats.torchscript.interpreter import Interpreter
 from gradaudit.subject.formats.torchscript.modules import Scripted, tensors_of
 from gradaudit.subject.formats.torchscript.operators import Raised

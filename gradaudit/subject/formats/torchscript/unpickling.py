@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from gradaudit.errors import RefusedFile
-from gradaudit.subject.formats.bounded_pickle import BoundedUnpickler, table
+from gradaudit.subject.formats.pickles.bounded import BoundedUnpickler, table
 from gradaudit.telling import quoted
 
 _PICKLE_LIMIT = 1 << 26

@@ -18,7 +18,7 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 
 from gradaudit.errors import RefusedFile, UnreadableFile
-from gradaudit.subject.formats.huggingface_config import FolderConfig, check_numbers
+from gradaudit.subject.formats.huggingface.config import FolderConfig, check_numbers
 from gradaudit.subject.formats.stored_weights import StoredWeights
 from gradaudit.telling import listed, quoted, told
 

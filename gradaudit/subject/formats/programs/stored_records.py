@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gradaudit.errors import RefusedFile, UnreadableFile
-from gradaudit.subject.formats.torch_limits import check_archive
+from gradaudit.subject.formats.torch_files.limits import check_archive
 from gradaudit.telling import quoted, told
 
 _HOSTILE = "the file is damaged or hostile"

@@ -9,9 +9,9 @@ from typing import Any
 from torch import nn
 
 from gradaudit.errors import UnreadableFile
-from gradaudit.subject.formats.huggingface_config import FolderConfig
+from gradaudit.subject.formats.huggingface.build import attempt, offline, quiet, told_of
+from gradaudit.subject.formats.huggingface.config import FolderConfig
 from gradaudit.subject.formats.members import member
-from gradaudit.subject.formats.transformers_build import attempt, offline, quiet, told_of
 from gradaudit.telling import quoted
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from gradaudit.errors import RefusedFile
 from gradaudit.subject.formats.declared import DeclaredTensor, reach
-from gradaudit.subject.formats.dry_pickle import DryPickle
+from gradaudit.subject.formats.pickles.dry import DryPickle
 from gradaudit.telling import quoted
 
 _SLACK = 1 << 20  # bytes a zip's own bookkeeping may differ by

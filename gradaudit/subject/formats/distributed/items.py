@@ -12,9 +12,9 @@ from typing import Any
 import torch
 
 from gradaudit.errors import RefusedFile, UnreadableFile
-from gradaudit.subject.formats.dcp_pickle import Held
+from gradaudit.subject.formats.distributed.metadata import Held
 from gradaudit.subject.formats.members import member
-from gradaudit.subject.formats.torch_archive import Record
+from gradaudit.subject.formats.torch_files.archive import Record
 from gradaudit.telling import quoted
 
 _MOST_AXES = 64

@@ -16,6 +16,10 @@ from typing import Any
 from torch import nn
 
 from gradaudit.errors import UnreadableFile
+from gradaudit.subject.formats.checkpoints.optimizer_state import progress_in, recipe_in
+from gradaudit.subject.formats.checkpoints.sound import check_tensor, plain, sound
+from gradaudit.subject.formats.checkpoints.ultralytics_model import as_trained, is_ultralytics
+from gradaudit.subject.formats.checkpoints.wrappers import FLAT, unwrapped
 from gradaudit.subject.formats.loaded import (
     Loaded,
     describe,
@@ -23,11 +27,7 @@ from gradaudit.subject.formats.loaded import (
     is_state_dict,
     tensors_of,
 )
-from gradaudit.subject.formats.optimizer_state import progress_in, recipe_in
-from gradaudit.subject.formats.sound import check_tensor, plain, sound
 from gradaudit.subject.formats.stored_weights import StoredTensor, StoredWeights, is_tensor
-from gradaudit.subject.formats.ultralytics_model import as_trained, is_ultralytics
-from gradaudit.subject.formats.wrappers import FLAT, unwrapped
 from gradaudit.telling import listed, quoted
 
 # In order: what the optimizer trains goes before its moving average, a generator before its critic.

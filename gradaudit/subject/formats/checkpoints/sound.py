@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from gradaudit.errors import GradauditError, RefusedFile, UnreadableFile
-from gradaudit.subject.formats.holders import Held
+from gradaudit.subject.formats.pickles.holders import Held
 from gradaudit.telling import quoted, told
 
 _DEPTH = 100  # modules within modules

@@ -11,10 +11,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-from gradaudit.subject.formats.bounded_pickle import BoundedUnpickler, check_keys, table
 from gradaudit.subject.formats.declared import DeclaredStorage, DeclaredTensor, declared
-from gradaudit.subject.formats.holders import HOLDERS, MAPPINGS, SEQUENCES
-from gradaudit.subject.formats.numpy_scalar import DTYPE, SCALAR, DType, scalar
+from gradaudit.subject.formats.pickles.bounded import BoundedUnpickler, check_keys, table
+from gradaudit.subject.formats.pickles.holders import HOLDERS, MAPPINGS, SEQUENCES
+from gradaudit.subject.formats.pickles.numpy_scalar import DTYPE, SCALAR, DType, scalar
 from gradaudit.telling import quoted
 
 _REBUILDS = {

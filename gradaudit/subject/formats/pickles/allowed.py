@@ -2,7 +2,7 @@
 
 Everything is named one by one: the classes by walking ``torch.nn.modules``, the rest by hand. None
 of it runs code of the file's choosing; layers can only be built of these parts. Plain data beside
-them is read as stand-ins, see :mod:`gradaudit.subject.formats.holders`.
+them is read as stand-ins, see :mod:`gradaudit.subject.formats.pickles.holders`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from gradaudit.subject.formats.holders import holder_classes
+from gradaudit.subject.formats.pickles.holders import holder_classes
 
 GETATTR = "builtins.getattr"
 TORCH_FUNCTIONS = "torch._C._VariableFunctionsClass"

@@ -3,7 +3,8 @@
 A configuration, a path or a date beside the weights is no reason to run code. Everything on this
 exact list is pure data to its own package; here its name stands for a class of ours that takes any
 arguments and any state and keeps none of it, so that nothing of the named package is imported or
-called. A model that would *use* one needs ``--trust``, see :mod:`gradaudit.subject.formats.sound`.
+called. A model that would *use* one needs ``--trust``, see
+:mod:`gradaudit.subject.formats.checkpoints.sound`.
 """
 
 from __future__ import annotations

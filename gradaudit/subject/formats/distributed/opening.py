@@ -16,18 +16,18 @@ from torch import Tensor
 from gradaudit.errors import GradauditError, RefusedFile, UnreadableFile
 from gradaudit.records import Contents
 from gradaudit.records.contents import GlobalEntry, Standing, TensorEntry
-from gradaudit.subject.formats.checkpoint import classify
-from gradaudit.subject.formats.dangers import is_dangerous
-from gradaudit.subject.formats.dcp_items import Chunk, Item, Place, read_items
-from gradaudit.subject.formats.dcp_pickle import globals_of, read_metadata
-from gradaudit.subject.formats.dry_pickle import dry_read
+from gradaudit.subject.formats.checkpoints.classify import classify
+from gradaudit.subject.formats.distributed.items import Chunk, Item, Place, read_items
+from gradaudit.subject.formats.distributed.metadata import globals_of, read_metadata
 from gradaudit.subject.formats.loaded import Loaded
 from gradaudit.subject.formats.members import member
+from gradaudit.subject.formats.pickles.dangers import is_dangerous
+from gradaudit.subject.formats.pickles.dry import dry_read
+from gradaudit.subject.formats.pickles.tree import check_tree
 from gradaudit.subject.formats.stored_weights import StoredTensor
-from gradaudit.subject.formats.torch_archive import read_archive
-from gradaudit.subject.formats.torch_limits import check_declared
-from gradaudit.subject.formats.torch_stored import TensorMaker
-from gradaudit.subject.formats.tree import check_tree
+from gradaudit.subject.formats.torch_files.archive import read_archive
+from gradaudit.subject.formats.torch_files.limits import check_declared
+from gradaudit.subject.formats.torch_files.stored import TensorMaker
 from gradaudit.telling import quoted, told
 
 _METADATA = ".metadata"

@@ -11,13 +11,13 @@ import torch
 
 from gradaudit.errors import GradauditError, RefusedFile, UnreadableFile
 from gradaudit.subject.code import import_path
-from gradaudit.subject.formats.allowed import allowed_globals
-from gradaudit.subject.formats.dry_pickle import DryPickle, dry_read
-from gradaudit.subject.formats.torch_archive import read_archive
-from gradaudit.subject.formats.torch_limits import check_archive, check_declared, check_total
-from gradaudit.subject.formats.torch_stored import TensorMaker
-from gradaudit.subject.formats.torch_trust import refuse_unlisted, unlisted
-from gradaudit.subject.formats.tree import check_tree
+from gradaudit.subject.formats.pickles.allowed import allowed_globals
+from gradaudit.subject.formats.pickles.dry import DryPickle, dry_read
+from gradaudit.subject.formats.pickles.tree import check_tree
+from gradaudit.subject.formats.torch_files.archive import read_archive
+from gradaudit.subject.formats.torch_files.limits import check_archive, check_declared, check_total
+from gradaudit.subject.formats.torch_files.stored import TensorMaker
+from gradaudit.subject.formats.torch_files.trust import refuse_unlisted, unlisted
 from gradaudit.telling import told
 
 PROTOCOL = 2  # torch's own, and all that weights_only reads

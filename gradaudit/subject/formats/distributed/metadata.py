@@ -16,9 +16,9 @@ from typing import Any
 import torch
 
 from gradaudit.errors import GradauditError, RefusedFile, UnreadableFile
-from gradaudit.subject.formats.bounded_pickle import BoundedUnpickler, table
-from gradaudit.subject.formats.dangers import is_dangerous
-from gradaudit.subject.formats.dry_pickle import dry_read
+from gradaudit.subject.formats.pickles.bounded import BoundedUnpickler, table
+from gradaudit.subject.formats.pickles.dangers import is_dangerous
+from gradaudit.subject.formats.pickles.dry import dry_read
 from gradaudit.telling import quoted, told
 
 _LARGEST = 1 << 28  # bytes

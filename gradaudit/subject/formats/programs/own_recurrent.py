@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import nn
 
-from gradaudit.subject.formats.leaves import Given, Leaf, Made, Own
+from gradaudit.subject.formats.programs.leaves import Given, Leaf, Made, Own
 
 KERNELS = {"LSTM": ("lstm",), "GRU": ("gru",), "RNN": ("rnn_tanh", "rnn_relu")}
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from gradaudit.subject.formats.declared import DeclaredTensor
 from gradaudit.subject.formats.reading import read_tensor
 from gradaudit.subject.formats.stored_weights import StoredTensor
-from gradaudit.subject.formats.torch_archive import Record
+from gradaudit.subject.formats.torch_files.archive import Record
 
 # torch's types by legacy storage name
 _TYPES = {

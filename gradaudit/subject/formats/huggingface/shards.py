@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gradaudit.errors import UnreadableFile
-from gradaudit.subject.formats.json_file import read_object
+from gradaudit.subject.formats.huggingface.json_file import read_object
 from gradaudit.subject.formats.members import member
 from gradaudit.subject.formats.safetensors_file import stored_safetensors
 from gradaudit.subject.formats.stored_weights import StoredTensor, StoredWeights, is_tensor
-from gradaudit.subject.formats.torch_file import open_torch_file
+from gradaudit.subject.formats.torch_files.opening import open_torch_file
 from gradaudit.telling import listed, quoted
 
 _LARGEST_INDEX = 64 << 20  # bytes; some 500,000 tensors

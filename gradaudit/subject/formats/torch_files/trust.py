@@ -9,14 +9,14 @@ from typing import Any
 
 from gradaudit.errors import RefusedFile
 from gradaudit.records.contents import GlobalEntry, Standing
-from gradaudit.subject.formats.allowed import (
+from gradaudit.subject.formats.pickles.allowed import (
     ACTIVATIONS,
     CALLABLE,
     TORCH_FUNCTIONS,
     allowed_globals,
 )
-from gradaudit.subject.formats.dangers import is_dangerous
-from gradaudit.subject.formats.dry_pickle import INSTANCE, DryPickle
+from gradaudit.subject.formats.pickles.dangers import is_dangerous
+from gradaudit.subject.formats.pickles.dry import INSTANCE, DryPickle
 from gradaudit.telling import listed, quoted
 
 _SHOWN = 40

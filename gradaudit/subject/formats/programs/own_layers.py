@@ -14,8 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from gradaudit.subject.formats.leaves import Ask, Given, Leaf, Made, Own
-from gradaudit.subject.formats.own_recurrent import KERNELS, recurrent
+from gradaudit.subject.formats.programs.leaves import Ask, Given, Leaf, Made, Own
+from gradaudit.subject.formats.programs.own_recurrent import KERNELS, recurrent
 
 
 def own_layer(leaf: Leaf) -> nn.Module | None:

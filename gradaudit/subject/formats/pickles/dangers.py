@@ -1,8 +1,8 @@
 """Names that a pickle asks for in order to attack; they word a refusal, and decide nothing.
 
-What may be read is decided by the exact list in :mod:`gradaudit.subject.formats.allowed`; a name
-that is missing here is refused just the same. Which names attacks have used, and which ways lead
-around lists of them, is public knowledge gathered by picklescan (its scanner's list and its
+What may be read is decided by the exact list in :mod:`gradaudit.subject.formats.pickles.allowed`;
+a name that is missing here is refused just the same. Which names attacks have used, and which ways
+lead around lists of them, is public knowledge gathered by picklescan (its scanner's list and its
 advisories) and by fickling (its lists of unsafe imports), and here put together anew.
 """
 

@@ -10,12 +10,12 @@ from typing import Any
 from gradaudit.records import Contents
 from gradaudit.records.contents import TensorEntry, Trust
 from gradaudit.subject.formats.declared import DeclaredTensor
-from gradaudit.subject.formats.dry_pickle import DryPickle, Inert
+from gradaudit.subject.formats.pickles.dry import DryPickle, Inert
 from gradaudit.subject.formats.sniff import sniff
 from gradaudit.subject.formats.stored_weights import StoredTensor
-from gradaudit.subject.formats.torch_file import PROTOCOL, dry_file
-from gradaudit.subject.formats.torch_limits import item_size
-from gradaudit.subject.formats.torch_trust import asked_for, unlisted
+from gradaudit.subject.formats.torch_files.limits import item_size
+from gradaudit.subject.formats.torch_files.opening import PROTOCOL, dry_file
+from gradaudit.subject.formats.torch_files.trust import asked_for, unlisted
 from gradaudit.telling import listed, quoted
 
 _MEMBERS = ("_parameters", "_buffers", "_modules")

@@ -6,9 +6,9 @@ from pathlib import Path
 
 from gradaudit.records import Contents
 from gradaudit.records.contents import TensorEntry
-from gradaudit.subject.formats.huggingface_config import FolderConfig, read_config
+from gradaudit.subject.formats.huggingface.config import FolderConfig, read_config
+from gradaudit.subject.formats.huggingface.shards import Shards, read_shards
 from gradaudit.subject.formats.loaded import Loaded
-from gradaudit.subject.formats.shards import Shards, read_shards
 from gradaudit.telling import quoted
 
 
@@ -42,12 +42,12 @@ def _weights(shards: Shards, why: str) -> Loaded:
 def _built(path: Path, config: FolderConfig, shards: Shards, *, trust: bool) -> Loaded | str:
     """The model, or why there is none."""
     # transformers takes seconds to import
-    from gradaudit.subject.formats.transformers_build import build, find_class
+    from gradaudit.subject.formats.huggingface.build import build, find_class
 
     if config.custom_code and not trust:
         return _not_built(config)
     if config.custom_code:
-        from gradaudit.subject.formats.transformers_trusted import build_trusted
+        from gradaudit.subject.formats.huggingface.trusted import build_trusted
 
         model, notes = build_trusted(path, config)
     else:

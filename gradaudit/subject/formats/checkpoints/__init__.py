@@ -1,0 +1,1 @@
+"""What training code puts around a model: weights under many names, optimizer state, wrappers."""

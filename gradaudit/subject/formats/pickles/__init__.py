@@ -1,0 +1,1 @@
+"""Pickles, gone through without being run."""

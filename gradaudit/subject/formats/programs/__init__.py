@@ -1,0 +1,1 @@
+"""What exported programs and TorchScript share: operators and torch's own layers told from them."""

@@ -1,0 +1,1 @@
+"""What ``torch.save`` writes: zip archives, and the pickles from before version 1.6."""
