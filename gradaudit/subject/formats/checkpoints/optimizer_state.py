@@ -52,8 +52,8 @@ def recipe_in(content: Mapping[Any, Any]) -> tuple[Recipe, tuple[str, ...]]:
     kinds = [kind for kind in _kinds(group) if _fits(kind, states[0])]
     sure = len(kinds) == 1
     if sure:
-        values["optimizer"] = kinds[0]
-        values = {key: value for key, value in values.items() if _takes(kinds[0], key)}
+        taken = {key: value for key, value in values.items() if _takes(kinds[0], key)}
+        values = {"optimizer": kinds[0], **taken}
     notes = []
     if values:
         shown = ", ".join(f"{key} {_shown(value)}" for key, value in values.items() if key != "lr")
@@ -235,4 +235,4 @@ _RATE: dict[str, dict[str, Any]] = {"SGD": {"lr": 0.1}}
 
 
 def _takes(kind: str, name: str) -> bool:
-    return name in ("optimizer", "lr") or name in _own_keys()[kind]
+    return name == "lr" or name in _own_keys()[kind]
