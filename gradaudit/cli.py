@@ -183,7 +183,7 @@ def _guarded(run: Callable[[], Any]) -> int:
         if sys.stderr is not None and sys.stderr.isatty():
             click.echo(err=True)  # the terminal has shown ^C
         return _say("interrupted; nothing was written", 2)
-    except BrokenPipeError:
+    except (BrokenPipeError, SystemExit):  # click and rich exit with 1 for a broken pipe
         return 2
     except Exception as error:
         if os.environ.get("GRADAUDIT_TRACEBACK"):
@@ -200,13 +200,19 @@ def _usage(error: click.ClickException) -> int:
     """What click objects to, in one line; a bare ``gradaudit`` prints its help."""
     message = error.format_message()
     if "\n" in message:
-        click.echo(message, err=True)
-        return 2
+        return _echoed(message, 2)
     where = getattr(error, "ctx", None)
     command = where.command_path if where else "gradaudit"
     return _say(f"error: {message.rstrip('.')}; `{command} --help` lists the options", 2)
 
 
 def _say(message: str, code: int) -> int:
-    click.echo(f"gradaudit: {printable(message)}", err=True)
+    return _echoed(f"gradaudit: {printable(message)}", code)
+
+
+def _echoed(message: str, code: int) -> int:
+    try:
+        click.echo(message, err=True)
+    except OSError:  # nobody listens, or the disk is full: the exit code still tells
+        sys.stderr = None  # else it would be flushed, and fail, on the way out
     return code

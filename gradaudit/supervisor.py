@@ -20,16 +20,32 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 _GRACE = 2.0  # seconds that the child is given to give up by itself
+_LEAVING = 5.0  # and, all its work done, to leave: a thread of the model's may never end
+_PATIENCE = 1.0  # between two Ctrl-C that are not one pressed twice
 _KERNEL = 128  # si_code of a signal that the terminal sent to everybody
 _WATCHED = frozenset({"SIGCHLD", "SIGINT", "SIGTERM", "SIGHUP"})
 _PR_SET_PDEATHSIG = 1
 
 
 class Deadline:
-    """When the child is to be ended, in a page that both processes share; 0 for never."""
+    """When the child is to be ended, in a page that both processes share; 0 for never.
+
+    Beside it stands the exit code of a child whose work is done: what the model's own code ends
+    the process with is no verdict.
+    """
 
     def __init__(self) -> None:
         self._page = mmap.mmap(-1, mmap.PAGESIZE)
+
+    def finish(self, code: int) -> None:
+        """The work is done, everything is written, and this is the exit code."""
+        self._page[16:32] = struct.pack("dq", time.monotonic(), code)
+
+    @property
+    def finished(self) -> tuple[float, int] | None:
+        """When the child's work was done, and its exit code; ``None`` before."""
+        at, code = struct.unpack("dq", self._page[16:32])
+        return (at, code) if at else None
 
     def set(self, seconds: float | None) -> None:
         """End the child ``seconds`` from now; ``None`` takes it back."""
@@ -75,6 +91,9 @@ def supervised(run: Callable[[], int], say: Callable[[str], object]) -> int:
     deadline = Deadline()
     signals = {getattr(signal, name) for name in _WATCHED}
     before = signal.pthread_sigmask(signal.SIG_BLOCK, signals)
+    # where they are ignored, as whoever started this process may have left it, children leave
+    # nothing to wait for
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     parent = os.getpid()
     sys.stdout and sys.stdout.flush()
     sys.stderr and sys.stderr.flush()
@@ -85,7 +104,9 @@ def supervised(run: Callable[[], int], say: Callable[[str], object]) -> int:
         _refuse_more_than_there_is()
         global _deadline  # noqa: PLW0603 - what the child is, it stays
         _deadline = deadline
-        return run()
+        code = run()
+        deadline.finish(code)
+        return code
     try:
         return _wait(child, deadline, signals, say)
     finally:
@@ -126,38 +147,55 @@ def _memory() -> Iterator[int]:
 def _wait(
     child: int, deadline: Deadline, signals: set[signal.Signals], say: Callable[[str], object]
 ) -> int:
+    pressed = 0.0  # when Ctrl-C was heard first
     while True:
         seen = signal.sigtimedwait(signals, 0.5)
+        now = time.monotonic()
         if seen is not None and seen.si_signo != signal.SIGCHLD:
             # the terminal's Ctrl-C reaches the child as well
             if seen.si_signo != signal.SIGINT or seen.si_code != _KERNEL:
                 os.kill(child, seen.si_signo)
+            if seen.si_signo == signal.SIGINT and pressed and now > pressed + _PATIENCE:
+                return _ended(child, deadline, say, "interrupted; nothing was written")
+            pressed = pressed or now * (seen.si_signo == signal.SIGINT)
             continue
         done, status = os.waitpid(child, os.WNOHANG)
         if done:
-            return _told(status, say)
-        if deadline.at and time.monotonic() > deadline.at + _GRACE:
-            os.kill(child, signal.SIGKILL)
-            os.waitpid(child, 0)
-            say(f"gave up after {deadline.seconds:g} s (--timeout); try --effort quick")
-            return 2
+            return _told(status, deadline, say)
+        if deadline.finished and now > deadline.finished[0] + _LEAVING:
+            return _ended(child, deadline, say, "")
+        if deadline.at and now > deadline.at + _GRACE:
+            late = f"gave up after {deadline.seconds:g} s (--timeout); try --effort quick"
+            return _ended(child, deadline, say, late)
 
 
-def _told(status: int, say: Callable[[str], object]) -> int:
+def _ended(child: int, deadline: Deadline, say: Callable[[str], object], why: str) -> int:
+    """Kill the child; ``why`` is told unless its work is done."""
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    if deadline.finished:
+        return deadline.finished[1]
+    say(why)
+    return 2
+
+
+def _told(status: int, deadline: Deadline, say: Callable[[str], object]) -> int:
+    if deadline.finished:  # what happens while the interpreter is taken down changes nothing
+        return deadline.finished[1]
     code = os.waitstatus_to_exitcode(status)
     if code >= 0:
-        return code if code <= 3 else 2
-    name = signal.Signals(-code).name
-    if -code == signal.SIGKILL:
+        say(f"the model's code ended the process with exit code {code}; nothing was written")
+    elif -code == signal.SIGKILL:
         say(
             "the process was killed; if memory ran out, give smaller batches (--batch-size) or "
             "run where there is more"
         )
     elif -code in (signal.SIGTERM, signal.SIGHUP):
-        say(f"ended by {name}; nothing was written")
+        say(f"ended by {signal.Signals(-code).name}; nothing was written")
     else:
+        known = {each.value: each.name for each in signal.Signals}
         say(
-            f"native code crashed ({name}) on this model; nothing was written; check the file, "
-            "and the model's own extensions"
+            f"native code crashed ({known.get(-code, f'signal {-code}')}) on this model; nothing "
+            "was written; check the file, and the model's own extensions"
         )
     return 2

@@ -10,11 +10,13 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import save_file
 
 from tests.command import python
 
 MODEL = """\
-import collections, ctypes, itertools, os, pathlib, signal, sys, time
+import collections, ctypes, itertools, os, pathlib, signal, sys, threading, time
 import torch
 from torch import nn
 
@@ -53,6 +55,25 @@ def greedy():  # more than there is, in parts that each are granted, and never w
 
 def leave():
     return Net(lambda: os._exit(77))
+
+
+def pass_():
+    return Net(lambda: os._exit(0))
+
+
+def unknown():  # a signal that has no name
+    return Net(lambda: os.kill(os.getpid(), signal.SIGRTMIN + 6))
+
+
+def stay():
+    stayed = []
+
+    def act():
+        if not stayed:
+            stayed.append(threading.Thread(target=time.sleep, args=(1000,)))
+            stayed[0].start()
+
+    return Net(act)
 """
 ARGUMENTS = ("--input", "float32[4,4]", "--threads", "1")
 
@@ -70,6 +91,9 @@ def folder(tmp_path: Path) -> Path:
         ("slow", "gave up after 3 s (--timeout)"),
         ("crash", "native code crashed (SIGSEGV)"),
         ("killed", "the process was killed; if memory ran out"),
+        ("leave", "ended the process with exit code 77; nothing was written"),
+        ("pass_", "ended the process with exit code 0; nothing was written"),
+        ("unknown", "native code crashed (signal "),
     ],
 )
 def test_a_run_that_is_ended_says_so_in_one_line(folder: Path, name: str, words: str) -> None:
@@ -90,13 +114,41 @@ def test_memory_that_is_not_there_is_not_granted(folder: Path) -> None:
     assert "out of memory on a batch of 1" in ran.err
 
 
-def test_an_exit_code_of_the_models_own_is_no_verdict(folder: Path) -> None:
-    assert python("-m", "gradaudit", "net.py:leave", *ARGUMENTS, cwd=folder).code == 2
+def test_a_thread_that_never_ends_keeps_nobody_waiting(folder: Path) -> None:
+    ran = python("-m", "gradaudit", "net.py:stay", *ARGUMENTS, "--effort", "quick", cwd=folder)
+    assert ran.code == 0
+    assert "report: gradaudit-report.html" in ran.err
+    assert (folder / "gradaudit-report.html").exists()
 
 
-def _started(folder: Path) -> tuple[subprocess.Popen[str], int]:
+def test_children_may_have_been_ignored_by_who_started_the_command(folder: Path) -> None:
+    ignored = "import os, signal, sys; signal.signal(signal.SIGCHLD, signal.SIG_IGN); "
+    start = "os.execv(sys.executable, [sys.executable, '-m', 'gradaudit', 'inspect', 'net.py'])"
+    ran = python("-c", ignored + start, cwd=folder)
+    assert ran.code == 2
+    assert len(ran.said) == 1
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no full disk to write to")
+@pytest.mark.parametrize(("stream", "where"), [("stdout", "broken"), ("stderr", "full")])
+def test_what_nobody_takes_is_no_verdict(folder: Path, stream: str, where: str) -> None:
+    reading, pipe = os.pipe()
+    os.close(reading)
+    streams = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    command = [sys.executable, "-m", "gradaudit", "inspect", "weights.safetensors"]
+    save_file({"weight": torch.ones(2, 2)}, folder / "weights.safetensors")
+    with open("/dev/full", "wb") as full:
+        streams[stream] = full.fileno() if where == "full" else pipe
+        if stream == "stderr":
+            command[-1] = "net.py"  # which is no file to inspect
+        ran = subprocess.run(command, cwd=folder, **streams, timeout=60)
+    os.close(pipe)
+    assert ran.returncode == 2
+
+
+def _started(folder: Path, name: str = "slow") -> tuple[subprocess.Popen[str], int]:
     """The command in the middle of a forward pass, and the process that runs it."""
-    command = [sys.executable, "-m", "gradaudit", "net.py:slow", *ARGUMENTS]
+    command = [sys.executable, "-m", "gradaudit", f"net.py:{name}", *ARGUMENTS]
     process = subprocess.Popen(
         command, cwd=folder, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )
@@ -133,6 +185,17 @@ def test_a_signal_to_the_command_ends_it(folder: Path, number: int, words: str) 
     assert out == ""
     assert words in err
     assert len(err.strip().splitlines()) == 1
+    assert not _runs(child)
+
+
+def test_a_second_interrupt_ends_what_does_not_hear_the_first(folder: Path) -> None:
+    process, child = _started(folder, "deaf")
+    process.send_signal(signal.SIGINT)
+    time.sleep(1.5)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 2
+    assert err == "gradaudit: error: interrupted; nothing was written\n"
     assert not _runs(child)
 
 
