@@ -142,8 +142,23 @@ _ODD: dict[str, tuple[str, Change]] = {
 }
 
 
+def _unlike_the_directory(place: Place) -> Path:
+    """The name before a record is no text, where the directory says it is."""
+    path = place.files / "model.pt"
+    content = _made("torchscript")
+    parts = content.split(b"/code/__torch__", 1)
+    directory = bytearray(b"/code/\xbb\xbb\xbborch__".join(parts))
+    begin = directory.index(b"PK\1\2")
+    while begin >= 0:  # flags of every entry: the name is UTF-8
+        directory[begin + 9] |= 0x08
+        begin = directory.find(b"PK\1\2", begin + 1)
+    path.write_bytes(directory)
+    return path
+
+
 def cases() -> tuple[Case, ...]:
-    found = [Case(f"pt2: {name}", changed("pt2", change), "") for name, change in _EXPORTED.items()]
+    found = [Case("torchscript: a name that is no UTF-8", _unlike_the_directory, "damaged")]
+    found += [Case(f"pt2: {name}", changed("pt2", change), "") for name, change in _EXPORTED.items()]
     found += [
         Case(f"torchscript: {name}", changed("torchscript", change), "")
         for name, change in _SCRIPTED.items()

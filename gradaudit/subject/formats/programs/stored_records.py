@@ -16,6 +16,10 @@ from gradaudit.telling import quoted, told
 
 _HOSTILE = "the file is damaged or hostile"
 _ENCRYPTED = 0x1
+_BROKEN = (
+    zipfile.BadZipFile, zlib.error, OSError, EOFError, NotImplementedError,
+    UnicodeDecodeError,  # a name before a record that is no text, as the directory says it is
+)  # fmt: skip
 _STORED = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 
 
@@ -60,7 +64,7 @@ def stored_records(path: Path) -> Iterator[Records]:
             check_archive(archive, path)
             root, entries = _named(archive, path)
             yield Records(archive, root, entries)
-    except (zipfile.BadZipFile, zlib.error, OSError, EOFError, NotImplementedError) as error:
+    except _BROKEN as error:
         raise damaged(path, error) from None
 
 
