@@ -255,6 +255,11 @@ _ODD: dict[str, Make] = {
     "a configuration of absurd sizes": _config(
         json.dumps({"model_type": "gpt2", "n_embd": 10**9, "n_layer": 10**9, "vocab_size": 10**12})
     ),
+    "a configuration of six million sines": _config(
+        '{"model_type": "distilbert", "architectures": ["DistilBertModel"], "dim": 1, "n_heads": 1,'
+        '"sinusoidal_pos_embds": true, "max_position_embeddings": 6000000, "n_layers": 1,'
+        '"hidden_dim": 4, "vocab_size": 10}'
+    ),
     "a configuration of negative sizes": _config(
         json.dumps({"model_type": "gpt2", "n_embd": -1, "n_layer": -5, "vocab_size": -7})
     ),

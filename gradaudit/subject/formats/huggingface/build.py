@@ -43,6 +43,7 @@ _SILENT = (
 _CRITICAL = 50  # the level of Python's logging
 _MOST_PARTS = 64  # tensors made on the way to one of the file's, buffers and renamed ones included
 _SLACK = 1 << 24  # elements a model may have beside twice those in the file
+_OWN_SLACK = 1 << 20  # and parameters: tables of sines are filled one by one, a second per million
 
 
 def find_class(config: FolderConfig) -> type[nn.Module] | str:
@@ -161,7 +162,8 @@ def _check_size(cls: type[Any], settings: Any, weights: StoredWeights) -> None:
         empty = attempt("config.json", cls.__name__, cls, settings)
     tensors = {id(t): t for t in (*empty.parameters(), *empty.buffers())}
     declared = sum(tensor.numel() for tensor in tensors.values())
-    if declared > 2 * held + _SLACK:
+    own = sum(parameter.numel() for parameter in empty.parameters())
+    if declared > 2 * held + _SLACK or own > 2 * held + _OWN_SLACK:
         raise _too_large(f"a model of {declared:,} elements", f"{held:,} in the file")
     for name, tensor in empty.state_dict().items():
         entry = entries.get(name)
