@@ -25,6 +25,7 @@ from gradaudit.output import (
 )
 from gradaudit.settings import Settings
 from gradaudit.supervisor import ended_after
+from gradaudit.telling import text_of
 
 if TYPE_CHECKING:
     from gradaudit.measure import Progress as Tell
@@ -197,4 +198,5 @@ def _nobody_exits() -> Iterator[None]:
     except (Exception, KeyboardInterrupt, _TimeUp):
         raise
     except BaseException as error:
-        raise ModelError(f"the model's code raised {type(error).__name__}({error})") from error
+        what = f"{type(error).__name__}({text_of(error)})"
+        raise ModelError(f"the model's code raised {what}") from error

@@ -9,16 +9,24 @@ from pathlib import Path
 from gradaudit.errors import UnreadableFile
 
 
+def text_of(error: BaseException) -> str:
+    """An exception's text; empty where the user's own class raises instead of giving it."""
+    try:
+        return str(error)
+    except Exception:
+        return ""
+
+
 def told(error: BaseException) -> str:
     """An exception's type and text, cut to one line of bearable length."""
-    text = " ".join(str(error).split())
+    text = " ".join(text_of(error).split())
     text = text if len(text) <= 300 else text[:300].rstrip() + " ..."
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
 def first_line(error: BaseException) -> str:
     """The first line of an exception's text."""
-    lines = str(error).strip().splitlines()
+    lines = text_of(error).strip().splitlines()
     return lines[0] if lines else "no message"
 
 

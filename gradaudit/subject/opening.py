@@ -37,6 +37,7 @@ from gradaudit.subject.recipe import (
 )
 from gradaudit.subject.sample import Given, Sampled, sample_for
 from gradaudit.subject.weights import load_weights, weights_digest, weights_only
+from gradaudit.telling import quoted
 
 LossFunction = Callable[[Any, Any], torch.Tensor]
 
@@ -171,6 +172,7 @@ def _opened(named: _Named, spec: str, settings: Settings, code: UserCode) -> Ope
         if isinstance(getattr(model, "notes", None), ExportNotes):
             what = "the ONNX graph has no floating initializers, nor weights in Constant nodes"
         raise ModelError(what, expected="a model with something to train")
+    _check_names(model)
     if any(p.is_meta for p in model.parameters()):
         raise ModelError(
             "the model's parameters are on the meta device, which holds no values",
@@ -200,6 +202,18 @@ def _opened(named: _Named, spec: str, settings: Settings, code: UserCode) -> Ope
         not_measured=(*sampled.not_measured, *_hidden_by(model), *came_with.not_measured),
         trained=came_with.trained,
     )
+
+
+def _check_names(model: nn.Module) -> None:
+    """Raise ``ModelError`` for names that lead to no part, or to another: torch gives none such."""
+    for module in model.modules():
+        for name in (*module._modules, *module._parameters, *module._buffers):
+            if not name or "." in name:
+                raise ModelError(
+                    f"{type(module).__name__} has a part named {quoted(name)}",
+                    expected="names without dots, as register_module takes them",
+                    next_step="name it otherwise",
+                )
 
 
 def _export_notes(model: nn.Module) -> ExportNotes:

@@ -158,7 +158,9 @@ def _unlike_the_directory(place: Place) -> Path:
 
 def cases() -> tuple[Case, ...]:
     found = [Case("torchscript: a name that is no UTF-8", _unlike_the_directory, "damaged")]
-    found += [Case(f"pt2: {name}", changed("pt2", change), "") for name, change in _EXPORTED.items()]
+    found += [
+        Case(f"pt2: {name}", changed("pt2", change), "") for name, change in _EXPORTED.items()
+    ]
     found += [
         Case(f"torchscript: {name}", changed("torchscript", change), "")
         for name, change in _SCRIPTED.items()

@@ -242,3 +242,20 @@ def test_subject_is_public() -> None:
     import gradaudit
 
     assert gradaudit.Subject is Subject
+
+
+@pytest.mark.parametrize("name", ["a.b", "", "."])
+def test_a_name_that_leads_to_no_part_is_told(write, opened, name: str) -> None:
+    write("model.py", f"{NET}net._modules[{name!r}] = nn.Linear(2, 2)\n")
+    with pytest.raises(ModelError, match="has a part named '"):
+        opened("model.py:net")
+
+
+def test_an_error_that_does_not_tell_its_text_is_told_by_its_type(write, opened) -> None:
+    write(
+        "model.py",
+        "class Silent(Exception):\n    def __str__(self):\n        raise ValueError\n"
+        "def make():\n    raise Silent\n",
+    )
+    with pytest.raises(ModelError, match="raised Silent"):
+        opened("model.py:make")
