@@ -184,7 +184,10 @@ def _told(status: int, deadline: Deadline, say: Callable[[str], object]) -> int:
         return deadline.finished[1]
     code = os.waitstatus_to_exitcode(status)
     if code >= 0:
-        say(f"the model's code ended the process with exit code {code}; nothing was written")
+        say(
+            f"the process ended itself with exit code {code}; nothing was written; check what "
+            "the model's code does to end it"
+        )
     elif -code == signal.SIGKILL:
         say(
             "the process was killed; if memory ran out, give smaller batches (--batch-size) or "

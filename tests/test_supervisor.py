@@ -91,8 +91,8 @@ def folder(tmp_path: Path) -> Path:
         ("slow", "gave up after 3 s (--timeout)"),
         ("crash", "native code crashed (SIGSEGV)"),
         ("killed", "the process was killed; if memory ran out"),
-        ("leave", "ended the process with exit code 77; nothing was written"),
-        ("pass_", "ended the process with exit code 0; nothing was written"),
+        ("leave", "ended itself with exit code 77; nothing was written"),
+        ("pass_", "ended itself with exit code 0; nothing was written"),
         ("unknown", "native code crashed (signal "),
     ],
 )
@@ -141,7 +141,14 @@ def test_what_nobody_takes_is_no_verdict(folder: Path, stream: str, where: str) 
         streams[stream] = full.fileno() if where == "full" else pipe
         if stream == "stderr":
             command[-1] = "net.py"  # which is no file to inspect
-        ran = subprocess.run(command, check=False, cwd=folder, **streams, timeout=60)
+        ran = subprocess.run(
+            command,
+            check=False,
+            cwd=folder,
+            stdout=streams["stdout"],
+            stderr=streams["stderr"],
+            timeout=60,
+        )
     os.close(pipe)
     assert ran.returncode == 2
 
