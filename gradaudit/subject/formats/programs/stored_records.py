@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gradaudit.errors import RefusedFile, UnreadableFile
+from gradaudit.subject.formats.torch_files.archive import member
 from gradaudit.subject.formats.torch_files.limits import check_archive
 from gradaudit.telling import quoted, told
 
@@ -36,7 +37,7 @@ class Records:
                 expected=f"{most:,} at most",
                 next_step=_HOSTILE,
             )
-        return self.archive.read(entry)
+        return member(self.archive, entry)
 
     def size(self, name: str) -> int:
         """Bytes of a record; 0 for one that is not there."""
