@@ -13,10 +13,10 @@ from gradaudit.errors import RefusedFile, UnreadableFile
 from gradaudit.subject.formats.pickles.dry import DryPickle, dry_read
 from gradaudit.subject.formats.torch_files.archive import Record, archive_in
 from gradaudit.subject.formats.torch_files.limits import check_declared
+from gradaudit.subject.formats.torch_files.trust import refusal
 from gradaudit.telling import told
 
 _PICKLE_LIMIT = 1 << 24
-_NEXT = "if you made this file, add --trust"
 ALLOWED = frozenset(
     {
         "collections.OrderedDict",
@@ -78,11 +78,7 @@ def read_inner(stream: bytes, path: Path) -> Any:
     dry = dry_inner(stream, path)
     beyond = sorted((dry.names - ALLOWED) | dry.misuses)
     if beyond:
-        raise RefusedFile(
-            f"the example inputs in {path.name} would run code to be opened: they need "
-            f"{', '.join(beyond)[:300]}",
-            next_step=_NEXT,
-        )
+        raise refusal(f"the pickle of example inputs in {path.name}", beyond)
     try:
         return torch.load(io.BytesIO(stream), weights_only=True, map_location="cpu")
     except Exception as error:  # torch raises whatever its reader met

@@ -15,7 +15,7 @@ from gradaudit.subject.formats.sniff import sniff
 from gradaudit.subject.formats.stored_weights import StoredTensor
 from gradaudit.subject.formats.torch_files.limits import item_size
 from gradaudit.subject.formats.torch_files.opening import PROTOCOL, dry_file
-from gradaudit.subject.formats.torch_files.trust import asked_for, unlisted
+from gradaudit.subject.formats.torch_files.trust import DO_NOT_TRUST, asked_for, unlisted
 from gradaudit.telling import listed, quoted
 
 _MEMBERS = ("_parameters", "_buffers", "_modules")
@@ -64,7 +64,7 @@ def _told(content: Any) -> tuple[str, ...]:
 
 def _trust(dry: DryPickle) -> tuple[Trust, str]:
     if any(each.standing == "dangerous" for each in asked_for(dry)):
-        return "needed", "it asks for what no training code writes; do not give it"
+        return "needed", DO_NOT_TRUST
     if unlisted(dry):
         return "needed", "it asks for names that are not on the list of what runs no code"
     if dry.classes_by_source:
