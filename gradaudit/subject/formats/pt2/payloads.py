@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from gradaudit.errors import RefusedFile, UnreadableFile
+from gradaudit.subject.formats.declared import REPEATED, reach
 from gradaudit.telling import quoted
 
 # torch._export.serde.schema.ScalarType -> torch's type
@@ -36,7 +37,6 @@ DTYPES: Mapping[int, torch.dtype] = {
     35: torch.uint64,
 }
 _STRIDED = 7
-_REPEATED = 1 << 24  # elements beyond those stored, over all tensors
 
 
 @dataclass(frozen=True)
@@ -58,10 +58,7 @@ class Payload:
     @property
     def extent(self) -> int:
         """Elements from the storage's first to the last it reaches."""
-        if not self.numel:
-            return 0
-        reach = sum((n - 1) * step for n, step in zip(self.shape, self.stride, strict=True))
-        return self.offset + reach + 1
+        return self.offset + reach(self.shape, self.stride) if self.numel else 0
 
 
 def payloads(config: Mapping[str, Any], what: str) -> Iterator[Payload]:
@@ -105,7 +102,7 @@ def check_payloads(found: list[Payload], sizes: Mapping[str, int]) -> None:
                 next_step="the file is damaged or hostile",
             )
         repeated += max(0, each.numel - held // each.dtype.itemsize)
-        if repeated > _REPEATED:
+        if repeated > REPEATED:
             raise RefusedFile(
                 f"the tensor {quoted(each.name)} repeats stored values {each.numel:,} times",
                 next_step="the file is damaged or hostile",

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from gradaudit.errors import RefusedFile, UnreadableFile
+from gradaudit.subject.formats.declared import STORAGE_TYPES
 from gradaudit.subject.formats.pickles.dry import DryPickle, dry_read
 from gradaudit.subject.formats.torch_files.archive import Record, archive_in
 from gradaudit.subject.formats.torch_files.limits import check_declared
@@ -28,45 +29,9 @@ ALLOWED = frozenset(
         "torch._utils._rebuild_tensor_v2",
         "torch._utils._rebuild_tensor_v3",
     }
-    | {
-        f"torch.{name}Storage"
-        for name in [
-            "Bool",
-            "Byte",
-            "Char",
-            "Short",
-            "Int",
-            "Long",
-            "Half",
-            "BFloat16",
-            "Float",
-            "Double",
-            "ComplexFloat",
-            "ComplexDouble",
-            "Untyped",
-        ]
-    }
+    | {f"torch.{name}Storage" for name in (*STORAGE_TYPES, "Untyped")}
     | {f"torch.storage.{name}" for name in ("UntypedStorage", "TypedStorage")}
-    | {
-        f"torch.{name}"
-        for name in [
-            "bool",
-            "uint8",
-            "int8",
-            "int16",
-            "int32",
-            "int64",
-            "float16",
-            "bfloat16",
-            "float32",
-            "float64",
-            "complex64",
-            "complex128",
-            "uint16",
-            "uint32",
-            "uint64",
-        ]
-    }
+    | {f"torch.{name}" for name in (*STORAGE_TYPES.values(), "uint16", "uint32", "uint64")}
 )
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from gradaudit.records import Contents
 from gradaudit.records.contents import TensorEntry, Trust
-from gradaudit.subject.formats.declared import DeclaredTensor
+from gradaudit.subject.formats.declared import STORAGE_TYPES, DeclaredTensor
 from gradaudit.subject.formats.pickles.dry import DryPickle, Inert
 from gradaudit.subject.formats.sniff import sniff
 from gradaudit.subject.formats.stored_weights import StoredTensor
@@ -22,12 +22,6 @@ _MEMBERS = ("_parameters", "_buffers", "_modules")
 _DEEP = 100
 _KEYS, _LONGEST = 12, 80  # shown of a dict; letters of a name
 _MOST = 1_000_000  # entries that are looked through
-# what torch called types before they had names
-_TYPES = {
-    "Bool": "bool", "Byte": "uint8", "Char": "int8", "Short": "int16", "Int": "int32",
-    "Long": "int64", "Half": "float16", "BFloat16": "bfloat16", "Float": "float32",
-    "Double": "float64", "ComplexFloat": "complex64", "ComplexDouble": "complex128",
-}  # fmt: skip
 _Leaf = StoredTensor | DeclaredTensor
 
 
@@ -108,4 +102,4 @@ def _entry(name: str, leaf: _Leaf) -> TensorEntry:
         return TensorEntry(name, str(leaf.dtype).removeprefix("torch."), leaf.shape, leaf.nbytes)
     size = math.prod(leaf.shape) * item_size(leaf.dtype)
     dtype = leaf.dtype.removesuffix("Storage")
-    return TensorEntry(name, _TYPES.get(dtype, dtype), leaf.shape, size)
+    return TensorEntry(name, STORAGE_TYPES.get(dtype, dtype), leaf.shape, size)

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from gradaudit.errors import RefusedFile
-from gradaudit.subject.formats.declared import DeclaredTensor, reach
+from gradaudit.subject.formats.declared import REPEATED, DeclaredTensor, reach
 from gradaudit.subject.formats.pickles.dry import DryPickle
 from gradaudit.telling import quoted
 
@@ -40,7 +40,6 @@ _ITEM_SIZES = {
     },
 }
 _DIMENSIONS = 64  # torch's own limit
-_REPEATED = 1 << 24  # elements a stored value may be repeated to, over all tensors
 
 
 def check_archive(archive: zipfile.ZipFile, path: Path) -> None:
@@ -71,7 +70,7 @@ def check_declared(dry: DryPickle, sizes: Mapping[str, int], path: Path) -> None
         held = storage.numel * item_size(storage.dtype) // item_size(tensor.dtype)
         _check_extent(tensor, held, path)
         repeated += tensor.numel if tensor.numel > held else 0
-        if repeated > _REPEATED:
+        if repeated > REPEATED:
             raise RefusedFile(
                 f"{path.name} declares a tensor of {tensor.numel:,} elements",
                 found=f"a storage of {held:,} behind it",
