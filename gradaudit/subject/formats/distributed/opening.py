@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
 from dataclasses import replace
 from functools import partial
@@ -14,7 +13,6 @@ from torch import Tensor
 
 from gradaudit.errors import GradauditError, RefusedFile, UnreadableFile
 from gradaudit.records import Contents
-from gradaudit.records.contents import TensorEntry
 from gradaudit.subject.formats.checkpoints.classify import classify
 from gradaudit.subject.formats.distributed.items import Chunk, Item, Place, read_items
 from gradaudit.subject.formats.distributed.metadata import globals_of, read_metadata
@@ -56,18 +54,13 @@ def inspect_distributed(path: Path) -> Contents:
         source=str(path),
         kind="distributed checkpoint",
         size=sum(file.stat().st_size for file in files),
-        tensors=tuple(_entry(item) for item in items if item.dtype is not None),
+        tensors=tuple(_stored(item).entry for item in items if item.dtype is not None),
         globals=tuple(entry_for(name, allowed=allowed) for name, allowed in found),
         trust="never" if refused else "none",
         why="its .metadata names more than torch's own records" if refused
         else "its .metadata names torch's own records only, which are read by stand-ins",
         notes=(f"{plain} entries that are no tensors",) * (plain > 0),
     )  # fmt: skip
-
-
-def _entry(item: Item) -> TensorEntry:
-    size = math.prod(item.shape) * (0 if item.dtype is None else item.dtype.itemsize)
-    return TensorEntry(item.name, str(item.dtype).removeprefix("torch."), item.shape, size)
 
 
 def _tree(items: Iterable[Item]) -> dict[str, Any]:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -99,7 +99,7 @@ def _entries(content: Any) -> list[tuple[str, Any]]:
 
 def _entry(name: str, leaf: _Leaf) -> TensorEntry:
     if isinstance(leaf, StoredTensor):
-        return TensorEntry(name, str(leaf.dtype).removeprefix("torch."), leaf.shape, leaf.nbytes)
-    size = math.prod(leaf.shape) * item_size(leaf.dtype)
+        return replace(leaf, name=name).entry
+    size = leaf.numel * item_size(leaf.dtype)
     dtype = leaf.dtype.removesuffix("Storage")
     return TensorEntry(name, STORAGE_TYPES.get(dtype, dtype), leaf.shape, size)

@@ -24,8 +24,8 @@ PROTOCOL = 2  # torch's own, and all that weights_only reads
 _LEGACY_PICKLES = 5  # magic, protocol, system, the object, the storages' keys
 
 
-def load_torch_file(path: Path, *, trust: bool, device: str = "cpu") -> Any:
-    """The object in a PyTorch file.
+def load_torch_file(path: Path, *, trust: bool) -> Any:
+    """The object in a PyTorch file, on the CPU.
 
     What needs no trust is read under ``weights_only=True`` with an exact list of torch's own
     layers, so that nothing in the file can run code, with ``trust`` as without. Raises
@@ -33,12 +33,12 @@ def load_torch_file(path: Path, *, trust: bool, device: str = "cpu") -> Any:
     ``UnreadableFile`` for a damaged one.
     """
     dry, content = _dry(path, trust=trust)
-    return _loaded(dry, content, path, trust=trust, device=device)
+    return _loaded(dry, content, path, trust=trust, device="cpu")
 
 
 def open_torch_file(path: Path, *, trust: bool, device: str = "cpu") -> Any:
     """The same, with tensors left in the file (``StoredTensor``) where it holds only tensors,
-    plain containers, texts and numbers: nothing is unpickled then, trusted or not.
+    plain containers, texts and numbers: nothing is unpickled then, trusted or not. Raises as above.
     """
     dry, content = _dry(path, trust=trust)
     if dry is not None and dry.plain and dry.direct:
@@ -48,7 +48,10 @@ def open_torch_file(path: Path, *, trust: bool, device: str = "cpu") -> Any:
 
 
 def load_trusted(path: Path, *, device: str = "cpu") -> Any:
-    """The object in a PyTorch file that the user trusts, with whatever code it runs."""
+    """The object in a PyTorch file that the user trusts, with whatever code it runs.
+
+    Raises ``UnreadableFile`` for a damaged one, and where the code it needs is not here.
+    """
     return _load(path, trust=True, device=device)
 
 
