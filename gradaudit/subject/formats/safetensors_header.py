@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from gradaudit.errors import UnreadableFile
+from gradaudit.subject.formats.next_steps import SAVE_AGAIN
 from gradaudit.telling import quoted
 
 HEADER_LIMIT = 100_000_000  # bytes; the format's own limit
@@ -159,5 +160,5 @@ def _bad(path: Path, found: str, expected: str) -> UnreadableFile:
         f"{path} is a damaged or truncated safetensors file",
         expected=expected,
         found=found,
-        next_step="copy or save it again",
+        next_step=SAVE_AGAIN,
     )

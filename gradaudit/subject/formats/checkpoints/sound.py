@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from gradaudit.errors import GradauditError, RefusedFile, UnreadableFile
+from gradaudit.subject.formats.next_steps import IF_YOURS
 from gradaudit.subject.formats.pickles.holders import Held
 from gradaudit.telling import quoted, told
 
@@ -74,7 +75,7 @@ def _check(module: nn.Module, path: Path, *, trust: bool) -> None:
                 raise UsesPlainData(
                     f"{path.name} holds a {type(module).__name__} that uses {part.name}, "
                     "which is read as plain data only",
-                    next_step="if you made this file, add --trust",
+                    next_step=IF_YOURS,
                 )
         if not trust and isinstance(value, dict) and not all(map(_soon, dict.values(value))):
             raise _damaged(path, f"hooks without end as {quoted(name)}")

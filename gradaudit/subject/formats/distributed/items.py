@@ -14,6 +14,7 @@ import torch
 from gradaudit.errors import RefusedFile, UnreadableFile
 from gradaudit.subject.formats.distributed.metadata import Held
 from gradaudit.subject.formats.members import member
+from gradaudit.subject.formats.next_steps import HOSTILE_FOLDER
 from gradaudit.subject.formats.torch_files.archive import Record
 from gradaudit.telling import quoted
 
@@ -117,7 +118,7 @@ class _Places:
             raise RefusedFile(
                 f".metadata claims {least:,} bytes or more for {quoted(name)} at {begin:,}",
                 found=f"{size:,} bytes in {quoted(shard)}, {length:,} of them for it",
-                next_step="the folder is damaged or hostile",
+                next_step=HOSTILE_FOLDER,
             )
         return Place(path, Record(begin, length))
 
@@ -162,7 +163,7 @@ def _sizes(value: Any, what: str) -> tuple[int, ...]:
             return tuple(value)
         raise RefusedFile(
             f".metadata claims sizes for {what} that no file holds",
-            next_step="the folder is damaged or hostile",
+            next_step=HOSTILE_FOLDER,
         )
     raise UnreadableFile(f".metadata gives no sizes for {what}", expected="whole numbers from 0")
 
@@ -184,7 +185,7 @@ def _chunks(
                 f"a part of {quoted(name)} lies outside it",
                 expected=f"parts of {list(shape)}",
                 found=f"{list(sizes)} at {list(offsets)}",
-                next_step="the folder is damaged or hostile",
+                next_step=HOSTILE_FOLDER,
             )
         place = places.find(name, offsets, math.prod(sizes) * dtype.itemsize)
         yield Chunk(offsets, sizes, place)

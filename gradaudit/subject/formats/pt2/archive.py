@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from gradaudit.errors import RefusedFile, UnreadableFile
+from gradaudit.subject.formats.next_steps import IF_YOURS
 from gradaudit.subject.formats.programs.stored_records import Records, stored_records
 from gradaudit.subject.formats.pt2.payloads import Payload, check_payloads, payloads
 from gradaudit.subject.formats.pt2.pickled_inputs import read_inner
@@ -23,7 +24,6 @@ WEIGHTS = "data/weights/"
 CONSTANTS = "data/constants/"
 INPUTS = "data/sample_inputs/model.pt"
 _LONGEST = 1 << 28  # bytes of JSON
-_NEXT = "if you made this file, add --trust"
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ def checked_archive(path: Path, device: str) -> Checked:
 def program_of(records: Records, path: Path) -> dict[str, Any]:
     """The program's JSON. Raises for an archive of an older layout or with compiled code."""
     if records.below("data/aotinductor/"):
-        raise RefusedFile(f"{path.name} holds machine code (AOTInductor)", next_step=_NEXT)
+        raise RefusedFile(f"{path.name} holds machine code (AOTInductor)", next_step=IF_YOURS)
     models = records.below("models/")
     if MODEL in records.entries and models == (MODEL,):
         return read_json(records.read(MODEL, _LONGEST), f"the program in {path.name}")
@@ -62,7 +62,7 @@ def program_of(records: Records, path: Path) -> dict[str, Any]:
         raise RefusedFile(
             f"{path.name} is an archive in the layout of torch.export before 2.8, which torch "
             "may unpickle to open",
-            next_step=f"export it again, or {_NEXT}",
+            next_step=f"export it again, or {IF_YOURS}",
         )
     raise UnreadableFile(
         f"{path.name} holds {len(models)} programs",

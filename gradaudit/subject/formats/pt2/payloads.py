@@ -11,6 +11,7 @@ import torch
 
 from gradaudit.errors import RefusedFile, UnreadableFile
 from gradaudit.subject.formats.declared import REPEATED, reach
+from gradaudit.subject.formats.next_steps import HOSTILE_FILE, IF_YOURS
 from gradaudit.telling import quoted
 
 # torch._export.serde.schema.ScalarType -> torch's type
@@ -76,7 +77,7 @@ def payloads(config: Mapping[str, Any], what: str) -> Iterator[Payload]:
         if entry.get("use_pickle") or meta is None:
             raise RefusedFile(
                 f"{quoted(name)} is stored as a pickled object in the exported program",
-                next_step="if you made this file, add --trust",
+                next_step=IF_YOURS,
             )
         try:
             yield _payload(name, str(entry["path_name"]), meta)
@@ -99,13 +100,13 @@ def check_payloads(found: list[Payload], sizes: Mapping[str, int]) -> None:
                 "beyond what is stored of it",
                 expected="as many bytes in the file",
                 found=f"{max(held, 0):,}",
-                next_step="the file is damaged or hostile",
+                next_step=HOSTILE_FILE,
             )
         repeated += max(0, each.numel - held // each.dtype.itemsize)
         if repeated > REPEATED:
             raise RefusedFile(
                 f"the tensor {quoted(each.name)} repeats stored values {each.numel:,} times",
-                next_step="the file is damaged or hostile",
+                next_step=HOSTILE_FILE,
             )
 
 

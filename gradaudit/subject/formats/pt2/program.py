@@ -14,6 +14,7 @@ from keyword import iskeyword
 from typing import Any
 
 from gradaudit.errors import RefusedFile, UnreadableFile
+from gradaudit.subject.formats.next_steps import IF_YOURS
 from gradaudit.subject.formats.pt2.expressions import SYMBOL, sound_expression
 from gradaudit.subject.formats.pt2.operators import listed_operator
 from gradaudit.telling import quoted
@@ -167,7 +168,7 @@ def _plain_tree(tree: Any, depth: int) -> bool:
 def _refusal(what: str, found: Any) -> RefusedFile:
     return RefusedFile(
         f"the exported program has {what} {quoted(found)}, beyond what is opened unseen",
-        next_step="if you made this file, add --trust",
+        next_step=IF_YOURS,
     )
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from gradaudit.errors import RefusedFile
+from gradaudit.subject.formats.next_steps import HOSTILE_FILE
 from gradaudit.telling import quoted
 
 PICKLE_LIMIT = 1 << 28  # bytes
@@ -200,5 +201,5 @@ def _contradiction(path: Path, found: str, expected: str = "") -> RefusedFile:
         f"the zip archive {path.name} contradicts itself",
         found=found,
         expected=expected,
-        next_step="the file is damaged or hostile",
+        next_step=HOSTILE_FILE,
     )

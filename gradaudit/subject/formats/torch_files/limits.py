@@ -12,6 +12,7 @@ from pathlib import Path
 
 from gradaudit.errors import RefusedFile
 from gradaudit.subject.formats.declared import REPEATED, DeclaredTensor, reach
+from gradaudit.subject.formats.next_steps import HOSTILE_FILE
 from gradaudit.subject.formats.pickles.dry import DryPickle
 from gradaudit.telling import quoted
 
@@ -62,7 +63,7 @@ def check_declared(dry: DryPickle, sizes: Mapping[str, int], path: Path) -> None
                 f"{path.name} declares a storage of {needed:,} bytes",
                 expected="as many bytes in the file",
                 found=f"{sizes.get(key, 0):,}",
-                next_step="the file is damaged or hostile",
+                next_step=HOSTILE_FILE,
             )
     repeated = 0
     for tensor in dry.tensors:
@@ -74,7 +75,7 @@ def check_declared(dry: DryPickle, sizes: Mapping[str, int], path: Path) -> None
             raise RefusedFile(
                 f"{path.name} declares a tensor of {tensor.numel:,} elements",
                 found=f"a storage of {held:,} behind it",
-                next_step="the file is damaged or hostile; save the tensor with .contiguous()",
+                next_step=f"{HOSTILE_FILE}; save the tensor with .contiguous()",
             )
 
 
@@ -89,7 +90,7 @@ def check_total(dry: DryPickle, size: int, path: Path) -> None:
             f"{path.name} declares storages of {needed:,} bytes",
             expected="as many bytes in the file",
             found=f"{size:,}",
-            next_step="the file is damaged or hostile",
+            next_step=HOSTILE_FILE,
         )
 
 
@@ -100,7 +101,7 @@ def _check_extent(tensor: DeclaredTensor, held: int, path: Path) -> None:
             f"{path.name} declares a tensor of shape {quoted(list(tensor.shape))}, "
             f"stride {quoted(list(tensor.stride))} and offset {tensor.offset}",
             expected=f"no negative numbers, and at most {_DIMENSIONS} dimensions",
-            next_step="the file is damaged or hostile",
+            next_step=HOSTILE_FILE,
         )
     if tensor.numel and tensor.offset + reach(tensor.shape, tensor.stride) > held:
         raise RefusedFile(
@@ -108,7 +109,7 @@ def _check_extent(tensor: DeclaredTensor, held: int, path: Path) -> None:
             "that reaches beyond its storage",
             expected=f"at most {held:,} elements",
             found=f"{tensor.offset + reach(tensor.shape, tensor.stride):,}",
-            next_step="the file is damaged or hostile",
+            next_step=HOSTILE_FILE,
         )
 
 

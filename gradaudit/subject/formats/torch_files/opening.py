@@ -11,6 +11,7 @@ import torch
 
 from gradaudit.errors import GradauditError, RefusedFile, UnreadableFile
 from gradaudit.subject.code import import_path
+from gradaudit.subject.formats.next_steps import IF_YOURS, SAVE_AGAIN
 from gradaudit.subject.formats.pickles.allowed import allowed_globals
 from gradaudit.subject.formats.pickles.dry import DryPickle, dry_read
 from gradaudit.subject.formats.pickles.tree import check_tree
@@ -62,7 +63,7 @@ def _loaded(dry: DryPickle | None, tree: Any, path: Path, *, trust: bool, device
             raise RefusedFile(
                 f"{path.name} is pickled in a protocol that torch reads only by running it",
                 expected=f"protocol {PROTOCOL}, as torch.save writes by default",
-                next_step="if you made this file, add --trust, or save it without pickle_protocol",
+                next_step=f"{IF_YOURS}, or save it without pickle_protocol",
             )
     needed = dry is None or bool(unlisted(dry)) or dry.classes_by_source or dry.protocol > PROTOCOL
     if not (trust and needed):
@@ -154,5 +155,5 @@ def _damaged(path: Path, error: Exception) -> UnreadableFile:
     return UnreadableFile(
         f"{path} cannot be loaded: it is damaged or truncated",
         found=told(error),
-        next_step="copy or save it again",
+        next_step=SAVE_AGAIN,
     )

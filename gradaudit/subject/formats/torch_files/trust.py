@@ -9,6 +9,7 @@ from typing import Any
 
 from gradaudit.errors import RefusedFile
 from gradaudit.records.contents import GlobalEntry
+from gradaudit.subject.formats.next_steps import IF_YOURS
 from gradaudit.subject.formats.pickles.allowed import (
     ACTIVATIONS,
     CALLABLE,
@@ -22,7 +23,6 @@ from gradaudit.telling import listed, quoted
 _SHOWN = 40
 _LONGEST = 100
 DO_NOT_TRUST = "it asks for what no training code writes; do not give it"
-_OWN = "if you made this file, add --trust"
 
 
 def asked_for(dry: DryPickle) -> tuple[GlobalEntry, ...]:
@@ -53,7 +53,7 @@ def refuse_unlisted(dry: DryPickle, path: Path) -> None:
         raise RefusedFile(
             f"{path.name} is a module pickled in torch's format from before 1.6, "
             "which cannot be opened without running what it names",
-            next_step=f"{_OWN}, or save it again with torch.save",
+            next_step=f"{IF_YOURS}, or save it again with torch.save",
         )
 
 
@@ -64,7 +64,7 @@ def refusal(what: str, needed: Sequence[str]) -> RefusedFile:
         f"{what} would run code to be opened: it needs {listed(names, _SHOWN)}",
         next_step="no training code writes what is marked DANGEROUS: do not trust this file"
         if dangerous
-        else _OWN,
+        else IF_YOURS,
     )
 
 

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from gradaudit.errors import RefusedFile
 from gradaudit.subject.formats.declared import REPEATED, STORAGE_TYPES, reach
+from gradaudit.subject.formats.next_steps import HOSTILE_FILE, IF_YOURS
 from gradaudit.subject.formats.pickles.bounded import BoundedUnpickler, table
 from gradaudit.telling import quoted
 
@@ -77,7 +78,7 @@ class Unpickler(BoundedUnpickler):
         if full not in known:
             raise RefusedFile(
                 f"its pickle asks for {quoted(full)}, beyond what TorchScript writes",
-                next_step="if you made this file, add --trust",
+                next_step=IF_YOURS,
             )
         return known[full]
 
@@ -93,7 +94,7 @@ class Unpickler(BoundedUnpickler):
                 f"it declares a storage of {needed:,} bytes",
                 expected="as many bytes in the file",
                 found=f"{self._size(storage.key):,}",
-                next_step="the file is damaged or hostile",
+                next_step=HOSTILE_FILE,
             )
         return storage
 
@@ -119,7 +120,7 @@ class Unpickler(BoundedUnpickler):
             raise RefusedFile(
                 f"it declares a tensor of shape {quoted(list(shape))}",
                 found=f"a storage of {storage.numel:,} elements behind it",
-                next_step="the file is damaged or hostile",
+                next_step=HOSTILE_FILE,
             )
 
     def _storage(self, storage: _Storage) -> Tensor:
