@@ -26,7 +26,7 @@ _END, _LOCATOR, _END64 = 22, 20, 76  # bytes of end records, the last with its l
 
 @dataclass(frozen=True)
 class Record:
-    """The bytes of one storage in the file."""
+    """A stretch of a file: one storage, or a whole archive within it."""
 
     begin: int
     size: int

@@ -81,7 +81,7 @@ def dry_file(path: Path) -> tuple[DryPickle, Any]:
         return _dry_zip(path) if _is_zip(path) else _dry_legacy(path)
     except GradauditError:
         raise
-    except Exception as error:
+    except Exception as error:  # a pickle raises whatever it meets, and so does zipfile
         raise _damaged(path, error) from None
 
 

@@ -59,13 +59,18 @@ def refuse_unlisted(dry: DryPickle, path: Path) -> None:
 
 def refusal(what: str, needed: Sequence[str]) -> RefusedFile:
     """The error that lists what a file, or ``what`` of it, would have to be trusted with."""
-    dangerous, names = any(map(is_dangerous, needed)), [_told(name) for name in needed]
+    dangerous = any(map(is_dangerous, needed))
     return RefusedFile(
-        f"{what} would run code to be opened: it needs {listed(names, _SHOWN)}",
+        f"{what} would run code to be opened: it needs {named(needed)}",
         next_step="no training code writes what is marked DANGEROUS: do not trust this file"
         if dangerous
         else IF_YOURS,
     )
+
+
+def named(needed: Sequence[str]) -> str:
+    """Names of globals in a line, those known from attacks marked."""
+    return listed([_told(name) for name in needed], _SHOWN)
 
 
 def _told(name: str) -> str:
