@@ -1,9 +1,9 @@
 """Peak memory and time of auditing the weights of a 7-billion-parameter model.
 
 A Llama's shapes (32 layers of width 4,096 and 11,008, a vocabulary of 32,000; 13.5 GB in bfloat16)
-are written to a temporary folder tensor by tensor, as one ``torch.save`` file and as one
-safetensors file, and each is audited in a process of its own. The peak must stay within three times
-the largest tensor and 500 MB.
+are written to a temporary folder tensor by tensor, as one ``torch.save`` file, as one safetensors
+file and as a folder of shards with their index, and each is audited in a process of its own. The
+peak must stay within three times the largest tensor and 500 MB.
 
     python -m tests.benchmarks.weights_memory [--sparse] [--small] [--only KIND] [--threads N]
 
@@ -17,6 +17,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from tests.checkpoints import (
@@ -27,12 +28,15 @@ from tests.checkpoints import (
     limit_for,
     llama,
     write_safetensors,
+    write_shards,
     write_zip,
 )
 
+_SHARD = 5_000_000_000  # bytes, as transformers cuts them
 _WRITERS: dict[str, tuple[str, Callable[[Path, Shapes, Fill | None], None]]] = {
     "zip": ("model.pt", write_zip),
     "safetensors": ("model.safetensors", write_safetensors),
+    "shards": ("model", partial(write_shards, most=_SHARD)),
 }
 
 
@@ -58,7 +62,8 @@ def main() -> int:
             found = audited(
                 str(path), "--no-html", "--effort", options.effort, "--threads", options.threads
             )
-            size = path.stat().st_size / 1e9
+            files = path.iterdir() if path.is_dir() else [path]
+            size = sum(file.stat().st_size for file in files) / 1e9
         fits = 0 < found.peak <= limit and found.code in (1, 3)
         sound = sound and fits
         print(

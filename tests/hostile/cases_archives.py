@@ -100,10 +100,7 @@ def _code(line: str) -> Change:
 
 
 _EXPORTED: dict[str, Change] = {
-    "sample inputs": instead("sample_inputs/model.pt", archived),
     "sample inputs, bare": instead("sample_inputs/model.pt", payload),
-    "a program that is no JSON": instead("models/model.json", lambda place: b"{'a'"),
-    "a program 100,000 levels deep": instead("models/model.json", lambda place: b"[" * 100_000),
     "an operator that reads files": replacing(
         "models/model.json", b"torch.ops.aten.tanh.default", b"torch.ops.aten.from_file.default"
     ),
@@ -118,10 +115,6 @@ _EXPORTED: dict[str, Change] = {
     ),
 }
 _SCRIPTED: dict[str, Change] = {
-    "data.pkl": instead("/data.pkl", payload),
-    "constants.pkl": instead("/constants.pkl", payload),
-    "an operator that reads files": _code('evil = torch.from_file("/etc/passwd", True, 16)'),
-    "an operator that saves": _code('ops.aten.save([1], "canary")'),
     "an operator that prints": _code('print("\\x1b[31m")'),
     "a loop without end": _code("for _0 in range(9223372036854775807):\n      pass"),
     "an allocation of 4 TB": _code("evil = torch.zeros([1000000, 1000000])"),
@@ -135,7 +128,6 @@ _ODD: dict[str, tuple[str, Change]] = {
     "pt2: no version": ("pt2", instead("archive_version", lambda place: b"")),
     "pt2: another version": ("pt2", instead("archive_version", lambda place: b"99")),
     "pt2: another format": ("pt2", instead("archive_format", lambda place: b"evil")),
-    "extra file": ("torchscript", adding("extra/notes.txt", payload)),
     "a pickle among the extra files": ("torchscript", adding("extra/evil.pkl", payload)),
     "Python among the extra files": ("pt2", adding("extra/evil.py", lambda p: p.code.encode())),
     "extra file of an exported program": ("pt2", adding("extra/evil.pkl", payload)),

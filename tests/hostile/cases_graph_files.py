@@ -137,7 +137,7 @@ EXPORTED: dict[str, tuple[Callable[[Path, Path], Path], str]] = {
     ),
     "a size that is a giant": (_edited(r"Symbol\('s\d+', [^)]*\)", "9**9**9"), "the size"),
     "a symbol of a giant number": (field(("range_constraints",), {"u999999999": {}}), "symbol"),
-    "a name that is code": (_edited('"name": "x"', "x"), "cannot be read|no JSON"),
+    "a name that is code": (_edited('"name": "x"', "x"), "cannot be read|not JSON"),
     "a node's name that is code": (field((*NODE, "name"), "x):\n    CANARY\n    ("), "the name"),
     "a name in two lines": (
         field(("graph_module", "graph", "inputs", 0, "as_tensor", "name"), "x=CANARY"),
@@ -187,8 +187,8 @@ EXPORTED: dict[str, tuple[Callable[[Path, Path], Path], str]] = {
     "an unknown type": (field((*META, "dtype"), 99, WEIGHTS), "no tensor of known type"),
     "machine code": (_recorded("data/aotinductor/model/x.so", b"\x7fELF"), "machine code"),
     "JSON too deep": (_recorded(MODEL, b'{"a":' + b"[" * 900 + b"]" * 900 + b"}"), "deep"),
-    "JSON far too deep": (_recorded(MODEL, b'{"a":' + b"[" * 99999), "JSON"),
-    "no JSON": (_recorded(MODEL, b"{"), "no JSON"),
+    "JSON far too deep": (_recorded(MODEL, b'{"a":' + b"[" * 99999), "deep"),
+    "no JSON": (_recorded(MODEL, b"{"), "not JSON"),
     "two programs": (_recorded("models/other.json", b"{}"), "programs"),
 }  # fmt: skip
 

@@ -1,4 +1,4 @@
-"""What ``torch.export`` and ``torch.jit`` write."""
+"""What ``torch.export``, ``torch.jit`` and ``torch.onnx`` write."""
 
 from __future__ import annotations
 
@@ -36,6 +36,16 @@ def frozen(folder: Path) -> Path:
     return folder / "model.pt"
 
 
+def onnx(folder: Path) -> Path:
+    with _unwarned():
+        torch.onnx.export(
+            net(), (data()["x"][:4],), str(folder / "model.onnx"), dynamo=False,
+            input_names=["x"], dynamic_axes={"x": {0: "rows"}},
+            training=torch.onnx.TrainingMode.TRAINING, do_constant_folding=False,
+        )  # fmt: skip
+    return folder / "model.onnx"
+
+
 class _unwarned(warnings.catch_warnings):  # noqa: N801 - used as the function it extends
     """torch warns of the age of TorchScript, which is what is tested here."""
 
@@ -45,8 +55,9 @@ class _unwarned(warnings.catch_warnings):  # noqa: N801 - used as the function i
 
 
 KINDS = (
-    Kind("`torch.export` (`.pt2`)", exported, "pt2", data=data, order=10),
-    Kind("TorchScript, scripted", scripted, "torchscript", data=data, order=12),
-    Kind("TorchScript, traced", traced, "torchscript", data=data, order=13),
-    Kind("TorchScript, frozen", frozen, "torchscript", data=data, order=14),
+    Kind("`torch.export` (`.pt2`)", exported, "pt2", data=data, order=15),
+    Kind("TorchScript, scripted", scripted, "torchscript", data=data, order=16),
+    Kind("TorchScript, traced", traced, "torchscript", data=data, order=17),
+    Kind("TorchScript, frozen", frozen, "torchscript", data=data, order=18),
+    Kind("ONNX", onnx, "onnx", data=data, order=40),
 )

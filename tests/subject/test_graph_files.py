@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import copy
+import io
+import os
+import struct
+import tracemalloc
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +18,11 @@ from torch import Tensor, nn
 
 import gradaudit
 from gradaudit import Settings
-from gradaudit.errors import BadData, RefusedFile
+from gradaudit.errors import BadData, RefusedFile, UnreadableFile
 from gradaudit.subject.borrow import borrowed
+from gradaudit.subject.formats.programs.stored_records import stored_records
 from gradaudit.subject.formats.pt2 import inspect_exported
+from gradaudit.subject.formats.pt2.archive import INPUTS
 from gradaudit.subject.formats.torchscript import inspect_torchscript
 from gradaudit.subject.formats.torchscript.compiled import Compiled
 from tests.command import audited
@@ -23,7 +30,7 @@ from tests.kinds import kind
 from tests.onnx_graph.audits import differences, samples
 from tests.onnx_graph.exported import Way, net
 from tests.onnx_graph.exported_nets import NETS, drawn
-from tests.subject.graph_files import WAYS, opened, results, unwarned, written
+from tests.subject.graph_files import WAYS, changed, opened, results, unwarned, written
 
 NET = Way(True, 20)
 # What ``torch.jit.script`` itself cannot take.
@@ -244,6 +251,41 @@ def test_inspecting_lists_tensors_and_operators(tmp_path: Path) -> None:
         assert {each.name: each.shape for each in contents.tensors} == sizes
         assert {each.standing for each in contents.globals} == {"allowed"}
         assert any("linear" in each.name for each in contents.globals)
+
+
+def test_inspecting_marks_what_runs_commands_in_example_inputs(tmp_path: Path) -> None:
+    path = written(net("MLP", NET), drawn("MLP", 4), "exported", tmp_path)
+    stream = io.BytesIO()
+    torch.save(Bomb(), stream)
+    changed(path, {INPUTS: stream.getvalue()})
+    found = inspect_exported(path)
+    assert found.trust == "needed"
+    assert found.why == "it asks for what no training code writes; do not give it"
+    standings = {each.name: each.standing for each in found.globals}
+    assert standings["posix.system"] == "dangerous"
+    with pytest.raises(RefusedFile, match=r"posix\.system \(DANGEROUS\).*do not trust this file"):
+        opened(path)
+
+
+class Bomb:
+    def __reduce__(self) -> Any:
+        return os.system, ("exit 1",)
+
+
+def test_a_record_unpacks_to_no_more_than_it_says(tmp_path: Path) -> None:
+    path, size = tmp_path / "model.pt", 1 << 26
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("model/data.pkl", bytes(size))
+    raw = path.read_bytes()
+    assert raw.count(struct.pack("<I", size)) == 2  # in front of the entry, and in the directory
+    path.write_bytes(raw.replace(struct.pack("<I", size), struct.pack("<I", 100)))
+    tracemalloc.start()
+    try:
+        with pytest.raises(UnreadableFile, match="damaged"), stored_records(path) as records:
+            records.read("data.pkl")
+        assert tracemalloc.get_traced_memory()[1] < size / 8
+    finally:
+        tracemalloc.stop()
 
 
 class Functional(nn.Module):

@@ -5,6 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+REPEATED = 1 << 24  # elements that a file's tensors may show beyond those stored
+# what torch called types in the names of storages -> their names since
+STORAGE_TYPES = {
+    "Bool": "bool", "Byte": "uint8", "Char": "int8", "Short": "int16", "Int": "int32",
+    "Long": "int64", "Half": "float16", "BFloat16": "bfloat16", "Float": "float32",
+    "Double": "float64", "ComplexFloat": "complex64", "ComplexDouble": "complex128",
+}  # fmt: skip
 _AXES = 100  # more than torch's tensors can have
 
 

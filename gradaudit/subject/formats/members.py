@@ -6,6 +6,7 @@ import stat
 from pathlib import Path
 
 from gradaudit.errors import RefusedFile, UnreadableFile
+from gradaudit.subject.formats.next_steps import HOSTILE_FOLDER
 from gradaudit.telling import quoted
 
 _LONGEST = 255
@@ -25,7 +26,7 @@ def member(folder: Path, name: str) -> Path:
             f"{folder.name} names a file outside itself",
             expected="the plain name of a file in the folder",
             found=quoted(name),
-            next_step="the folder is damaged or hostile",
+            next_step=HOSTILE_FOLDER,
         )
     path = folder / name
     try:

@@ -36,9 +36,9 @@ def stored_safetensors(path: Path) -> StoredWeights:
     return StoredWeights(_stored(entry, path) for entry in header.entries)
 
 
-def load_safetensors(path: Path, *, device: str = "cpu") -> dict[str, torch.Tensor]:
+def load_safetensors(path: Path) -> dict[str, torch.Tensor]:
     """Every tensor in the file, by name, in memory. Raises ``UnreadableFile`` as above."""
-    return {name: tensor.to(device) for name, tensor in stored_safetensors(path).items()}
+    return dict(stored_safetensors(path))
 
 
 def inspect_safetensors(path: Path) -> Contents:

@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from gradaudit.errors import UnreadableFile
+from gradaudit.subject.formats.json_object import once
+from gradaudit.subject.formats.next_steps import SAVE_AGAIN
 from gradaudit.telling import quoted
 
 HEADER_LIMIT = 100_000_000  # bytes; the format's own limit
@@ -78,7 +80,7 @@ def _parsed(raw: bytes, path: Path) -> dict[str, Any]:
     if parts > _PARTS_LIMIT:
         raise _bad(path, f"a header of {parts:,} parts", f"at most {_PARTS_LIMIT:,}")
     try:
-        content = json.loads(raw.decode("utf-8"), object_pairs_hook=_unique, parse_int=_short)
+        content = json.loads(raw.decode("utf-8"), object_pairs_hook=once, parse_int=_short)
     except RecursionError:
         raise _bad(path, "a header nested too deeply", "names and numbers") from None
     except ValueError as error:  # JSON's and UTF-8's errors are such, too
@@ -92,15 +94,6 @@ def _short(digits: str) -> int:
     if len(digits) > 20:  # many digits take long to be read
         raise ValueError(f"a number of {len(digits):,} digits")
     return int(digits)
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        seen: set[str] = set()
-        twice = next(name for name, _ in pairs if name in seen or seen.add(name))  # type: ignore[func-returns-value]
-        raise ValueError(f"the key {quoted(twice)} stands twice")
-    return found
 
 
 def _metadata(value: Any, path: Path) -> Mapping[str, str]:
@@ -159,5 +152,5 @@ def _bad(path: Path, found: str, expected: str) -> UnreadableFile:
         f"{path} is a damaged or truncated safetensors file",
         expected=expected,
         found=found,
-        next_step="copy or save it again",
+        next_step=SAVE_AGAIN,
     )

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from gradaudit.errors import UnreadableFile
+from gradaudit.subject.formats.next_steps import SAVE_AGAIN
 from gradaudit.telling import missing, quoted
 
 Kind = Literal[
@@ -125,7 +126,7 @@ def _sniff_zip(path: Path) -> Kind:
         raise UnreadableFile(
             f"{path} is a damaged or truncated zip archive",
             expected="a complete PyTorch file",
-            next_step="copy or save it again",
+            next_step=SAVE_AGAIN,
         ) from None
     tails = {name.partition("/")[2] for name in names}
     if ".data/extern_modules" in tails | set(names):

@@ -10,6 +10,8 @@ from typing import Any, TypeGuard
 import torch
 from torch import Tensor
 
+from gradaudit.records.contents import TensorEntry
+
 
 @dataclass(frozen=True)
 class StoredTensor:
@@ -31,6 +33,13 @@ class StoredTensor:
     def nbytes(self) -> int:
         """Bytes of its elements."""
         return self.numel * self.dtype.itemsize
+
+    @property
+    def entry(self) -> TensorEntry:
+        """What ``inspect`` lists of it."""
+        return TensorEntry(
+            self.name, str(self.dtype).removeprefix("torch."), self.shape, self.nbytes
+        )
 
     def __setstate__(self, state: object) -> None:
         """Raises: a pickle must not change what its file has been held against."""

@@ -10,7 +10,8 @@ import torch
 from torch import nn
 
 from gradaudit.errors import GradauditError, RefusedFile, UnreadableFile
-from gradaudit.subject.formats.pickles.holders import Held
+from gradaudit.subject.formats.next_steps import IF_YOURS
+from gradaudit.subject.formats.pickles.holders import Holder
 from gradaudit.telling import quoted, told
 
 _DEPTH = 100  # modules within modules
@@ -42,7 +43,7 @@ def sound(model: nn.Module, path: Path, *, trust: bool = False) -> nn.Module:
         _ = [module.training for module in model.modules()]
     except GradauditError:
         raise
-    except Exception as error:
+    except Exception as error:  # what the file put in place of parts raises anything
         raise _damaged(path, told(error)) from None
     return model
 
@@ -70,11 +71,11 @@ def _check(module: nn.Module, path: Path, *, trust: bool) -> None:
         if not trust and _is_own_method(type(module), name):
             raise _damaged(path, f"{quoted(name)} in place of {type(module).__name__}'s method")
         for part in value if isinstance(value, (list, tuple)) else (value,):
-            if isinstance(part, Held):
+            if isinstance(part, Holder):
                 raise UsesPlainData(
                     f"{path.name} holds a {type(module).__name__} that uses {part.name}, "
                     "which is read as plain data only",
-                    next_step="if you made this file, add --trust",
+                    next_step=IF_YOURS,
                 )
         if not trust and isinstance(value, dict) and not all(map(_soon, dict.values(value))):
             raise _damaged(path, f"hooks without end as {quoted(name)}")

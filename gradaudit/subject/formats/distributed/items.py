@@ -12,8 +12,9 @@ from typing import Any
 import torch
 
 from gradaudit.errors import RefusedFile, UnreadableFile
-from gradaudit.subject.formats.distributed.metadata import Held
+from gradaudit.subject.formats.distributed.metadata import SavedRecord
 from gradaudit.subject.formats.members import member
+from gradaudit.subject.formats.next_steps import HOSTILE_FOLDER
 from gradaudit.subject.formats.torch_files.archive import Record
 from gradaudit.telling import quoted
 
@@ -51,7 +52,7 @@ class Item:
     chunks: tuple[Chunk, ...]
 
 
-def read_items(metadata: Held, folder: Path) -> tuple[Item, ...]:
+def read_items(metadata: SavedRecord, folder: Path) -> tuple[Item, ...]:
     """The entries in the order of the metadata.
 
     Raises ``RefusedFile`` for files outside the folder and for sizes that their bytes do not bear
@@ -76,11 +77,11 @@ def _mapping(value: Any, what: str) -> Mapping[Any, Any]:
 class _Places:
     """Where everything lies, by name and offsets."""
 
-    def __init__(self, metadata: Held, folder: Path) -> None:
+    def __init__(self, metadata: SavedRecord, folder: Path) -> None:
         self._folder = folder
         self._files: dict[str, tuple[Path, int]] = {}
         stored = _mapping(metadata.values.get("storage_data"), "storage_data")
-        self._places: dict[tuple[str, tuple[int, ...] | None], Held] = {}
+        self._places: dict[tuple[str, tuple[int, ...] | None], SavedRecord] = {}
         for index, info in stored.items():
             if not (_is(index, "MetadataIndex") and _is(info, "_StorageInfo")):
                 raise UnreadableFile(
@@ -117,7 +118,7 @@ class _Places:
             raise RefusedFile(
                 f".metadata claims {least:,} bytes or more for {quoted(name)} at {begin:,}",
                 found=f"{size:,} bytes in {quoted(shard)}, {length:,} of them for it",
-                next_step="the folder is damaged or hostile",
+                next_step=HOSTILE_FOLDER,
             )
         return Place(path, Record(begin, length))
 
@@ -130,7 +131,7 @@ def _path_of(name: str, paths: Any) -> tuple[str | int, ...]:
 
 
 def _is(value: Any, kind: str) -> bool:
-    return isinstance(value, Held) and value.kind == kind
+    return isinstance(value, SavedRecord) and value.kind == kind
 
 
 def _item(name: str, entry: Any, places: _Places, path: tuple[str | int, ...]) -> Item:
@@ -162,13 +163,13 @@ def _sizes(value: Any, what: str) -> tuple[int, ...]:
             return tuple(value)
         raise RefusedFile(
             f".metadata claims sizes for {what} that no file holds",
-            next_step="the folder is damaged or hostile",
+            next_step=HOSTILE_FOLDER,
         )
     raise UnreadableFile(f".metadata gives no sizes for {what}", expected="whole numbers from 0")
 
 
 def _chunks(
-    name: str, entry: Held, shape: tuple[int, ...], dtype: torch.dtype, places: _Places
+    name: str, entry: SavedRecord, shape: tuple[int, ...], dtype: torch.dtype, places: _Places
 ) -> Iterator[Chunk]:
     found = entry.values.get("chunks")
     if not isinstance(found, list) or len(found) > _MOST_CHUNKS:
@@ -184,7 +185,7 @@ def _chunks(
                 f"a part of {quoted(name)} lies outside it",
                 expected=f"parts of {list(shape)}",
                 found=f"{list(sizes)} at {list(offsets)}",
-                next_step="the folder is damaged or hostile",
+                next_step=HOSTILE_FOLDER,
             )
         place = places.find(name, offsets, math.prod(sizes) * dtype.itemsize)
         yield Chunk(offsets, sizes, place)

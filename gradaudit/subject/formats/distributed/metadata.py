@@ -17,9 +17,9 @@ import torch
 
 from gradaudit.errors import GradauditError, RefusedFile, UnreadableFile
 from gradaudit.subject.formats.pickles.bounded import BoundedUnpickler, table
-from gradaudit.subject.formats.pickles.dangers import is_dangerous
 from gradaudit.subject.formats.pickles.dry import dry_read
-from gradaudit.telling import quoted, told
+from gradaudit.subject.formats.torch_files.trust import named
+from gradaudit.telling import told
 
 _LARGEST = 1 << 28  # bytes
 _LONGEST_PATH = 1 << 15  # characters
@@ -28,7 +28,7 @@ _SHARDS = "torch.distributed._shard.sharded_tensor.metadata"  # where torch befo
 _LAYOUTS = ("torch.strided",)
 
 
-class Held:
+class SavedRecord:
     """What a record of the pickle holds, by name or in order."""
 
     kind = ""
@@ -45,8 +45,8 @@ class Held:
             raise ValueError(f"a {self.kind} that holds {type(state).__name__}")
 
 
-def _record(name: str) -> type[Held]:
-    return type(name, (Held,), {"kind": name})
+def _record(name: str) -> type[SavedRecord]:
+    return type(name, (SavedRecord,), {"kind": name})
 
 
 def _size(values: Any = ()) -> tuple[int, ...]:
@@ -96,7 +96,7 @@ _ALLOWED: dict[str, Any] = {
 }  # fmt: skip
 
 
-def read_metadata(path: Path) -> Held:
+def read_metadata(path: Path) -> SavedRecord:
     """The record ``Metadata`` in the file at ``path``.
 
     Raises ``RefusedFile`` for a pickle that names anything else than torch's own records,
@@ -107,7 +107,7 @@ def read_metadata(path: Path) -> Held:
         found = _Reader(io.BytesIO(text)).load()
     except Exception as error:  # a pickle raises whatever it meets
         raise _fault(text, error) from None
-    if not isinstance(found, Held) or found.kind != "Metadata":
+    if not isinstance(found, SavedRecord) or found.kind != "Metadata":
         raise _damaged(f"an object that is no Metadata ({type(found).__name__})")
     return found
 
@@ -116,11 +116,8 @@ def _fault(text: bytes, error: Exception) -> GradauditError:
     refused = [name for name in _asked_for(text) if name not in _ALLOWED]
     if not refused:
         return _damaged(told(error))
-    names = ", ".join(
-        f"{quoted(name)}{' (dangerous)' * is_dangerous(name)}" for name in refused[:10]
-    )
     return RefusedFile(
-        f"the pickle .metadata would run code to be opened: it names {names}",
+        f"the pickle .metadata would run code to be opened: it needs {named(refused)}",
         expected="the records that torch.distributed.checkpoint.save writes",
         next_step="do not open this folder with torch; it is hostile, or from other software",
     )
@@ -130,7 +127,7 @@ def _asked_for(text: bytes) -> list[str]:
     """Everything that the pickle names, sorted; raises ``UnreadableFile`` for a damaged one."""
     try:
         seen, _ = dry_read(text)
-    except Exception as error:
+    except Exception as error:  # a pickle raises whatever it meets
         raise _damaged(told(error)) from None
     return sorted(seen.names)
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-import zipfile
 from collections.abc import Iterable
 from dataclasses import replace
 from functools import partial
@@ -15,13 +13,12 @@ from torch import Tensor
 
 from gradaudit.errors import GradauditError, RefusedFile, UnreadableFile
 from gradaudit.records import Contents
-from gradaudit.records.contents import GlobalEntry, Standing, TensorEntry
 from gradaudit.subject.formats.checkpoints.classify import classify
 from gradaudit.subject.formats.distributed.items import Chunk, Item, Place, read_items
 from gradaudit.subject.formats.distributed.metadata import globals_of, read_metadata
 from gradaudit.subject.formats.loaded import Loaded
 from gradaudit.subject.formats.members import member
-from gradaudit.subject.formats.pickles.dangers import is_dangerous
+from gradaudit.subject.formats.pickles.dangers import entry_for
 from gradaudit.subject.formats.pickles.dry import dry_read
 from gradaudit.subject.formats.pickles.tree import check_tree
 from gradaudit.subject.formats.stored_weights import StoredTensor
@@ -57,24 +54,13 @@ def inspect_distributed(path: Path) -> Contents:
         source=str(path),
         kind="distributed checkpoint",
         size=sum(file.stat().st_size for file in files),
-        tensors=tuple(_entry(item) for item in items if item.dtype is not None),
-        globals=tuple(GlobalEntry(name, _standing(name, allowed)) for name, allowed in found),
+        tensors=tuple(_stored(item).entry for item in items if item.dtype is not None),
+        globals=tuple(entry_for(name, allowed=allowed) for name, allowed in found),
         trust="never" if refused else "none",
         why="its .metadata names more than torch's own records" if refused
         else "its .metadata names torch's own records only, which are read by stand-ins",
         notes=(f"{plain} entries that are no tensors",) * (plain > 0),
     )  # fmt: skip
-
-
-def _standing(name: str, allowed: bool) -> Standing:
-    if allowed:
-        return "allowed"
-    return "dangerous" if is_dangerous(name) else "unlisted"
-
-
-def _entry(item: Item) -> TensorEntry:
-    size = math.prod(item.shape) * (0 if item.dtype is None else item.dtype.itemsize)
-    return TensorEntry(item.name, str(item.dtype).removeprefix("torch."), item.shape, size)
 
 
 def _tree(items: Iterable[Item]) -> dict[str, Any]:
@@ -159,8 +145,6 @@ def _content(name: str, place: Place) -> Any:
         check_declared(dry, found.sizes, place.file)
     except GradauditError:
         raise
-    except (zipfile.BadZipFile, OSError, ValueError, EOFError, NotImplementedError) as error:
-        raise _damaged(name, place, told(error)) from None
     except Exception as error:  # a pickle raises whatever it meets
         raise _damaged(name, place, told(error)) from None
     if not (dry.plain and found.direct) or make.unknown:

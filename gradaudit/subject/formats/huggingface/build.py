@@ -19,6 +19,7 @@ from torch.overrides import TorchFunctionMode
 
 from gradaudit.errors import RefusedFile, UnreadableFile
 from gradaudit.subject.formats.huggingface.config import FolderConfig, check_numbers
+from gradaudit.subject.formats.next_steps import HOSTILE_FOLDER
 from gradaudit.subject.formats.stored_weights import StoredWeights
 from gradaudit.telling import listed, quoted, told
 
@@ -203,7 +204,7 @@ def _too_large(asked: str, there: str) -> RefusedFile:
         f"config.json asks for {asked}",
         expected="what the folder's weights can fill",
         found=there,
-        next_step="the folder is damaged or hostile",
+        next_step=HOSTILE_FOLDER,
     )
 
 

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from gradaudit.errors import RefusedFile
-from gradaudit.subject.formats.huggingface.json_file import read_object
+from gradaudit.subject.formats.json_object import read_object
 from gradaudit.subject.formats.members import member
+from gradaudit.subject.formats.next_steps import HOSTILE_FOLDER
 from gradaudit.telling import quoted
 
 _LARGEST = 4 << 20  # bytes; the longest of real ones list thousands of labels
@@ -83,7 +84,7 @@ def check_numbers(content: Mapping[str, Any], sizes: set[int]) -> None:
             raise RefusedFile(
                 f"config.json has a list {quoted('.'.join(path))} of {len(value):,} entries",
                 expected=f"at most {_LONGEST:,}",
-                next_step="the folder is damaged or hostile",
+                next_step=HOSTILE_FOLDER,
             )
         if isinstance(value, bool) or not isinstance(value, (int, float)):
             continue
@@ -94,7 +95,7 @@ def check_numbers(content: Mapping[str, Any], sizes: set[int]) -> None:
             raise RefusedFile(
                 f"config.json asks for {quoted('.'.join(path))} = {shown}",
                 expected=f"at most {most:,}" + ", or the size of a tensor" * (not counted),
-                next_step="the folder is damaged or hostile",
+                next_step=HOSTILE_FOLDER,
             )
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 from gradaudit.records import Contents
-from gradaudit.records.contents import TensorEntry
 from gradaudit.subject.formats.huggingface.config import FolderConfig, read_config
 from gradaudit.subject.formats.huggingface.shards import Shards, read_shards
 from gradaudit.subject.formats.loaded import Loaded
@@ -80,12 +79,7 @@ def inspect_huggingface(path: Path) -> Contents:
         source=str(path),
         kind="huggingface",
         size=sum(file.stat().st_size for file in shards.files),
-        tensors=tuple(
-            TensorEntry(
-                entry.name, str(entry.dtype).removeprefix("torch."), entry.shape, entry.nbytes
-            )
-            for entry in shards.weights.entries()
-        ),
+        tensors=tuple(each.entry for each in shards.weights.entries()),
         globals=(),
         trust="none",
         why="tensors and JSON; Python files of the folder are run only with --trust",

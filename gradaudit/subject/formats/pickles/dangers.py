@@ -8,6 +8,8 @@ advisories) and by fickling (its lists of unsafe imports), and here put together
 
 from __future__ import annotations
 
+from gradaudit.records.contents import GlobalEntry
+
 
 def _each(names: str) -> frozenset[str]:
     return frozenset(names.split())
@@ -95,3 +97,10 @@ def is_dangerous(name: str) -> bool:
     parts = name.split(".")
     upper = {".".join(parts[:end]) for end in range(1, len(parts) + 1)}
     return not upper.isdisjoint(_NAMES) or not upper.isdisjoint(_MODULES)
+
+
+def entry_for(name: str, *, allowed: bool) -> GlobalEntry:
+    """A global of a pickle as ``inspect`` lists it; ``allowed`` is what the exact list says."""
+    if allowed:
+        return GlobalEntry(name, "allowed")
+    return GlobalEntry(name, "dangerous" if is_dangerous(name) else "unlisted")

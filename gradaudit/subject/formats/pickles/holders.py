@@ -89,7 +89,7 @@ OBJECTS = _each(
 HOLDERS = OBJECTS | MAPPINGS | SEQUENCES
 
 
-class Held:
+class Holder:
     """Stands where a file names a class of plain data: takes anything, keeps and does nothing."""
 
     name = ""  # the class the file asked for
@@ -105,20 +105,20 @@ class Held:
         """Drops the state."""
 
 
-class _HeldMapping(Held):
+class _MappingHolder(Holder):
     def __new__(cls, *_: Any, **__: Any) -> Any:
         return OrderedDict()  # of the types that torch lets a pickle put entries into
 
 
-class _HeldSequence(Held):
+class _SequenceHolder(Holder):
     def __new__(cls, *_: Any, **__: Any) -> Any:
         return []
 
 
 @cache
-def holder_classes() -> dict[str, type[Held]]:
+def holder_classes() -> dict[str, type[Holder]]:
     """Full pickled name -> the class that stands for it."""
-    bases = ((OBJECTS, Held), (MAPPINGS, _HeldMapping), (SEQUENCES, _HeldSequence))
+    bases = ((OBJECTS, Holder), (MAPPINGS, _MappingHolder), (SEQUENCES, _SequenceHolder))
     return {
         name: type(base.__name__, (base,), {"name": name})
         for names, base in bases

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from gradaudit.errors import RefusedFile
+from gradaudit.subject.formats.next_steps import HOSTILE_FILE
 
 _DEEP = 100
 
@@ -26,7 +27,7 @@ def check_tree(content: Any, path: Path) -> None:
             raise RefusedFile(
                 f"{path.name} holds containers within containers",
                 expected=f"at most {most:,} entries in all, and {_DEEP} levels",
-                next_step="the file is damaged or hostile",
+                next_step=HOSTILE_FILE,
             )
         inside = item.values() if isinstance(item, dict) else item
         left.extend((part, depth + 1) for part in inside)

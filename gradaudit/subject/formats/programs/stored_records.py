@@ -11,10 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gradaudit.errors import RefusedFile, UnreadableFile
+from gradaudit.subject.formats.next_steps import HOSTILE_FILE, SAVE_AGAIN
+from gradaudit.subject.formats.torch_files.archive import member
 from gradaudit.subject.formats.torch_files.limits import check_archive
 from gradaudit.telling import quoted, told
 
-_HOSTILE = "the file is damaged or hostile"
 _ENCRYPTED = 0x1
 _BROKEN = (
     zipfile.BadZipFile, zlib.error, OSError, EOFError, NotImplementedError,
@@ -38,9 +39,9 @@ class Records:
             raise RefusedFile(
                 f"the record {quoted(name)} has {entry.file_size:,} bytes",
                 expected=f"{most:,} at most",
-                next_step=_HOSTILE,
+                next_step=HOSTILE_FILE,
             )
-        return self.archive.read(entry)
+        return member(self.archive, entry)
 
     def size(self, name: str) -> int:
         """Bytes of a record; 0 for one that is not there."""
@@ -73,7 +74,7 @@ def damaged(path: Path, error: BaseException) -> UnreadableFile:
     return UnreadableFile(
         f"{path.name} cannot be read: it is damaged or truncated",
         found=told(error),
-        next_step="copy or save it again",
+        next_step=SAVE_AGAIN,
     )
 
 
@@ -89,11 +90,11 @@ def _named(archive: zipfile.ZipFile, path: Path) -> tuple[str, dict[str, zipfile
             raise RefusedFile(
                 f"{path.name} holds a record named {quoted(entry.orig_filename)}",
                 expected="names below one folder",
-                next_step=_HOSTILE,
+                next_step=HOSTILE_FILE,
             )
         if name in entries:
             raise RefusedFile(
-                f"{path.name} holds two records named {quoted(name)}", next_step=_HOSTILE
+                f"{path.name} holds two records named {quoted(name)}", next_step=HOSTILE_FILE
             )
         if entry.flag_bits & _ENCRYPTED or entry.compress_type not in _STORED:
             raise RefusedFile(

@@ -12,10 +12,12 @@ from typing import Any
 import torch
 
 from gradaudit.errors import RefusedFile, UnreadableFile
+from gradaudit.subject.formats.json_object import parsed_object
+from gradaudit.subject.formats.next_steps import IF_YOURS
 from gradaudit.subject.formats.programs.stored_records import Records, stored_records
 from gradaudit.subject.formats.pt2.payloads import Payload, check_payloads, payloads
 from gradaudit.subject.formats.pt2.pickled_inputs import read_inner
-from gradaudit.subject.formats.pt2.program import checked_part, checked_program, read_json
+from gradaudit.subject.formats.pt2.program import checked_part, checked_program
 from gradaudit.telling import quoted
 
 MODEL = "models/model.json"
@@ -23,7 +25,6 @@ WEIGHTS = "data/weights/"
 CONSTANTS = "data/constants/"
 INPUTS = "data/sample_inputs/model.pt"
 _LONGEST = 1 << 28  # bytes of JSON
-_NEXT = "if you made this file, add --trust"
 
 
 @dataclass(frozen=True)
@@ -54,15 +55,15 @@ def checked_archive(path: Path, device: str) -> Checked:
 def program_of(records: Records, path: Path) -> dict[str, Any]:
     """The program's JSON. Raises for an archive of an older layout or with compiled code."""
     if records.below("data/aotinductor/"):
-        raise RefusedFile(f"{path.name} holds machine code (AOTInductor)", next_step=_NEXT)
+        raise RefusedFile(f"{path.name} holds machine code (AOTInductor)", next_step=IF_YOURS)
     models = records.below("models/")
     if MODEL in records.entries and models == (MODEL,):
-        return read_json(records.read(MODEL, _LONGEST), f"the program in {path.name}")
+        return parsed_object(records.read(MODEL, _LONGEST), f"the program in {path.name}")
     if "serialized_exported_program.json" in records.entries or not models:
         raise RefusedFile(
             f"{path.name} is an archive in the layout of torch.export before 2.8, which torch "
             "may unpickle to open",
-            next_step=f"export it again, or {_NEXT}",
+            next_step=f"export it again, or {IF_YOURS}",
         )
     raise UnreadableFile(
         f"{path.name} holds {len(models)} programs",
@@ -76,7 +77,7 @@ def declared_tensors(records: Records, folder: str) -> tuple[dict[str, Any], lis
     name = f"{folder}model_{folder.split('/')[1]}_config.json"
     if name not in records.entries:
         raise UnreadableFile(f"the exported program lacks {name}")
-    config = read_json(records.read(name, _LONGEST), name)
+    config = parsed_object(records.read(name, _LONGEST), name)
     found = list(payloads(config, name))
     check_payloads(found, {each.record: records.size(f"{folder}{each.record}") for each in found})
     return config, found

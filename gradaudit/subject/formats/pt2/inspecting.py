@@ -6,6 +6,7 @@ from pathlib import Path
 
 from gradaudit.errors import GradauditError
 from gradaudit.records.contents import Contents, GlobalEntry, TensorEntry, Trust
+from gradaudit.subject.formats.pickles.dangers import entry_for
 from gradaudit.subject.formats.programs.stored_records import Records, stored_records
 from gradaudit.subject.formats.pt2.archive import (
     CONSTANTS,
@@ -17,6 +18,8 @@ from gradaudit.subject.formats.pt2.archive import (
 from gradaudit.subject.formats.pt2.operators import listed_operator
 from gradaudit.subject.formats.pt2.pickled_inputs import ALLOWED, dry_inner
 from gradaudit.subject.formats.pt2.program import checked_program, operators_of
+from gradaudit.subject.formats.torch_files.trust import DO_NOT_TRUST
+from gradaudit.telling import quoted
 
 
 def inspect_exported(path: Path) -> Contents:
@@ -25,34 +28,39 @@ def inspect_exported(path: Path) -> Contents:
     Raises ``UnreadableFile`` or ``RefusedFile`` for one that cannot even be listed.
     """
     with stored_records(path) as records:
-        asked: dict[str, bool] = {}
+        asked: dict[str, GlobalEntry] = {}
         tensors: tuple[TensorEntry, ...] = ()
         trust: Trust = "none"
         why = "every operator, name and size in it is on the exact list"
         try:
             program = program_of(records, path)
-            asked.update({name: listed_operator(name) for name in operators_of(program)})
+            asked.update((name, _operator(name)) for name in operators_of(program))
             tensors = _tensors(records)
             if INPUTS in records.entries:
                 names = dry_inner(records.read(INPUTS), path).names
-                asked.update({name: name in ALLOWED for name in names})
+                asked.update((name, entry_for(name, allowed=name in ALLOWED)) for name in names)
             checked_program(program, "cpu")
         except GradauditError as error:
             trust, why = "needed", error.what
-        beyond = [name for name, listed in asked.items() if not listed]
+        found = tuple(asked[name] for name in sorted(asked))
+        beyond = [each.name for each in found if each.standing != "allowed"]
         if beyond:
-            trust, why = "needed", f"it asks for {beyond[0]}, which is not on the list"
+            trust, why = "needed", f"it asks for {quoted(beyond[0])}, which is not on the list"
+        if any(each.standing == "dangerous" for each in found):
+            why = DO_NOT_TRUST
     return Contents(
         source=str(path),
         kind="pt2",
         size=path.stat().st_size,
         tensors=tensors,
-        globals=tuple(
-            GlobalEntry(name, "allowed" if asked[name] else "unlisted") for name in sorted(asked)
-        ),
+        globals=found,
         trust=trust,
         why=why,
     )
+
+
+def _operator(name: str) -> GlobalEntry:
+    return GlobalEntry(name, "allowed" if listed_operator(name) else "unlisted")
 
 
 def _tensors(records: Records) -> tuple[TensorEntry, ...]:

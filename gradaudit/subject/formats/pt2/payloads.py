@@ -10,6 +10,8 @@ from typing import Any
 import torch
 
 from gradaudit.errors import RefusedFile, UnreadableFile
+from gradaudit.subject.formats.declared import REPEATED, reach
+from gradaudit.subject.formats.next_steps import HOSTILE_FILE, IF_YOURS
 from gradaudit.telling import quoted
 
 # torch._export.serde.schema.ScalarType -> torch's type
@@ -36,7 +38,6 @@ DTYPES: Mapping[int, torch.dtype] = {
     35: torch.uint64,
 }
 _STRIDED = 7
-_REPEATED = 1 << 24  # elements beyond those stored, over all tensors
 
 
 @dataclass(frozen=True)
@@ -58,10 +59,7 @@ class Payload:
     @property
     def extent(self) -> int:
         """Elements from the storage's first to the last it reaches."""
-        if not self.numel:
-            return 0
-        reach = sum((n - 1) * step for n, step in zip(self.shape, self.stride, strict=True))
-        return self.offset + reach + 1
+        return self.offset + reach(self.shape, self.stride) if self.numel else 0
 
 
 def payloads(config: Mapping[str, Any], what: str) -> Iterator[Payload]:
@@ -79,7 +77,7 @@ def payloads(config: Mapping[str, Any], what: str) -> Iterator[Payload]:
         if entry.get("use_pickle") or meta is None:
             raise RefusedFile(
                 f"{quoted(name)} is stored as a pickled object in the exported program",
-                next_step="if you made this file, add --trust",
+                next_step=IF_YOURS,
             )
         try:
             yield _payload(name, str(entry["path_name"]), meta)
@@ -102,13 +100,13 @@ def check_payloads(found: list[Payload], sizes: Mapping[str, int]) -> None:
                 "beyond what is stored of it",
                 expected="as many bytes in the file",
                 found=f"{max(held, 0):,}",
-                next_step="the file is damaged or hostile",
+                next_step=HOSTILE_FILE,
             )
         repeated += max(0, each.numel - held // each.dtype.itemsize)
-        if repeated > _REPEATED:
+        if repeated > REPEATED:
             raise RefusedFile(
                 f"the tensor {quoted(each.name)} repeats stored values {each.numel:,} times",
-                next_step="the file is damaged or hostile",
+                next_step=HOSTILE_FILE,
             )
 
 

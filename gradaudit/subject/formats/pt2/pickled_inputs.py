@@ -10,13 +10,14 @@ from typing import Any
 import torch
 
 from gradaudit.errors import RefusedFile, UnreadableFile
+from gradaudit.subject.formats.declared import STORAGE_TYPES
 from gradaudit.subject.formats.pickles.dry import DryPickle, dry_read
 from gradaudit.subject.formats.torch_files.archive import Record, archive_in
 from gradaudit.subject.formats.torch_files.limits import check_declared
+from gradaudit.subject.formats.torch_files.trust import refusal
 from gradaudit.telling import told
 
 _PICKLE_LIMIT = 1 << 24
-_NEXT = "if you made this file, add --trust"
 ALLOWED = frozenset(
     {
         "collections.OrderedDict",
@@ -28,45 +29,9 @@ ALLOWED = frozenset(
         "torch._utils._rebuild_tensor_v2",
         "torch._utils._rebuild_tensor_v3",
     }
-    | {
-        f"torch.{name}Storage"
-        for name in [
-            "Bool",
-            "Byte",
-            "Char",
-            "Short",
-            "Int",
-            "Long",
-            "Half",
-            "BFloat16",
-            "Float",
-            "Double",
-            "ComplexFloat",
-            "ComplexDouble",
-            "Untyped",
-        ]
-    }
+    | {f"torch.{name}Storage" for name in (*STORAGE_TYPES, "Untyped")}
     | {f"torch.storage.{name}" for name in ("UntypedStorage", "TypedStorage")}
-    | {
-        f"torch.{name}"
-        for name in [
-            "bool",
-            "uint8",
-            "int8",
-            "int16",
-            "int32",
-            "int64",
-            "float16",
-            "bfloat16",
-            "float32",
-            "float64",
-            "complex64",
-            "complex128",
-            "uint16",
-            "uint32",
-            "uint64",
-        ]
-    }
+    | {f"torch.{name}" for name in (*STORAGE_TYPES.values(), "uint16", "uint32", "uint64")}
 )
 
 
@@ -78,11 +43,7 @@ def read_inner(stream: bytes, path: Path) -> Any:
     dry = dry_inner(stream, path)
     beyond = sorted((dry.names - ALLOWED) | dry.misuses)
     if beyond:
-        raise RefusedFile(
-            f"the example inputs in {path.name} would run code to be opened: they need "
-            f"{', '.join(beyond)[:300]}",
-            next_step=_NEXT,
-        )
+        raise refusal(f"the pickle of example inputs in {path.name}", beyond)
     try:
         return torch.load(io.BytesIO(stream), weights_only=True, map_location="cpu")
     except Exception as error:  # torch raises whatever its reader met

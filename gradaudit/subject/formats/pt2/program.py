@@ -13,7 +13,8 @@ from collections.abc import Callable, Mapping
 from keyword import iskeyword
 from typing import Any
 
-from gradaudit.errors import RefusedFile, UnreadableFile
+from gradaudit.errors import RefusedFile
+from gradaudit.subject.formats.next_steps import IF_YOURS
 from gradaudit.subject.formats.pt2.expressions import SYMBOL, sound_expression
 from gradaudit.subject.formats.pt2.operators import listed_operator
 from gradaudit.telling import quoted
@@ -36,17 +37,6 @@ _CONTAINERS = frozenset(
         "torch.fx.immutable_collections.immutable_dict",
     }
 )
-
-
-def read_json(text: bytes, what: str) -> dict[str, Any]:
-    """A JSON object. Raises ``UnreadableFile``."""
-    try:
-        found = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise UnreadableFile(f"{what} is no JSON", found=str(error)) from None
-    if not isinstance(found, dict):
-        raise UnreadableFile(f"{what} is no JSON object", found=type(found).__name__)
-    return found
 
 
 def checked_program(program: Mapping[str, Any], device: str) -> dict[str, Any]:
@@ -167,7 +157,7 @@ def _plain_tree(tree: Any, depth: int) -> bool:
 def _refusal(what: str, found: Any) -> RefusedFile:
     return RefusedFile(
         f"the exported program has {what} {quoted(found)}, beyond what is opened unseen",
-        next_step="if you made this file, add --trust",
+        next_step=IF_YOURS,
     )
 
 

@@ -123,7 +123,7 @@ def _steps(graph: fx.Graph, source: nn.Module, part: nn.Module) -> Steps:
             output = _plain(node.args[0])
         else:
             steps.append(_step(node, source, part))
-    return Steps(tuple(inputs), tuple(steps), output, _last_uses(graph, len(inputs)))
+    return Steps(tuple(inputs), tuple(steps), output, _last_uses(graph))
 
 
 def _step(node: fx.Node, source: nn.Module, part: nn.Module) -> Step:
@@ -138,20 +138,17 @@ def _step(node: fx.Node, source: nn.Module, part: nn.Module) -> Step:
     layer = part.get_submodule(str(node.target))
     if leaf is None or not isinstance(layer, nn.RNNBase):
         return step
-    parts = tuple(_number(made, leaf) for made in leaf.outputs)
+    parts = tuple(made.part or 0 for made in leaf.outputs)
     bare = not isinstance(_returned(source.get_submodule(str(node.target))), list | tuple)
     return replace(step, picked=parts, bare=bare, order=order_of(leaf))
-
-
-def _number(made: Made, leaf: Leaf) -> int:
-    return made.part or 0
 
 
 def _returned(source: Any) -> Any:
     return next(node.args[0] for node in source.graph.nodes if node.op == "output")
 
 
-def _last_uses(graph: fx.Graph, inputs: int) -> Mapping[int, tuple[str, ...]]:
+def _last_uses(graph: fx.Graph) -> Mapping[int, tuple[str, ...]]:
+    """What no step after the one of that number reads."""
     last: dict[str, int] = {}
     number = -1
     for node in graph.nodes:

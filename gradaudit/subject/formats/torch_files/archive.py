@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from gradaudit.errors import RefusedFile
+from gradaudit.subject.formats.next_steps import HOSTILE_FILE
 from gradaudit.telling import quoted
 
 PICKLE_LIMIT = 1 << 28  # bytes
@@ -25,7 +26,7 @@ _END, _LOCATOR, _END64 = 22, 20, 76  # bytes of end records, the last with its l
 
 @dataclass(frozen=True)
 class Record:
-    """The bytes of one storage in the file."""
+    """A stretch of a file: one storage, or a whole archive within it."""
 
     begin: int
     size: int
@@ -200,5 +201,5 @@ def _contradiction(path: Path, found: str, expected: str = "") -> RefusedFile:
         f"the zip archive {path.name} contradicts itself",
         found=found,
         expected=expected,
-        next_step="the file is damaged or hostile",
+        next_step=HOSTILE_FILE,
     )

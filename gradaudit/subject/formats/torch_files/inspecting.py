@@ -2,32 +2,26 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from gradaudit.records import Contents
 from gradaudit.records.contents import TensorEntry, Trust
-from gradaudit.subject.formats.declared import DeclaredTensor
+from gradaudit.subject.formats.declared import STORAGE_TYPES, DeclaredTensor
 from gradaudit.subject.formats.pickles.dry import DryPickle, Inert
 from gradaudit.subject.formats.sniff import sniff
 from gradaudit.subject.formats.stored_weights import StoredTensor
 from gradaudit.subject.formats.torch_files.limits import item_size
 from gradaudit.subject.formats.torch_files.opening import PROTOCOL, dry_file
-from gradaudit.subject.formats.torch_files.trust import asked_for, unlisted
+from gradaudit.subject.formats.torch_files.trust import DO_NOT_TRUST, asked_for, unlisted
 from gradaudit.telling import listed, quoted
 
 _MEMBERS = ("_parameters", "_buffers", "_modules")
 _DEEP = 100
 _KEYS, _LONGEST = 12, 80  # shown of a dict; letters of a name
 _MOST = 1_000_000  # entries that are looked through
-# what torch called types before they had names
-_TYPES = {
-    "Bool": "bool", "Byte": "uint8", "Char": "int8", "Short": "int16", "Int": "int32",
-    "Long": "int64", "Half": "float16", "BFloat16": "bfloat16", "Float": "float32",
-    "Double": "float64", "ComplexFloat": "complex64", "ComplexDouble": "complex128",
-}  # fmt: skip
 _Leaf = StoredTensor | DeclaredTensor
 
 
@@ -64,7 +58,7 @@ def _told(content: Any) -> tuple[str, ...]:
 
 def _trust(dry: DryPickle) -> tuple[Trust, str]:
     if any(each.standing == "dangerous" for each in asked_for(dry)):
-        return "needed", "it asks for what no training code writes; do not give it"
+        return "needed", DO_NOT_TRUST
     if unlisted(dry):
         return "needed", "it asks for names that are not on the list of what runs no code"
     if dry.classes_by_source:
@@ -105,7 +99,7 @@ def _entries(content: Any) -> list[tuple[str, Any]]:
 
 def _entry(name: str, leaf: _Leaf) -> TensorEntry:
     if isinstance(leaf, StoredTensor):
-        return TensorEntry(name, str(leaf.dtype).removeprefix("torch."), leaf.shape, leaf.nbytes)
-    size = math.prod(leaf.shape) * item_size(leaf.dtype)
+        return replace(leaf, name=name).entry
+    size = leaf.numel * item_size(leaf.dtype)
     dtype = leaf.dtype.removesuffix("Storage")
-    return TensorEntry(name, _TYPES.get(dtype, dtype), leaf.shape, size)
+    return TensorEntry(name, STORAGE_TYPES.get(dtype, dtype), leaf.shape, size)

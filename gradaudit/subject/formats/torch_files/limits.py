@@ -11,7 +11,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from gradaudit.errors import RefusedFile
-from gradaudit.subject.formats.declared import DeclaredTensor, reach
+from gradaudit.subject.formats.declared import REPEATED, DeclaredTensor, reach
+from gradaudit.subject.formats.next_steps import HOSTILE_FILE
 from gradaudit.subject.formats.pickles.dry import DryPickle
 from gradaudit.telling import quoted
 
@@ -40,7 +41,6 @@ _ITEM_SIZES = {
     },
 }
 _DIMENSIONS = 64  # torch's own limit
-_REPEATED = 1 << 24  # elements a stored value may be repeated to, over all tensors
 
 
 def check_archive(archive: zipfile.ZipFile, path: Path) -> None:
@@ -63,7 +63,7 @@ def check_declared(dry: DryPickle, sizes: Mapping[str, int], path: Path) -> None
                 f"{path.name} declares a storage of {needed:,} bytes",
                 expected="as many bytes in the file",
                 found=f"{sizes.get(key, 0):,}",
-                next_step="the file is damaged or hostile",
+                next_step=HOSTILE_FILE,
             )
     repeated = 0
     for tensor in dry.tensors:
@@ -71,11 +71,11 @@ def check_declared(dry: DryPickle, sizes: Mapping[str, int], path: Path) -> None
         held = storage.numel * item_size(storage.dtype) // item_size(tensor.dtype)
         _check_extent(tensor, held, path)
         repeated += tensor.numel if tensor.numel > held else 0
-        if repeated > _REPEATED:
+        if repeated > REPEATED:
             raise RefusedFile(
                 f"{path.name} declares a tensor of {tensor.numel:,} elements",
                 found=f"a storage of {held:,} behind it",
-                next_step="the file is damaged or hostile; save the tensor with .contiguous()",
+                next_step=f"{HOSTILE_FILE}; save the tensor with .contiguous()",
             )
 
 
@@ -90,7 +90,7 @@ def check_total(dry: DryPickle, size: int, path: Path) -> None:
             f"{path.name} declares storages of {needed:,} bytes",
             expected="as many bytes in the file",
             found=f"{size:,}",
-            next_step="the file is damaged or hostile",
+            next_step=HOSTILE_FILE,
         )
 
 
@@ -101,7 +101,7 @@ def _check_extent(tensor: DeclaredTensor, held: int, path: Path) -> None:
             f"{path.name} declares a tensor of shape {quoted(list(tensor.shape))}, "
             f"stride {quoted(list(tensor.stride))} and offset {tensor.offset}",
             expected=f"no negative numbers, and at most {_DIMENSIONS} dimensions",
-            next_step="the file is damaged or hostile",
+            next_step=HOSTILE_FILE,
         )
     if tensor.numel and tensor.offset + reach(tensor.shape, tensor.stride) > held:
         raise RefusedFile(
@@ -109,7 +109,7 @@ def _check_extent(tensor: DeclaredTensor, held: int, path: Path) -> None:
             "that reaches beyond its storage",
             expected=f"at most {held:,} elements",
             found=f"{tensor.offset + reach(tensor.shape, tensor.stride):,}",
-            next_step="the file is damaged or hostile",
+            next_step=HOSTILE_FILE,
         )
 
 

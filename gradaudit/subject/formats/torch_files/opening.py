@@ -11,6 +11,7 @@ import torch
 
 from gradaudit.errors import GradauditError, RefusedFile, UnreadableFile
 from gradaudit.subject.code import import_path
+from gradaudit.subject.formats.next_steps import IF_YOURS, SAVE_AGAIN
 from gradaudit.subject.formats.pickles.allowed import allowed_globals
 from gradaudit.subject.formats.pickles.dry import DryPickle, dry_read
 from gradaudit.subject.formats.pickles.tree import check_tree
@@ -24,8 +25,8 @@ PROTOCOL = 2  # torch's own, and all that weights_only reads
 _LEGACY_PICKLES = 5  # magic, protocol, system, the object, the storages' keys
 
 
-def load_torch_file(path: Path, *, trust: bool, device: str = "cpu") -> Any:
-    """The object in a PyTorch file.
+def load_torch_file(path: Path, *, trust: bool) -> Any:
+    """The object in a PyTorch file, on the CPU.
 
     What needs no trust is read under ``weights_only=True`` with an exact list of torch's own
     layers, so that nothing in the file can run code, with ``trust`` as without. Raises
@@ -33,12 +34,12 @@ def load_torch_file(path: Path, *, trust: bool, device: str = "cpu") -> Any:
     ``UnreadableFile`` for a damaged one.
     """
     dry, content = _dry(path, trust=trust)
-    return _loaded(dry, content, path, trust=trust, device=device)
+    return _loaded(dry, content, path, trust=trust, device="cpu")
 
 
 def open_torch_file(path: Path, *, trust: bool, device: str = "cpu") -> Any:
     """The same, with tensors left in the file (``StoredTensor``) where it holds only tensors,
-    plain containers, texts and numbers: nothing is unpickled then, trusted or not.
+    plain containers, texts and numbers: nothing is unpickled then, trusted or not. Raises as above.
     """
     dry, content = _dry(path, trust=trust)
     if dry is not None and dry.plain and dry.direct:
@@ -48,7 +49,10 @@ def open_torch_file(path: Path, *, trust: bool, device: str = "cpu") -> Any:
 
 
 def load_trusted(path: Path, *, device: str = "cpu") -> Any:
-    """The object in a PyTorch file that the user trusts, with whatever code it runs."""
+    """The object in a PyTorch file that the user trusts, with whatever code it runs.
+
+    Raises ``UnreadableFile`` for a damaged one, and where the code it needs is not here.
+    """
     return _load(path, trust=True, device=device)
 
 
@@ -59,7 +63,7 @@ def _loaded(dry: DryPickle | None, tree: Any, path: Path, *, trust: bool, device
             raise RefusedFile(
                 f"{path.name} is pickled in a protocol that torch reads only by running it",
                 expected=f"protocol {PROTOCOL}, as torch.save writes by default",
-                next_step="if you made this file, add --trust, or save it without pickle_protocol",
+                next_step=f"{IF_YOURS}, or save it without pickle_protocol",
             )
     needed = dry is None or bool(unlisted(dry)) or dry.classes_by_source or dry.protocol > PROTOCOL
     if not (trust and needed):
@@ -77,7 +81,7 @@ def dry_file(path: Path) -> tuple[DryPickle, Any]:
         return _dry_zip(path) if _is_zip(path) else _dry_legacy(path)
     except GradauditError:
         raise
-    except Exception as error:
+    except Exception as error:  # a pickle raises whatever it meets, and so does zipfile
         raise _damaged(path, error) from None
 
 
@@ -151,5 +155,5 @@ def _damaged(path: Path, error: Exception) -> UnreadableFile:
     return UnreadableFile(
         f"{path} cannot be loaded: it is damaged or truncated",
         found=told(error),
-        next_step="copy or save it again",
+        next_step=SAVE_AGAIN,
     )

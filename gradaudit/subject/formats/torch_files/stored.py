@@ -9,17 +9,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from gradaudit.subject.formats.declared import DeclaredTensor
+from gradaudit.subject.formats.declared import STORAGE_TYPES, DeclaredTensor
 from gradaudit.subject.formats.reading import read_tensor
 from gradaudit.subject.formats.stored_weights import StoredTensor
 from gradaudit.subject.formats.torch_files.archive import Record
-
-# torch's types by legacy storage name
-_TYPES = {
-    "Double": "float64", "Float": "float32", "Half": "float16", "BFloat16": "bfloat16",
-    "Long": "int64", "Int": "int32", "Short": "int16", "Char": "int8", "Byte": "uint8",
-    "Bool": "bool", "ComplexDouble": "complex128", "ComplexFloat": "complex64",
-}  # fmt: skip
 
 
 class TensorMaker:
@@ -51,5 +44,5 @@ class TensorMaker:
 
 
 def _dtype(name: str) -> torch.dtype | None:
-    found = getattr(torch, _TYPES.get(name.removesuffix("Storage"), name), None)
+    found = getattr(torch, STORAGE_TYPES.get(name.removesuffix("Storage"), name), None)
     return found if isinstance(found, torch.dtype) else None

@@ -8,33 +8,28 @@ from pathlib import Path
 from typing import Any
 
 from gradaudit.errors import RefusedFile
-from gradaudit.records.contents import GlobalEntry, Standing
+from gradaudit.records.contents import GlobalEntry
+from gradaudit.subject.formats.next_steps import IF_YOURS
 from gradaudit.subject.formats.pickles.allowed import (
     ACTIVATIONS,
     CALLABLE,
     TORCH_FUNCTIONS,
     allowed_globals,
 )
-from gradaudit.subject.formats.pickles.dangers import is_dangerous
+from gradaudit.subject.formats.pickles.dangers import entry_for, is_dangerous
 from gradaudit.subject.formats.pickles.dry import INSTANCE, DryPickle
 from gradaudit.telling import listed, quoted
 
 _SHOWN = 40
 _LONGEST = 100
-_OWN = "if you made this file, add --trust"
+DO_NOT_TRUST = "it asks for what no training code writes; do not give it"
 
 
 def asked_for(dry: DryPickle) -> tuple[GlobalEntry, ...]:
     """Every global of a pickle, and what of torch's functions or of objects it looks up."""
     needed = set(unlisted(dry))
     names = dry.names | needed
-    return tuple(GlobalEntry(name, _standing(name, name in needed)) for name in sorted(names))
-
-
-def _standing(name: str, needed: bool) -> Standing:
-    if not needed:
-        return "allowed"
-    return "dangerous" if is_dangerous(name) else "unlisted"
+    return tuple(entry_for(name, allowed=name not in needed) for name in sorted(names))
 
 
 def unlisted(dry: DryPickle) -> tuple[str, ...]:
@@ -53,24 +48,29 @@ def refuse_unlisted(dry: DryPickle, path: Path) -> None:
     """Raise ``RefusedFile`` if ``dry`` needs trust."""
     needed = unlisted(dry)
     if needed:
-        raise refusal(path, needed)
+        raise refusal(path.name, needed)
     if dry.classes_by_source:
         raise RefusedFile(
             f"{path.name} is a module pickled in torch's format from before 1.6, "
             "which cannot be opened without running what it names",
-            next_step=f"{_OWN}, or save it again with torch.save",
+            next_step=f"{IF_YOURS}, or save it again with torch.save",
         )
 
 
-def refusal(path: Path, needed: Sequence[str]) -> RefusedFile:
-    """The error that lists what a file would have to be trusted with."""
-    dangerous, names = any(map(is_dangerous, needed)), [_told(name) for name in needed]
+def refusal(what: str, needed: Sequence[str]) -> RefusedFile:
+    """The error that lists what a file, or ``what`` of it, would have to be trusted with."""
+    dangerous = any(map(is_dangerous, needed))
     return RefusedFile(
-        f"{path.name} would run code to be opened: it needs {listed(names, _SHOWN)}",
+        f"{what} would run code to be opened: it needs {named(needed)}",
         next_step="no training code writes what is marked DANGEROUS: do not trust this file"
         if dangerous
-        else _OWN,
+        else IF_YOURS,
     )
+
+
+def named(needed: Sequence[str]) -> str:
+    """Names of globals in a line, those known from attacks marked."""
+    return listed([_told(name) for name in needed], _SHOWN)
 
 
 def _told(name: str) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from gradaudit.errors import RefusedFile
+from gradaudit.subject.formats.next_steps import IF_YOURS
 from gradaudit.subject.formats.torchscript.attention import attention_layer
 from gradaudit.subject.formats.torchscript.modules import Plain, Scripted, Standing
 from gradaudit.subject.formats.torchscript.recorder import standing_in
@@ -40,7 +41,7 @@ class Builder:
         if cls is None or cls.base != "Module" or depth > _DEEPEST:
             raise RefusedFile(
                 f"it holds an object of {quoted(stored.kind)}, which its code does not define",
-                next_step="if you made this file, add --trust",
+                next_step=IF_YOURS,
             )
         module = self._empty(cls)
         self._open.add(id(stored))

@@ -9,7 +9,6 @@ from typing import Any
 import torch
 
 from gradaudit.errors import GradauditError, RefusedFile, UnreadableFile
-from gradaudit.records import NotMeasured
 from gradaudit.subject.formats.loaded import Loaded
 from gradaudit.subject.formats.programs.stored_records import Records, damaged, stored_records
 from gradaudit.subject.formats.torchscript.building import Builder, promoted
@@ -29,12 +28,11 @@ def load_torchscript(path: Path, *, trust: bool, device: str = "cpu") -> Loaded:
     With ``trust``, a file beyond the list is left to torch's own runtime.
     """
     try:
-        loaded = _interpreted(path)
+        return _interpreted(path)
     except RefusedFile:
         if not trust:
             raise
         return load_compiled(path, device)
-    return loaded
 
 
 def _interpreted(path: Path) -> Loaded:
@@ -104,7 +102,6 @@ def _loaded(path: Path, code: Code, stored: Any, constants: dict[str, Any]) -> L
         f"A TorchScript file, deprecated by PyTorch; its code was run by gradaudit's own "
         f"interpreter, with {builder.layers} of torch's own layers found in it again."
     ]
-    not_measured: tuple[NotMeasured, ...] = ()
     if next(model.parameters(), None) is None and isinstance(model, Scripted):
         weights = promoted(constants, _used_as_weights(code))
         for name, weight in weights.items():
@@ -115,7 +112,7 @@ def _loaded(path: Path, code: Code, stored: Any, constants: dict[str, Any]) -> L
                 "The file is frozen: its weights are constants of its code, which are measured and "
                 "trained as parameters of the root, by the names that code has for them."
             )
-    return Loaded("torchscript", model=model, notes=tuple(notes), not_measured=not_measured)
+    return Loaded("torchscript", model=model, notes=tuple(notes))
 
 
 _WEIGHTS = ("weight", "bias")

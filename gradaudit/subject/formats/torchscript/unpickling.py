@@ -12,26 +12,16 @@ import torch
 from torch import Tensor
 
 from gradaudit.errors import RefusedFile
+from gradaudit.subject.formats.declared import REPEATED, STORAGE_TYPES, reach
+from gradaudit.subject.formats.next_steps import HOSTILE_FILE, IF_YOURS
 from gradaudit.subject.formats.pickles.bounded import BoundedUnpickler, table
 from gradaudit.telling import quoted
 
 _PICKLE_LIMIT = 1 << 26
 _AXES = 64
-_REPEATED = 1 << 24  # elements beyond those stored, over all tensors
 OWN = "__torch__"
 _STORAGES: Mapping[str, torch.dtype] = {
-    "BoolStorage": torch.bool,
-    "ByteStorage": torch.uint8,
-    "CharStorage": torch.int8,
-    "ShortStorage": torch.int16,
-    "IntStorage": torch.int32,
-    "LongStorage": torch.int64,
-    "HalfStorage": torch.float16,
-    "BFloat16Storage": torch.bfloat16,
-    "FloatStorage": torch.float32,
-    "DoubleStorage": torch.float64,
-    "ComplexFloatStorage": torch.complex64,
-    "ComplexDoubleStorage": torch.complex128,
+    f"{name}Storage": getattr(torch, dtype) for name, dtype in STORAGE_TYPES.items()
 }
 
 
@@ -88,7 +78,7 @@ class Unpickler(BoundedUnpickler):
         if full not in known:
             raise RefusedFile(
                 f"its pickle asks for {quoted(full)}, beyond what TorchScript writes",
-                next_step="if you made this file, add --trust",
+                next_step=IF_YOURS,
             )
         return known[full]
 
@@ -104,7 +94,7 @@ class Unpickler(BoundedUnpickler):
                 f"it declares a storage of {needed:,} bytes",
                 expected="as many bytes in the file",
                 found=f"{self._size(storage.key):,}",
-                next_step="the file is damaged or hostile",
+                next_step=HOSTILE_FILE,
             )
         return storage
 
@@ -123,14 +113,14 @@ class Unpickler(BoundedUnpickler):
 
     def _check(self, storage: _Storage, offset: Any, shape: Any, stride: Any) -> None:
         numel = math.prod(shape)
-        reach = offset + sum((n - 1) * step for n, step in zip(shape, stride, strict=True)) + 1
+        beyond = numel > 0 and offset + reach(shape, stride) > storage.numel
         sound = min((*shape, *stride, offset), default=0) >= 0
         self._repeated += max(0, numel - storage.numel)
-        if not sound or (numel and reach > storage.numel) or self._repeated > _REPEATED:
+        if not sound or beyond or self._repeated > REPEATED:
             raise RefusedFile(
                 f"it declares a tensor of shape {quoted(list(shape))}",
                 found=f"a storage of {storage.numel:,} elements behind it",
-                next_step="the file is damaged or hostile",
+                next_step=HOSTILE_FILE,
             )
 
     def _storage(self, storage: _Storage) -> Tensor:

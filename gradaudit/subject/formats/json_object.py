@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from gradaudit.errors import RefusedFile, UnreadableFile
+from gradaudit.subject.formats.next_steps import HOSTILE_FILE
 from gradaudit.telling import quoted, told
 
 _DEEPEST = 64
@@ -29,23 +30,38 @@ def read_object(path: Path, *, most: int) -> dict[str, Any]:
             f"{path.name} is larger than any of its kind",
             expected=f"at most {most:,} bytes",
             found=f"{path.stat().st_size:,}",
-            next_step="the file is damaged or hostile",
+            next_step=HOSTILE_FILE,
         )
+    return parsed_object(text, path.name)
+
+
+def parsed_object(text: bytes, what: str) -> dict[str, Any]:
+    """The JSON object that ``text`` is. Raises ``UnreadableFile`` for anything but one object."""
     try:
-        found = json.loads(text.decode("utf-8"), object_pairs_hook=_once)
+        found = json.loads(text.decode("utf-8"), object_pairs_hook=once)
     except RecursionError:
-        raise _too_deep(path) from None
+        raise _too_deep(what) from None
     except ValueError as error:  # not UTF-8, not JSON, a number of 5,000 digits, a name twice
-        raise UnreadableFile(f"{path.name} is not JSON", found=told(error)) from None
+        raise UnreadableFile(f"{what} is not JSON", found=told(error)) from None
     if not isinstance(found, dict):
         raise UnreadableFile(
-            f"{path.name} holds no JSON object", expected="{...}", found=type(found).__name__
+            f"{what} holds no JSON object", expected="{...}", found=type(found).__name__
         )
-    _check_depth(found, path)
+    _check_depth(found, what)
     return found
 
 
-def _check_depth(found: Any, path: Path) -> None:
+def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A dict of ``pairs``, as json's ``object_pairs_hook``; ``ValueError`` for a name twice."""
+    found: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in found:
+            raise ValueError(f"the name {quoted(name)} stands twice")
+        found[name] = value
+    return found
+
+
+def _check_depth(found: Any, what: str) -> None:
     level = [found]
     for _ in range(_DEEPEST):
         level = [
@@ -56,19 +72,10 @@ def _check_depth(found: Any, path: Path) -> None:
         ]
         if not level:
             return
-    raise _too_deep(path)
+    raise _too_deep(what)
 
 
-def _too_deep(path: Path) -> UnreadableFile:
+def _too_deep(what: str) -> UnreadableFile:
     return UnreadableFile(
-        f"{path.name} is nested too deep", expected=f"at most {_DEEPEST} objects in each other"
+        f"{what} is nested too deep", expected=f"at most {_DEEPEST} objects in each other"
     )
-
-
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for name, value in pairs:
-        if name in found:
-            raise ValueError(f"the name {quoted(name)} stands twice")
-        found[name] = value
-    return found
