@@ -88,7 +88,7 @@ def open_subject(spec: str, settings: Settings) -> Opened:
         found, notes = _model_of(loaded, path, settings, code)
         model = _on_device(found, device)
         loaded = replace(loaded, notes=(*loaded.notes, *notes))
-        named = _Named(Subject(model, loss=loaded.loss), loaded.format, digest, loaded)
+        named = _Named(Subject(model), loaded.format, digest, loaded)
         return _opened(named, spec, settings, code)
 
 

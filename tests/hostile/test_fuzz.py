@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from random import Random
 from tempfile import TemporaryDirectory
@@ -47,8 +47,11 @@ def _makers() -> dict[str, Make]:
     return {**MODELS, **{name: make for name, (_, make) in BESIDE.items()}}
 
 
-@pytest.mark.parametrize("name", MODELS)
-def test_damaged_models(name: str, whole: dict[str, Path], zygote: Zygote) -> None:
+def _fuzz(
+    name: str, whole: dict[str, Path], zygote: Zygote, before: Callable[[Place], list[Path | str]]
+) -> None:
+    """Run the command on damaged copies of a sound file, after the arguments ``before`` makes."""
+
     @_fuzzed(name)
     @given(st.randoms(use_true_random=False))
     def fuzzed(random: Random) -> None:
@@ -56,23 +59,20 @@ def test_damaged_models(name: str, whole: dict[str, Path], zygote: Zygote) -> No
             place = prepared(Path(folder))
             path = _copied(whole[name], place)
             damage(path, random)
-            _run([path], place, zygote)
+            _run([*before(place), path], place, zygote)
 
     fuzzed()
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_damaged_models(name: str, whole: dict[str, Path], zygote: Zygote) -> None:
+    _fuzz(name, whole, zygote, lambda _: [])
 
 
 @pytest.mark.parametrize("name", BESIDE)
 def test_damaged_data(name: str, whole: dict[str, Path], zygote: Zygote) -> None:
-    @_fuzzed(name)
-    @given(st.randoms(use_true_random=False))
-    def fuzzed(random: Random) -> None:
-        with TemporaryDirectory() as folder:
-            place = prepared(Path(folder))
-            path = _copied(whole[name], place)
-            damage(path, random)
-            _run([_copied(whole["module"], place), BESIDE[name][0], path], place, zygote)
-
-    fuzzed()
+    option = BESIDE[name][0]
+    _fuzz(name, whole, zygote, lambda place: [_copied(whole["module"], place), option])
 
 
 def _copied(path: Path, place: Place) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -43,10 +44,7 @@ class DeclaredTensor:
     @property
     def numel(self) -> int:
         """Elements the tensor would show, stored or repeated."""
-        count = 1
-        for size in self.shape:
-            count *= size
-        return count
+        return math.prod(self.shape)
 
 
 def reach(shape: tuple[int, ...], stride: tuple[int, ...]) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,6 @@ class Loaded:
     model: nn.Module | None = None
     weights: Mapping[str, torch.Tensor] | None = None  # may be StoredWeights, read one at a time
     sample: Any = None  # the inputs a file carries, as (args, kwargs)
-    loss: Callable[[Any, Any], torch.Tensor] | None = None  # the one that belongs to the model
     recipe: Recipe = field(default_factory=Recipe)  # what optimizer state beside the weights says
     trained: str = ""  # what beside the weights says that they are no start
     notes: tuple[str, ...] = ()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -29,7 +30,7 @@ class _Return(Exception):
         self.value = value
 
 
-class Interpreter:
+class Interpreter(ABC):
     """Runs functions of ``code``; what modules are is left to those who derive from it."""
 
     def __init__(self, code: Code, constants: Mapping[str, Any]) -> None:
@@ -243,21 +244,21 @@ class Interpreter:
         """The outcome of one of torch's operators."""
         return called(name, args, kwargs)
 
+    @abstractmethod
     def attribute(self, owner: Any, name: str) -> Any:
         """``owner.name``, of a module or a named tuple."""
-        raise NotImplementedError
 
+    @abstractmethod
     def set_attribute(self, owner: Any, name: str, value: Any) -> None:
         """``owner.name = value``."""
-        raise NotImplementedError
 
     def new(self, cls: Any) -> Any:
         """An object of a class of the file's that is no module."""
         raise Raised(f"an object of {cls.name}")
 
+    @abstractmethod
     def method(self, owner: Any, name: str, args: list[Any], kwargs: dict[str, Any]) -> Any:
         """``owner.name(*args)``; a module's ``forward`` through its hooks."""
-        raise NotImplementedError
 
 
 def _nothing(node: ast.expr, _names: dict[str, Any]) -> Any:
