@@ -47,10 +47,12 @@ def measure_bag(weights: StoredWeights, settings: Settings) -> Bag:
         module, _, leaf = entry.name.rpartition(".")
         if entry.name in at:
             finite[entry.storage] = book.measure(at[entry.name]).finite
+        elif entry.storage in finite:
+            continue
         elif is_vector(leaf, declared, stored=entry.value is None):
             looks.append(look_at_vector(entry.name, module, entry.read()))
             finite[entry.storage] = looks[-1].finite
-        elif entry.storage not in finite:
+        else:
             finite[entry.storage] = _finite(entry)
     rows, gaps = book.finished()
     nonfinite = tuple(

@@ -8,6 +8,7 @@ from typing import Any
 from torch import nn
 
 _BUILTIN = ("builtins", "torch", "numpy", "collections", "functools", "typing", "pathlib")
+_DEEPEST = 50  # objects within objects
 
 
 class Forwarding(nn.Module):
@@ -15,13 +16,14 @@ class Forwarding(nn.Module):
 
     Modules and ``nn.Parameter`` are found in attributes, in lists, tuples and dicts there, and in
     the attributes of objects of the user's own classes, each under its path: ``blocks.0.linear``.
-    A copy of it refers to a copy of ``owner``. Plain tensors are not trained.
+    A copy of it refers to a copy of ``owner``. A name that Modules use themselves, as ``type``,
+    gets an underscore. Plain tensors are not trained, nor is what lies over 50 objects deep.
     """
 
     def __init__(self, owner: Any) -> None:
         super().__init__()
         self._owner = owner
-        _register(self, owner, {id(owner)})
+        _register(self, owner, {id(owner)}, 0)
 
     def forward(self, *inputs: Any, **named: Any) -> Any:
         """What the owner's gives."""
@@ -33,21 +35,26 @@ def has_forward(found: object) -> bool:
     return not isinstance(found, type) and callable(getattr(found, "forward", None))
 
 
-def _register(home: nn.Module, owner: Any, seen: set[int]) -> None:
+def _register(home: nn.Module, owner: Any, seen: set[int], depth: int) -> None:
     for name, value in _items(owner):
-        key = name.replace(".", "_") or "_"
-        if id(value) in seen or hasattr(home, key):
-            continue
+        key = _free(home, name)
         if isinstance(value, nn.Parameter):
             home.register_parameter(key, value)
         elif isinstance(value, nn.Module):
             home.add_module(key, value)
-        elif _is_holder(value):
+        elif depth < _DEEPEST and id(value) not in seen and _is_holder(value):
             seen.add(id(value))
             inner = nn.Module()
-            _register(inner, value, seen)
+            _register(inner, value, seen, depth + 1)
             if inner._parameters or inner._modules:
                 home.add_module(key, inner)
+
+
+def _free(home: nn.Module, name: str) -> str:
+    key = name.replace(".", "_") or "_"
+    while hasattr(home, key):
+        key += "_"
+    return key
 
 
 def _items(owner: Any) -> Iterator[tuple[str, Any]]:

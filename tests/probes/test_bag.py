@@ -42,11 +42,12 @@ def drawn(*shape: int, seed: int = 0, std: float = 0.05) -> Tensor:
 
 
 def test_every_tensor_is_read_once_and_tied_ones_are_measured_once() -> None:
-    table = drawn(40, 16)
+    table, shift = drawn(40, 16), torch.zeros(24)
     tensors = {
         "wte.weight": table,
         "fc.weight": drawn(24, 16, seed=1),
-        "fc.bias": torch.zeros(24),
+        "fc.bias": shift,
+        "other.bias": shift,
         "lm_head.weight": table,
         "steps": torch.tensor(3),
         "phase": torch.ones(4, dtype=torch.complex64),

@@ -110,3 +110,24 @@ def test_classes_and_functions_are_no_objects_with_forward() -> None:
     assert not has_forward(as_subject)
     with pytest.raises(gradaudit.GradauditError, match="another object with forward"):
         as_subject(3, "net.py:three")
+
+
+class Awkward(Net):
+    """Names that Modules use themselves, names that fall together, and a long chain."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.type, self.half = nn.Linear(2, 2), nn.Parameter(torch.ones(2))
+        self.parts = {"a.b": nn.Linear(2, 2), "a_b": nn.Linear(2, 2)}
+        self.chain: list[object] = []
+        for _ in range(2000):
+            self.chain = [self.chain]
+
+
+def test_no_parameter_is_lost_to_a_name_and_no_depth_ends_it() -> None:
+    net = Awkward()
+    names = {name for name, _ in Forwarding(net).named_parameters()}
+    assert names - set(NAMES) == {
+        "type_.weight", "type_.bias", "half_", "parts.a_b.weight", "parts.a_b.bias",
+        "parts.a_b_.weight", "parts.a_b_.bias",
+    }  # fmt: skip

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import string
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar
@@ -18,6 +19,7 @@ from torch import nn
 from gradaudit.errors import RefusedFile, UnreadableFile
 from gradaudit.subject.formats.huggingface.build import quiet
 from gradaudit.subject.formats.huggingface.opening import inspect_huggingface
+from gradaudit.subject.formats.huggingface.shards import read_shards
 from tests.command import FAST, checked, python, run
 from tests.subject.pretrained import MODELS, configure, gpt2, save, saved
 
@@ -448,6 +450,14 @@ class TestHostileIndexes:
         torch.save({"a": Bomb()}, whole / "pytorch_model.bin")
         assert "mkdir" in line(RefusedFile, "whole")
         assert not (folder / "canary").exists()
+
+    def test_a_pickle_of_other_classes_is_opened_with_trust(self, line, whole: Path) -> None:
+        (whole / "model.safetensors").unlink()
+        (whole / "config.json").unlink()
+        content = {"a.weight": torch.ones(3, 2), "made": string.Template("x")}
+        torch.save(content, whole / "pytorch_model.bin")
+        assert "string.Template" in line(RefusedFile, "whole")
+        assert list(read_shards(whole, trust=True).weights) == ["a.weight"]
 
     def test_no_weights(self, line, whole: Path) -> None:
         (whole / "model.safetensors").rename(whole / "tf_model.h5")

@@ -16,6 +16,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from gradaudit.errors import ModelError, RefusedFile, UnreadableFile, UsageError
+from gradaudit.subject.formats.loaded import file_digest
 from gradaudit.subject.formats.pickles.allowed import allowed_globals, module_classes
 
 
@@ -356,3 +357,18 @@ def test_dry_reading_lists_what_torch_lists() -> None:
     assert listed <= dry.names
     assert len(dry.tensors) == 4
     assert sum(storage.numel for storage in dry.storages.values()) == 12
+
+
+def test_the_digest_of_a_folder_is_of_its_own_files(tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    folder.mkdir()
+    (folder / "config.json").write_text("{}")
+    before = file_digest(folder)
+    (tmp_path / "elsewhere").write_text("x")
+    (folder / "link").symlink_to(tmp_path / "elsewhere")
+    (folder / "kernel").symlink_to("/proc/kmsg")  # a regular file that never ends
+    os.mkfifo(folder / "pipe")
+    (folder / "inner").mkdir()
+    assert file_digest(folder) == before
+    (folder / "weights").write_text("x")
+    assert file_digest(folder) != before

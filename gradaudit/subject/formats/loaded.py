@@ -11,7 +11,9 @@ from typing import Any
 import torch
 from torch import nn
 
+from gradaudit.errors import GradauditError, UnreadableFile
 from gradaudit.records import NotMeasured, Recipe
+from gradaudit.subject.formats.members import member
 from gradaudit.subject.formats.stored_weights import StoredTensor, StoredWeights, is_tensor
 from gradaudit.telling import quoted
 
@@ -70,14 +72,26 @@ def is_data(content: Any) -> bool:
 
 
 def file_digest(path: Path) -> str:
-    """SHA-256 of a file's bytes; of a folder, over the names and bytes of the files in it."""
+    """SHA-256 of a file's bytes; of a folder, over the names and bytes of the files in it.
+
+    Links that lead out of a folder, and what is no regular file, are left out. Raises
+    ``UnreadableFile`` for a file that cannot be read.
+    """
     digest = hashlib.sha256()
     if path.is_dir():
-        # what else lies in the folder may be a pipe, or another project
-        for item in sorted(item for item in path.iterdir() if item.is_file()):
-            digest.update(f"{item.name} {file_digest(item)};".encode("utf-8", "surrogateescape"))
+        for name in sorted(item.name for item in path.iterdir()):
+            try:
+                real = member(path, name)
+            except GradauditError:  # a pipe, a link to elsewhere, a folder
+                continue
+            digest.update(f"{name} {file_digest(real)};".encode("utf-8", "surrogateescape"))
         return digest.hexdigest()
-    with path.open("rb") as stream:
-        while block := stream.read(1 << 20):
-            digest.update(block)
+    try:
+        with path.open("rb") as stream:
+            while block := stream.read(1 << 20):
+                digest.update(block)
+    except OSError as error:
+        raise UnreadableFile(
+            f"{quoted(path.name)} cannot be read", found=error.strerror or str(error)
+        ) from None
     return digest.hexdigest()

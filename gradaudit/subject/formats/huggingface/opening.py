@@ -17,7 +17,7 @@ def load_huggingface(path: Path, *, trust: bool) -> Loaded:
     Python files in the folder are run with ``trust`` only. Raises ``RefusedFile`` or
     ``UnreadableFile`` for a folder that is damaged or leads outside itself.
     """
-    shards = read_shards(path)
+    shards = read_shards(path, trust=trust)
     config = read_config(path)
     why = _not_built(config)
     if config is not None and not config.quantized:

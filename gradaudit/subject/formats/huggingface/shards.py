@@ -36,8 +36,10 @@ class Shards:
     notes: tuple[str, ...] = ()
 
 
-def read_shards(folder: Path) -> Shards:
+def read_shards(folder: Path, *, trust: bool = False) -> Shards:
     """All weights of the folder; no tensor is read yet.
+
+    A pickle that would run code is opened with ``trust`` only.
 
     Raises ``RefusedFile`` for an index that names files outside the folder, ``UnreadableFile`` for
     one that does not fit its shards, for a missing or damaged shard and where there are no weights.
@@ -56,9 +58,9 @@ def read_shards(folder: Path) -> Shards:
         )
     path = member(folder, first)
     if not first.endswith(_INDEX):
-        weights = StoredWeights(_stored(path, first))
+        weights = StoredWeights(_stored(path, first, trust=trust))
         return Shards(first, (path,), _some(weights, first))
-    return _indexed(folder, first, path)
+    return _indexed(folder, first, path, trust=trust)
 
 
 def _some(weights: StoredWeights, name: str) -> StoredWeights:
@@ -67,11 +69,13 @@ def _some(weights: StoredWeights, name: str) -> StoredWeights:
     return weights
 
 
-def _indexed(folder: Path, name: str, path: Path) -> Shards:
+def _indexed(folder: Path, name: str, path: Path, *, trust: bool) -> Shards:
     where = _weight_map(path, name)
     shards = list(dict.fromkeys(where.values()))
     files = {shard: member(folder, shard) for shard in shards}
-    held = {shard: {t.name: t for t in _stored(files[shard], shard)} for shard in shards}
+    held = {
+        shard: {t.name: t for t in _stored(files[shard], shard, trust=trust)} for shard in shards
+    }
     absent = [tensor for tensor, shard in where.items() if tensor not in held[shard]]
     if absent:
         raise UnreadableFile(
@@ -102,11 +106,11 @@ def _weight_map(path: Path, name: str) -> Mapping[str, str]:
     return found
 
 
-def _stored(path: Path, name: str) -> tuple[StoredTensor, ...]:
+def _stored(path: Path, name: str, *, trust: bool) -> tuple[StoredTensor, ...]:
     """The tensors in one file; the suffix says of which kind it is, as transformers takes it."""
     if name.endswith(".safetensors"):
         return stored_safetensors(path).entries()
-    content = open_torch_file(path, trust=False)
+    content = open_torch_file(path, trust=trust)
     if not isinstance(content, Mapping):
         raise UnreadableFile(f"{name} holds no weights", expected="names and tensors")
     tensors = {key: value for key, value in content.items() if is_tensor(value)}

@@ -34,7 +34,9 @@ class BoundedUnpickler(pickle._Unpickler):
 
     def __init__(self, source: io.BytesIO) -> None:
         super().__init__(source, encoding="utf-8")
-        self._left = _FREE + len(source.getbuffer())
+        here, size = source.tell(), source.seek(0, io.SEEK_END)  # getbuffer() would copy it all
+        source.seek(here)
+        self._left = _FREE + size
         self._heavy: dict[int, tuple[tuple[Any, ...], int, int]] = {}  # kept alive: ids are theirs
 
     def spend(self, part: Any) -> None:
