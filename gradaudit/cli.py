@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -16,6 +16,9 @@ from gradaudit.options import audit_options, configured, fix_options, settings_f
 from gradaudit.output import results_alone_on_stdout
 from gradaudit.supervisor import supervised
 from gradaudit.telling import printable, told
+
+if TYPE_CHECKING:
+    from gradaudit.run import Target
 
 _LATER = {
     "diff": "compare the JSON of two runs (--json)",
@@ -80,7 +83,13 @@ def audit(ctx: click.Context, /, model: str, **options: Any) -> None:
     from gradaudit.run import run_audit
 
     options = settled(ctx, options)
-    ctx.exit(run_audit(model, settings_from(ctx, options), options))
+    ctx.exit(run_audit([_target(ctx, model, options)], options))
+
+
+def _target(ctx: click.Context, model: str, options: Mapping[str, Any]) -> Target:
+    from gradaudit.run import Target
+
+    return Target(model, model, settings_from(ctx, options), options["fail_on"] or "fail")
 
 
 @cli.command()
@@ -137,7 +146,7 @@ def demo(ctx: click.Context, /, **options: Any) -> None:
 
     sample = resource("samples", "exploding_mlp.py")
     options = settled(ctx, options)
-    code = run_audit(f"{sample}:subject", settings_from(ctx, options), options)
+    code = run_audit([_target(ctx, f"{sample}:subject", options)], options)
     if code == 1 and not options["quiet"]:
         click.echo("The sample fails its audit, as it should: gradaudit demo ends in 0.", err=True)
     ctx.exit(0 if code == 1 else code)

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import Literal
 
 from gradaudit.records import (
     Finding,
     Measurements,
+    MetricChange,
     NotMeasured,
+    Report,
     Verdict,
 )
 from gradaudit.rules._judge import learned, made_up, number, plural, power
 from gradaudit.settings import Settings
-
-FailOn = Literal["fail", "warn", "never"]
 
 _GROWTH = ("GA101", "GA102", "GA201", "GA202")
 
@@ -63,13 +62,33 @@ def _reason(not_measured: Sequence[NotMeasured], plainly: str, about: str = "") 
     return plainly
 
 
-def exit_code(outcome: Verdict, fail_on: FailOn = "fail") -> int:
+def outcome(report: Report) -> Verdict:
+    """What the gate goes by: the verdict, or with a baseline what is new or worse since.
+
+    A number beyond its tolerance fails; a finding has the severity it has now. What could not be
+    judged stays so, whatever the baseline holds.
+    """
+    comparison = report.comparison
+    if comparison is None:
+        return report.verdict
+    worst = {
+        "fail" if isinstance(each, MetricChange) else each.known.severity
+        for each in comparison.regressions
+    }
+    if "fail" in worst:
+        return "fail"
+    if report.verdict == "inconclusive":
+        return "inconclusive"
+    return "warn" if "warn" in worst else "pass"
+
+
+def exit_code(judged: Verdict, fail_on: str = "fail") -> int:
     """0 passed, 1 findings at or above ``fail_on``, 3 inconclusive; ``never`` is always 0."""
-    if fail_on == "never" or outcome == "pass":
+    if fail_on == "never" or judged == "pass":
         return 0
-    if outcome == "inconclusive":
+    if judged == "inconclusive":
         return 3
-    return 1 if outcome == "fail" or fail_on == "warn" else 0
+    return 1 if judged == "fail" or fail_on == "warn" else 0
 
 
 def cause(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -200,14 +200,14 @@ def _stated(ctx: click.Context, name: str) -> bool:
     return ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE
 
 
-def settings_from(ctx: click.Context, options: dict[str, Any]) -> Settings:
+def settings_from(ctx: click.Context, options: Mapping[str, Any]) -> Settings:
     """Settings from :func:`settled` options; raises ``UsageError`` for a recipe that is none."""
     known = {f.name for f in dataclasses.fields(Settings)} - {"recipe", "limits"}
     rest = {k: v for k, v in options.items() if k in known and v is not None}
     return Settings(recipe=_recipe(ctx, options), **rest)
 
 
-def _recipe(ctx: click.Context, options: dict[str, Any]) -> Recipe:
+def _recipe(ctx: click.Context, options: Mapping[str, Any]) -> Recipe:
     """The recipe file with single options over it; a stated file goes before configured ones."""
     names = {f.name for f in dataclasses.fields(Recipe)}
     if _stated(ctx, "optimizer"):  # what was configured for another kind it may not take

@@ -1,21 +1,17 @@
-"""One run of a command: audit or fix, render, write, and the exit code."""
+"""One run of a command: audits or a fix, rendered, written, and the exit code."""
 
 from __future__ import annotations
 
-import os
-import signal
-import sys
-import threading
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, redirect_stdout
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import click
 from rich.console import Console
-from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from gradaudit.errors import GradauditError, ModelError, UsageError
+from gradaudit import __version__
+from gradaudit.errors import GradauditError, UsageError
+from gradaudit.guards import Tell, guarded
 from gradaudit.output import (
     check_folder,
     check_writable,
@@ -24,50 +20,88 @@ from gradaudit.output import (
     write_whole,
 )
 from gradaudit.settings import Settings
-from gradaudit.supervisor import ended_after
-from gradaudit.telling import text_of
 
 if TYPE_CHECKING:
-    from gradaudit.measure import Progress as Tell
+    from gradaudit.records import Audited, Run
 
 _READ = ("data", "loss", "build", "recipe_file")  # options that name files
 CURE_FILES = ("model.safetensors", "recipe.json", "fix.py", "report.html", "report.json")
 DEFAULT_REPORT = "gradaudit-report.html"
 
 
-def run_audit(model: str, settings: Settings, options: Mapping[str, Any]) -> int:
-    """Audit ``model``, write what was asked for, print the summary, and return the exit code.
+@dataclass(frozen=True)
+class Target:
+    """A model to be audited, and how."""
 
-    Nothing is written until every output is rendered. What the user's code prints goes to standard
-    error: standard output is for results.
+    name: str  # as configured, else as the user named the model
+    model: str
+    settings: Settings
+    fail_on: str = "fail"
+
+
+def run_audit(targets: Sequence[Target], options: Mapping[str, Any]) -> int:
+    """Audit every target, write what was asked for, print the summary, and return the exit code.
+
+    Nothing is written until every output is rendered. One target alone that cannot be audited
+    raises its :class:`gradaudit.errors.GradauditError`; among several it is told, the others are
+    audited all the same, and the exit code is 2.
     """
     places = _places(options)
-    with (
-        _deadline(options["timeout"]),
-        _nobody_exits(),
-        _stays_here(),
-        redirect_stdout(sys.stderr),
-        _progress(quiet=options["quiet"]) as tell,
-    ):
-        from gradaudit.auditing import audit_file
-        from gradaudit.gate import exit_code
-        from gradaudit.reports import html, json_report, terminal
+    with guarded(options["timeout"], quiet=options["quiet"]) as tell:
+        from gradaudit.rules import all_rules
 
-        report = audit_file(model, settings, tell)
+        audits = tuple(_audited(target, tell, alone=len(targets) == 1) for target in targets)
+        run = _run(audits, tuple(rule.described for rule in all_rules()))
         tell("writing the report")
-        renderers = {"html": html.render, "json": json_report.render}
-        texts = {kind: renderers[kind](report) for kind in places}
-    write_whole({Path(place): texts[kind] for kind, place in places.items() if place != "-"})
-    for kind, place in places.items():
-        if place == "-":
-            write_stdout(texts[kind])
+        files, result = _rendered(run, places)
+    write_whole(files)
+    if result is not None:
+        write_stdout(result)
     if not options["quiet"]:
-        console = Console(stderr=True, highlight=False)
+        _summarize(run, places)
+    return run.exit_code
+
+
+def _audited(target: Target, tell: Tell, *, alone: bool) -> Audited:
+    from gradaudit.auditing import audit_file
+    from gradaudit.gate import exit_code, outcome
+    from gradaudit.records import Audited
+
+    try:
+        report = audit_file(target.model, target.settings, tell)
+    except GradauditError as error:
+        if alone:
+            raise
+        return Audited(target.name, None, error.exit_code, str(error))
+    return Audited(target.name, report, exit_code(outcome(report), target.fail_on))
+
+
+def _run(audits: tuple[Audited, ...], rules: Any) -> Run:
+    from gradaudit.records import Run
+
+    return Run(__version__, audits, rules)
+
+
+def _rendered(run: Run, places: Mapping[str, str]) -> tuple[dict[Path, str], str | None]:
+    """The text of every file, and what goes to standard output."""
+    from gradaudit.reports import html, json_report
+
+    (report,) = run.reports
+    renderers = {"html": html.render, "json": json_report.render}
+    texts = {kind: renderers[kind](report) for kind in places}
+    files = {Path(place): texts[kind] for kind, place in places.items() if place != "-"}
+    return files, next((texts[kind] for kind, place in places.items() if place == "-"), None)
+
+
+def _summarize(run: Run, places: Mapping[str, str]) -> None:
+    from gradaudit.reports import terminal
+
+    console = Console(stderr=True, highlight=False)
+    for report in run.reports:
         terminal.render(report, console)
-        for kind, place in places.items():
-            if place != "-":
-                console.print(f"{kind.upper()} report: {place}", markup=False, soft_wrap=True)
-    return exit_code(report.verdict, options["fail_on"] or "fail")
+    for kind, place in places.items():
+        if place != "-":
+            console.print(f"{kind.upper()} report: {place}", markup=False, soft_wrap=True)
 
 
 def run_fix(model: str, settings: Settings, options: Mapping[str, Any]) -> int:
@@ -78,13 +112,7 @@ def run_fix(model: str, settings: Settings, options: Mapping[str, Any]) -> int:
     folder = Path(options["folder"])
     check_folder(folder, CURE_FILES, force=options["force"])
     _spared(folder, (model, *(options[name] for name in _READ)))
-    with (
-        _deadline(options["timeout"]),
-        _nobody_exits(),
-        _stays_here(),
-        redirect_stdout(sys.stderr),
-        _progress(quiet=options["quiet"]) as tell,
-    ):
+    with guarded(options["timeout"], quiet=options["quiet"]) as tell:
         from gradaudit.fixing import fix_file
         from gradaudit.reports import html, json_report, terminal
         from gradaudit.written import cure_files, ending
@@ -129,74 +157,3 @@ def _places(options: Mapping[str, Any]) -> dict[str, str]:
     if len({file.resolve() for file in files}) < len(files):
         raise UsageError(f"two reports would be written to {files[0]}", expected="a file for each")
     return places
-
-
-@contextmanager
-def _progress(*, quiet: bool) -> Iterator[Tell]:
-    """A line on standard error that says what is being measured; nothing in a pipe."""
-    console = Console(stderr=True)
-    if quiet or not console.is_terminal:
-        yield lambda _: None
-        return
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
-    with Progress(*columns, console=console, transient=True) as bar:
-        task = bar.add_task("starting", total=None)
-        yield lambda what: bar.update(task, description=what)
-
-
-class _TimeUp(BaseException):
-    """Not an ``Exception``: nothing between the alarm and the command may take it for its own."""
-
-
-@contextmanager
-def _deadline(seconds: float | None) -> Iterator[None]:
-    """Raise once ``seconds`` have passed; unsupported outside the main thread and on Windows."""
-    usable = hasattr(signal, "setitimer")
-    if seconds is None:
-        yield
-        return
-    if not usable or threading.current_thread() is not threading.main_thread():
-        click.echo("gradaudit: --timeout has no effect here", err=True)
-        yield
-        return
-
-    def give_up(_signal: int, _frame: object) -> None:
-        raise _TimeUp
-
-    before = signal.signal(signal.SIGALRM, give_up)
-    try:
-        # again every second: an alarm inside a finalizer or a bare except is lost
-        signal.setitimer(signal.ITIMER_REAL, seconds, 1.0)
-        try:
-            with ended_after(seconds):  # the alarm is not heard inside native code
-                yield
-        finally:
-            signal.setitimer(signal.ITIMER_REAL, 0)
-    except _TimeUp:
-        raise GradauditError(
-            f"gave up after {seconds:g} s (--timeout)", next_step="try --effort quick"
-        ) from None
-    finally:
-        signal.signal(signal.SIGALRM, before)
-
-
-@contextmanager
-def _stays_here() -> Iterator[None]:
-    """Come back to the working folder, which the user's code may change: reports go there."""
-    before = Path.cwd()
-    try:
-        yield
-    finally:
-        os.chdir(before)
-
-
-@contextmanager
-def _nobody_exits() -> Iterator[None]:
-    """Turn an exit the user's code asks for into an error: its code would pass for a verdict."""
-    try:
-        yield
-    except (Exception, KeyboardInterrupt, _TimeUp):
-        raise
-    except BaseException as error:
-        what = f"{type(error).__name__}({text_of(error)})"
-        raise ModelError(f"the model's code raised {what}") from error

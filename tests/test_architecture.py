@@ -18,6 +18,7 @@ ORDER = (
     ("records",),
     ("settings",),
     ("config", "output", "supervisor"),
+    ("guards",),
     ("linalg",),
     ("onnx_graph",),
     ("subject",),
@@ -103,12 +104,12 @@ def test_linalg_knows_tensors_and_no_models() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["__init__", "cli", "options", "run", "config", "output", "supervisor"]
+    "name", ["__init__", "cli", "options", "run", "guards", "config", "output", "supervisor"]
 )
 def test_the_command_starts_without_torch(name: str) -> None:
     """Nothing heavy at the top of what ``gradaudit --help`` imports."""
     light = {"errors", "resources", "records", "settings", "config", "output", "options"}
-    light |= {"supervisor", "telling"}
+    light |= {"supervisor", "telling", "guards"}
     path = PACKAGE / f"{name}.py"
     top = set(imports(path, top_only=True))
     assert not {found.split(".")[0] for found in top} & set(HEAVY)

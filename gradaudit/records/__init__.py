@@ -1,6 +1,13 @@
 """The frozen records that flow from probes to reports."""
 
 from gradaudit.records.attention import AttentionRow, HeadRow
+from gradaudit.records.comparison import (
+    Change,
+    Comparison,
+    FindingChange,
+    Known,
+    MetricChange,
+)
 from gradaudit.records.contents import Contents, GlobalEntry, Standing, TensorEntry, Trust
 from gradaudit.records.curvature import Curvature
 from gradaudit.records.estimate import Estimate, Limit, NotMeasured
@@ -37,24 +44,31 @@ from gradaudit.records.precision import HalfRow, Precision
 from gradaudit.records.proof import Attempt, Prescription, Proof, Side
 from gradaudit.records.recipe import Recipe
 from gradaudit.records.report import SCHEMA, Report, SubjectRow, plain
+from gradaudit.records.run import Audited, RuleDoc, Run
 
 __all__ = [
     "SCHEMA",
     "Attempt",
     "AttentionRow",
+    "Audited",
+    "Change",
+    "Comparison",
     "Contents",
     "Curvature",
     "DataRow",
     "Estimate",
     "Finding",
+    "FindingChange",
     "Forecast",
     "GlobalEntry",
     "GradientNorm",
     "HalfRow",
     "HeadRow",
+    "Known",
     "Limit",
     "LossRow",
     "Measurements",
+    "MetricChange",
     "ModuleRow",
     "NonFinite",
     "NotMeasured",
@@ -70,6 +84,8 @@ __all__ = [
     "Rehearsal",
     "Remedy",
     "Report",
+    "RuleDoc",
+    "Run",
     "Safety",
     "SampleRow",
     "Severity",

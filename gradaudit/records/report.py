@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from gradaudit.records.comparison import Comparison
 from gradaudit.records.estimate import NotMeasured
 from gradaudit.records.findings import Finding, Forecast, Verdict
 from gradaudit.records.measurements import Measurements, StageRow
@@ -31,6 +32,8 @@ class SubjectRow:
     modules: int
     stages: int
     name: str = ""  # the model's class
+    file: str = ""  # of the code that makes the model, where there is one
+    line: int | None = None
 
 
 @dataclass(frozen=True)
@@ -51,6 +54,7 @@ class Report:
     prescription: Prescription | None
     not_measured: tuple[NotMeasured, ...]
     notes: tuple[str, ...] = ()  # what the audit chose for the user, said aloud
+    comparison: Comparison | None = None  # with the baseline, where one was given
 
     def to_dict(self) -> dict[str, Any]:
         """The JSON contract of ``gradaudit.report/1`` as plain dicts, lists and finite numbers."""
@@ -72,6 +76,7 @@ class Report:
             "prescription": plain(self.prescription),
             "not_measured": [plain(item) for item in self.not_measured],
             "notes": list(self.notes),
+            "comparison": plain(self.comparison),
         }
 
 

@@ -15,7 +15,7 @@ from functools import cache
 from importlib import import_module
 
 from gradaudit.errors import UsageError
-from gradaudit.records import Finding, Measurements, Severity
+from gradaudit.records import Finding, Measurements, RuleDoc, Severity
 from gradaudit.rules._weighed import weighed
 from gradaudit.settings import Settings
 
@@ -54,6 +54,11 @@ class Rule:
         parts = self.doc.split("\n## ")[1:]
         pairs = (part.split("\n", 1) for part in parts)
         return {heading.strip(): body.strip() for heading, body in pairs}
+
+    @property
+    def described(self) -> RuleDoc:
+        """The rule's page as a record, for reports."""
+        return RuleDoc(self.code, self.name, self.summary, self.sections)
 
 
 @cache

@@ -1,0 +1,109 @@
+"""What stands around a run of the user's code: its time, its exits, its folder, its output."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, redirect_stdout
+from pathlib import Path
+
+import click
+from rich.console import Console
+from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+from gradaudit.errors import GradauditError, ModelError
+from gradaudit.supervisor import ended_after
+from gradaudit.telling import text_of
+
+Tell = Callable[[str], None]  # called with what is being done now
+
+
+@contextmanager
+def guarded(timeout: float | None, *, quiet: bool) -> Iterator[Tell]:
+    """Run the user's code within ``timeout`` seconds; gives what is to be told of the progress.
+
+    What it prints goes to standard error (standard output is for results), an exit it asks for
+    becomes a :class:`gradaudit.errors.ModelError`, and the working folder comes back.
+    """
+    with (
+        _deadline(timeout),
+        _nobody_exits(),
+        _stays_here(),
+        redirect_stdout(sys.stderr),
+        _progress(quiet=quiet) as tell,
+    ):
+        yield tell
+
+
+@contextmanager
+def _progress(*, quiet: bool) -> Iterator[Tell]:
+    """A line on standard error that says what is being measured; nothing in a pipe."""
+    console = Console(stderr=True)
+    if quiet or not console.is_terminal:
+        yield lambda _: None
+        return
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+    with Progress(*columns, console=console, transient=True) as bar:
+        task = bar.add_task("starting", total=None)
+        yield lambda what: bar.update(task, description=what)
+
+
+class _TimeUp(BaseException):
+    """Not an ``Exception``: nothing between the alarm and the command may take it for its own."""
+
+
+@contextmanager
+def _deadline(seconds: float | None) -> Iterator[None]:
+    """Raise once ``seconds`` have passed; unsupported outside the main thread and on Windows."""
+    usable = hasattr(signal, "setitimer")
+    if seconds is None:
+        yield
+        return
+    if not usable or threading.current_thread() is not threading.main_thread():
+        click.echo("gradaudit: --timeout has no effect here", err=True)
+        yield
+        return
+
+    def give_up(_signal: int, _frame: object) -> None:
+        raise _TimeUp
+
+    before = signal.signal(signal.SIGALRM, give_up)
+    try:
+        # again every second: an alarm inside a finalizer or a bare except is lost
+        signal.setitimer(signal.ITIMER_REAL, seconds, 1.0)
+        try:
+            with ended_after(seconds):  # the alarm is not heard inside native code
+                yield
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+    except _TimeUp:
+        raise GradauditError(
+            f"gave up after {seconds:g} s (--timeout)", next_step="try --effort quick"
+        ) from None
+    finally:
+        signal.signal(signal.SIGALRM, before)
+
+
+@contextmanager
+def _stays_here() -> Iterator[None]:
+    """Come back to the working folder, which the user's code may change: reports go there."""
+    before = Path.cwd()
+    try:
+        yield
+    finally:
+        os.chdir(before)
+
+
+@contextmanager
+def _nobody_exits() -> Iterator[None]:
+    """Turn an exit the user's code asks for into an error: its code would pass for a verdict."""
+    try:
+        yield
+    except (Exception, KeyboardInterrupt, _TimeUp):
+        raise
+    except BaseException as error:
+        what = f"{type(error).__name__}({text_of(error)})"
+        raise ModelError(f"the model's code raised {what}") from error

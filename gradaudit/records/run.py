@@ -1,0 +1,52 @@
+"""One run of the command: every model that was audited, and what all renderers need beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from gradaudit.records.report import Report
+
+_WORST_FIRST = (2, 1, 3, 0)  # exit codes: cannot run, findings, inconclusive, pass
+
+
+@dataclass(frozen=True)
+class RuleDoc:
+    """A rule as the catalogue describes it."""
+
+    code: str  # "GA101"
+    name: str  # "exploding-jacobian"
+    summary: str  # one sentence
+    sections: Mapping[str, str]  # Markdown under each heading of the rule's page, in its order
+
+
+@dataclass(frozen=True)
+class Audited:
+    """One model of a run: its report and exit code, or why it could not be audited."""
+
+    name: str  # as configured, else as the user named the model
+    report: Report | None
+    exit_code: int
+    error: str = ""  # one line, where there is no report
+
+
+@dataclass(frozen=True)
+class Run:
+    """All models of one run, in order."""
+
+    version: str
+    audits: tuple[Audited, ...]
+    rules: tuple[RuleDoc, ...] = field(default=())  # the whole catalogue, sorted by code
+    config: str = ""  # the configuration file in force, as paths in reports are given
+    folder: str = ""  # the working folder below the repository's root, POSIX; "" is the root
+
+    @property
+    def exit_code(self) -> int:
+        """The worst of all: cannot run, findings, inconclusive, pass."""
+        codes = {each.exit_code for each in self.audits}
+        return next((code for code in _WORST_FIRST if code in codes), 0)
+
+    @property
+    def reports(self) -> tuple[Report, ...]:
+        """Those of the models that could be audited."""
+        return tuple(each.report for each in self.audits if each.report is not None)
