@@ -16,6 +16,7 @@ ORDER = (
     ("errors", "resources"),
     ("telling",),
     ("records",),
+    ("tolerances",),
     ("settings",),
     ("config", "output", "supervisor"),
     ("guards",),
@@ -108,7 +109,16 @@ def test_linalg_knows_tensors_and_no_models() -> None:
 )
 def test_the_command_starts_without_torch(name: str) -> None:
     """Nothing heavy at the top of what ``gradaudit --help`` imports."""
-    light = {"errors", "resources", "records", "settings", "config", "output", "options"}
+    light = {
+        "errors",
+        "resources",
+        "records",
+        "settings",
+        "tolerances",
+        "config",
+        "output",
+        "options",
+    }
     light |= {"supervisor", "telling", "guards"}
     path = PACKAGE / f"{name}.py"
     top = set(imports(path, top_only=True))
