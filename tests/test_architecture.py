@@ -34,6 +34,7 @@ ORDER = (
     ("auditing",),
     ("fixing",),
     ("written",),
+    ("formats",),
     ("run", "inspecting", "options"),
     ("cli",),
     ("__main__",),
@@ -104,12 +105,13 @@ def test_linalg_knows_tensors_and_no_models() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["__init__", "cli", "options", "run", "guards", "config", "output", "supervisor"]
+    "name",
+    ["__init__", "cli", "options", "run", "guards", "config", "output", "formats", "supervisor"],
 )
 def test_the_command_starts_without_torch(name: str) -> None:
     """Nothing heavy at the top of what ``gradaudit --help`` imports."""
     light = {"errors", "resources", "records", "settings", "config", "output", "options"}
-    light |= {"supervisor", "telling", "guards"}
+    light |= {"supervisor", "telling", "guards", "formats"}
     path = PACKAGE / f"{name}.py"
     top = set(imports(path, top_only=True))
     assert not {found.split(".")[0] for found in top} & set(HEAVY)
