@@ -35,6 +35,7 @@ ORDER = (
     ("auditing",),
     ("fixing",),
     ("written",),
+    ("formats",),
     ("run", "inspecting", "options"),
     ("cli",),
     ("__main__",),
@@ -105,7 +106,8 @@ def test_linalg_knows_tensors_and_no_models() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["__init__", "cli", "options", "run", "guards", "config", "output", "supervisor"]
+    "name",
+    ["__init__", "cli", "options", "run", "guards", "config", "output", "formats", "supervisor"],
 )
 def test_the_command_starts_without_torch(name: str) -> None:
     """Nothing heavy at the top of what ``gradaudit --help`` imports."""
@@ -119,7 +121,7 @@ def test_the_command_starts_without_torch(name: str) -> None:
         "output",
         "options",
     }
-    light |= {"supervisor", "telling", "guards"}
+    light |= {"supervisor", "telling", "guards", "formats"}
     path = PACKAGE / f"{name}.py"
     top = set(imports(path, top_only=True))
     assert not {found.split(".")[0] for found in top} & set(HEAVY)
