@@ -97,8 +97,7 @@ def _summarize(run: Run, places: Mapping[str, str]) -> None:
     from gradaudit.reports import terminal
 
     console = Console(stderr=True, highlight=False)
-    for report in run.reports:
-        terminal.render(report, console)
+    terminal.render_run(run, console)
     for kind, place in places.items():
         if place != "-":
             console.print(f"{kind.upper()} report: {place}", markup=False, soft_wrap=True)
