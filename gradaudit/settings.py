@@ -224,7 +224,7 @@ class Settings:
         return self.limits[name]
 
     def to_record(self) -> dict[str, object]:
-        """The settings in force, for the report: what the audit itself goes by, but for the recipe."""
+        """What the audit goes by, for the report: the settings in force but for the recipe."""
         left_out = ("recipe", "spent", "tolerances")
         return {
             f.name: getattr(self, f.name)
