@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from gradaudit.records import Limit, Recipe
+from gradaudit.tolerances import TOLERANCES
 
 EFFORTS = ("quick", "standard", "thorough")
 State = Literal["auto", "fresh", "trained"]
@@ -210,6 +211,7 @@ class Settings:
     select: tuple[str, ...] = ()
     ignore: tuple[str, ...] = ()
     limits: Mapping[str, Limit] = field(default_factory=lambda: dict(LIMITS))
+    tolerances: Mapping[str, Limit] = field(default_factory=lambda: dict(TOLERANCES))
     spent: Budget | None = None  # instead of the effort's budget, for trials inside a search
 
     @property
@@ -222,8 +224,8 @@ class Settings:
         return self.limits[name]
 
     def to_record(self) -> dict[str, object]:
-        """The settings in force, for the report: everything but the recipe."""
-        left_out = ("recipe", "spent")
+        """What the audit goes by, for the report: the settings in force but for the recipe."""
+        left_out = ("recipe", "spent", "tolerances")
         return {
             f.name: getattr(self, f.name)
             for f in dataclasses.fields(self)
