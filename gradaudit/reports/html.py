@@ -14,7 +14,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from gradaudit.records import Report
-from gradaudit.reports import change, drawings, further, page, sections, views, wording
+from gradaudit.reports import change, drawings, further, model_map, page, sections, views, wording
 from gradaudit.reports.numbers import count, interval, number, percent
 from gradaudit.reports.tables import attention, halves, trunk, units, weights
 from gradaudit.reports.tables.cells import Table
@@ -46,6 +46,7 @@ def render(report: Report) -> str:
         remedies=report.prescription.remedies if report.prescription else (),
         command=wording.command(report),
         charts=drawings.draw(report),
+        map=model_map.draw(report),
         tables=_tables(report),
     )
 
