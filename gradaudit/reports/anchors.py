@@ -1,7 +1,7 @@
 """Addresses within the page: the same layer or finding always has the same one.
 
 Every layer has ``anchor("layer", name)``, where ``name`` is that of a module or of a stage (the
-model itself is ``""``), and every finding has ``finding(...)``: ``GA101-encoder.3``. The names are
+model itself is ``""``), and every finding one of :func:`addresses`: ``GA101-encoder.3``. The names are
 the user's: whatever they hold, an address is made of letters, digits and ``. _ - ~`` alone.
 """
 
@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections import Counter
+from collections.abc import Sequence
 
 from gradaudit.records import Finding
 
@@ -31,8 +33,19 @@ def anchor(kind: str, name: str) -> str:
     return f"{kind}-{safe}~{digest}"
 
 
+def addresses(findings: Sequence[Finding]) -> tuple[str, ...]:
+    """The id of each finding; where several share rule and place, the later ones are numbered."""
+    seen: Counter[str] = Counter()
+    ids = []
+    for each in findings:
+        base = finding(each)
+        seen[base] += 1
+        ids.append(base if seen[base] == 1 else f"{base}~no-{seen[base]}")
+    return tuple(ids)
+
+
 def finding(found: Finding) -> str:
-    """The id of a finding: its rule and its place, ``GA101-encoder.3``."""
+    """The id of a finding that is alone at its place: its rule and the place, ``GA101-encoder.3``."""
     where = found.where
     name = str(where) or f"stage-{where.stage}"
     return anchor(found.code, name) + (f"~call-{where.call}" if where.call else "")
