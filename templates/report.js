@@ -186,7 +186,7 @@
       const layer = table.closest(".layer");
       if (layer) layer.hidden = (state.filter || state.hide) && count === 0;
     }
-    for (const layer of all("#layers > .layer")) {
+    for (const layer of all(".layer")) {
       if (layer.querySelector("table.data")) continue;
       const text = layer.querySelector("summary").textContent
         + all(".held", layer).map((list) => list.textContent).join(" ");

@@ -83,7 +83,7 @@ def _tables(report: Report) -> dict[str, Table | None]:
     failing = [f.where for f in report.findings if f.severity in ("fail", "warn")]
     marked = {where.stage for where in failing if where.stage is not None}
     names = {name for where in failing for name in (where.module, where.parameter) if name}
-    marked |= {row.index for row in m.stages if row.name in names}
+    marked |= {row.index for row in m.stages if row.name in names} | model_map.adds(report).keys()
     tables = {
         "stages": trunk.table(m.stages, marked) if m.stages else None,
         "weights": weights.table(m.weights) if m.weights else None,

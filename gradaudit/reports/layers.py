@@ -16,6 +16,7 @@ from gradaudit.records import (
     StageRow,
     WeightRow,
 )
+from gradaudit.reports import model_map
 from gradaudit.reports.anchors import addresses, anchor
 
 _WORST = ("fail", "warn", "note")
@@ -35,6 +36,7 @@ class Layer:
     recurrent: list[RecurrentRow] = field(default_factory=list)
     findings: list[tuple[str, Finding]] = field(default_factory=list)  # with their addresses
     within: StageRow | None = None  # the stage that it is a part of
+    adds: str = ""  # what it does to gradients that are past their limit: "grows", "shrinks"
 
     @property
     def id(self) -> str:
@@ -49,8 +51,9 @@ class Layer:
 
     @property
     def severity(self) -> str:
-        """Of its worst finding; ``pass`` where the rules found nothing in it."""
+        """Of its worst finding; ``pass`` where there is nothing to be said against it."""
         held = {found.severity for _, found in self.findings}
+        held |= {"warn"} if self.adds else set()
         return next((each for each in _WORST if each in held), "pass")
 
     @property
@@ -66,7 +69,9 @@ def layers(report: Report) -> tuple[Layer, ...]:
         getattr(found.setdefault(name, Layer(name)), kind).append(row)
     within = {name: stage for stage in report.measurements.stages for name in stage.modules}
     order = {name: float(i) for i, name in enumerate(found)}
+    adding = model_map.adds(report)
     for name, layer in found.items():
+        layer.adds = next((adding[s.index] for s in layer.stages if s.index in adding), "")
         if layer.stages:
             held = [order[part] for stage in layer.stages for part in stage.modules if part in order]
             order[name] = min(held, default=order[name]) - 0.5
