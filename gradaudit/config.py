@@ -39,6 +39,7 @@ OPTIONS: Mapping[str, str] = {
     "reinit": _SWITCH,
     "output": _TEXT,
     "no-html": _SWITCH,
+    "assets": _TEXT,
     "json": _TEXT,
     "fail-on": "fail, warn or never",
     "select": _NAMES,
@@ -51,7 +52,7 @@ OPTIONS: Mapping[str, str] = {
     "quiet": _SWITCH,
     "force": _SWITCH,
 }
-_FILES = ("recipe", "output", "json")
+_FILES = ("recipe", "output", "json", "assets")
 _SPECS = ("data", "loss", "build")
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from gradaudit.errors import UsageError
 
 _HTML = (b"<!doctype html>", b'<meta name="generator" content="gradaudit ')
+_ASSET = b"/* gradaudit: "  # how style sheet and script of the pages start
 _SCHEMAS = ("gradaudit.report/", "gradaudit.contents/")
 _HEAD = 4096  # bytes; the HTML report's generator tag stands within
 
@@ -74,6 +75,8 @@ def _is_report(path: Path) -> bool:
     if content[:1] == b"{":
         with suppress(ValueError):
             return str(json.loads(content).get("schema")).startswith(_SCHEMAS)
+    if content.startswith(_ASSET):
+        return True
     start, tag = _HTML
     head = content[:_HEAD]
     return not content or (head.lstrip().lower().startswith(start) and tag in head)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 
 from gradaudit import __version__
+from gradaudit.assets import check_assets, folder_for, linked
 from gradaudit.errors import GradauditError, UsageError
 from gradaudit.formats import FORMATS, places, rendered
 from gradaudit.guards import Tell, guarded
@@ -41,6 +42,7 @@ def run_audit(targets: Sequence[Target], options: Mapping[str, Any]) -> int:
     audited all the same, and the exit code is 2.
     """
     where = places(options)
+    check_assets(options["assets"], force=options["force"])
     with guarded(options["timeout"], quiet=options["quiet"]) as tell:
         from gradaudit.rules import all_rules
 
@@ -48,7 +50,10 @@ def run_audit(targets: Sequence[Target], options: Mapping[str, Any]) -> int:
         run = _run(audits, tuple(rule.described for rule in all_rules()))
         tell("writing the report")
         files, result = rendered(run, where)
-    write_whole(files)
+        if options["assets"]:
+            files, result = linked(files, result, options["assets"])
+    with folder_for(options["assets"]):
+        write_whole(files)
     if result is not None:
         write_stdout(result)
     if not options["quiet"]:

@@ -73,7 +73,8 @@ def layers(report: Report) -> tuple[Layer, ...]:
     for name, layer in found.items():
         layer.adds = next((adding[s.index] for s in layer.stages if s.index in adding), "")
         if layer.stages:
-            held = [order[part] for stage in layer.stages for part in stage.modules if part in order]
+            parts = {part for stage in layer.stages for part in stage.modules}
+            held = (order[part] for part in parts if part in order)
             order[name] = min(held, default=order[name]) - 0.5
         elif name in within:
             layer.within = within[name]
