@@ -125,6 +125,13 @@
     if (state.sort.has(table.id)) order(table);
   }
 
+  // Layers of long nets are many: their tables are made sortable once somebody looks.
+  function whenShown(table, act) {
+    const fold = table.closest(".layer");
+    if (!fold || fold.open || state.sort.has(table.id)) act();
+    else fold.addEventListener("toggle", act, { once: true });
+  }
+
   // Filter and "hide what passes": rows, layers, findings. One that is linked to is always shown.
   const wanted = (text) => text.toLowerCase().includes(state.filter.toLowerCase());
   let seen = 0;
@@ -277,7 +284,7 @@
 
   function ready() {
     controls();
-    for (const table of all("main table.data")) sortable(table);
+    for (const table of all("main table.data")) whenShown(table, () => sortable(table));
     if (state.filter || state.hide) siftAll();
     for (const button of all("button.copy")) {
       const label = button.textContent;

@@ -46,8 +46,8 @@ class Layer:
     @property
     def type(self) -> str:
         """The module's class, as far as it is known."""
-        named = (*self.calls, *self.weights, *self.recurrent)
-        return next((row.type for row in named if row.type), "stage" if self.stages else "")
+        types = [row.type for rows in (self.calls, self.weights, self.recurrent) for row in rows]
+        return next(filter(None, types), "stage" if self.stages else "")
 
     @property
     def severity(self) -> str:
@@ -80,9 +80,9 @@ def layers(report: Report) -> tuple[Layer, ...]:
             layer.within = within[name]
     owners = _owners(report)
     for address, finding in zip(addresses(report.findings), report.findings, strict=True):
-        name = _name(finding, report, owners)
-        if name is not None and name in found:
-            found[name].findings.append((address, finding))
+        home = _name(finding, report, owners)
+        if home is not None and home in found:
+            found[home].findings.append((address, finding))
     return tuple(sorted(found.values(), key=lambda layer: order[layer.name]))
 
 
