@@ -40,6 +40,10 @@ OPTIONS: Mapping[str, str] = {
     "output": _TEXT,
     "no-html": _SWITCH,
     "json": _TEXT,
+    "sarif": _TEXT,
+    "junit": _TEXT,
+    "markdown": _TEXT,
+    "annotations": _SWITCH,
     "fail-on": "fail, warn or never",
     "select": _NAMES,
     "ignore": _NAMES,
@@ -51,7 +55,7 @@ OPTIONS: Mapping[str, str] = {
     "quiet": _SWITCH,
     "force": _SWITCH,
 }
-_FILES = ("recipe", "output", "json")
+_FILES = ("recipe", "output", "json", "sarif", "junit", "markdown")
 _SPECS = ("data", "loss", "build")
 
 
