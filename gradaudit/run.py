@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import click
 from rich.console import Console
 
 from gradaudit import __version__
@@ -14,6 +15,7 @@ from gradaudit.errors import GradauditError, UsageError
 from gradaudit.formats import FORMATS, places, rendered
 from gradaudit.guards import Tell, guarded
 from gradaudit.output import check_folder, write_folder, write_stdout, write_whole
+from gradaudit.repository import Repository, repository
 from gradaudit.settings import Settings
 
 if TYPE_CHECKING:
@@ -40,19 +42,27 @@ def run_audit(targets: Sequence[Target], options: Mapping[str, Any]) -> int:
     raises its :class:`gradaudit.errors.GradauditError`; among several it is told, the others are
     audited all the same, and the exit code is 2.
     """
-    where = places(options)
-    with guarded(options["timeout"], quiet=options["quiet"]) as tell:
-        from gradaudit.rules import all_rules
+    home = repository(Path.cwd())  # before the user's code can change it
+    try:
+        where = places(options)
+        with guarded(options["timeout"], quiet=options["quiet"]) as tell:
+            from gradaudit.rules import all_rules
 
-        audits = tuple(_audited(target, tell, alone=len(targets) == 1) for target in targets)
-        run = _run(audits, tuple(rule.described for rule in all_rules()))
-        tell("writing the report")
-        files, result = rendered(run, where)
+            audits = tuple(_audited(target, tell, alone=len(targets) == 1) for target in targets)
+            run = _run(audits, tuple(rule.described for rule in all_rules()), home)
+            tell("writing the report")
+            files, result = rendered(run, where)
+    except GradauditError as error:
+        if options["annotations"]:
+            _annotate(_run((), (), home), str(error))
+        raise
     write_whole(files)
     if result is not None:
         write_stdout(result)
     if not options["quiet"]:
         _summarize(run, where)
+    if options["annotations"]:
+        _annotate(run)
     return run.exit_code
 
 
@@ -72,10 +82,19 @@ def _audited(target: Target, tell: Tell, *, alone: bool) -> Audited:
     return Audited(target.name, report, code, fail_on=target.fail_on, outcome=judged)
 
 
-def _run(audits: tuple[Audited, ...], rules: Any) -> Run:
+def _run(audits: tuple[Audited, ...], rules: Any, home: Repository) -> Run:
     from gradaudit.records import Run
 
-    return Run(__version__, audits, rules)
+    return Run(__version__, audits, rules, folder=home.folder, anchor=home.anchor)
+
+
+def _annotate(run: Run, error: str = "") -> None:
+    """Annotations on standard error, a line each: a runner reads them from both streams."""
+    from gradaudit.reports import annotations
+
+    click.echo(
+        annotations.failed(run, error) if error else annotations.render(run), err=True, nl=False
+    )
 
 
 def _summarize(run: Run, where: Mapping[str, str]) -> None:
