@@ -114,8 +114,20 @@ def test_linalg_knows_tensors_and_no_models() -> None:
 )
 def test_the_command_starts_without_torch(name: str) -> None:
     """Nothing heavy at the top of what ``gradaudit --help`` imports."""
-    light = {"errors", "resources", "records", "settings", "config", "output", "options"}
-    light |= {"supervisor", "telling", "guards", "formats", "tolerances"}
+    light = {
+        "config",
+        "errors",
+        "formats",
+        "guards",
+        "options",
+        "output",
+        "records",
+        "resources",
+        "settings",
+        "supervisor",
+        "telling",
+        "tolerances",
+    }
     path = PACKAGE / f"{name}.py"
     top = set(imports(path, top_only=True))
     assert not {found.split(".")[0] for found in top} & set(HEAVY)
