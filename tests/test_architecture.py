@@ -122,6 +122,7 @@ def test_the_command_starts_without_torch(name: str) -> None:
         "options",
         "output",
         "records",
+        "repository",
         "resources",
         "settings",
         "supervisor",
