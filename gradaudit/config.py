@@ -41,6 +41,8 @@ OPTIONS: Mapping[str, str] = {
     "no-html": _SWITCH,
     "json": _TEXT,
     "fail-on": "fail, warn or never",
+    "baseline": _TEXT,
+    "write-baseline": _TEXT,
     "select": _NAMES,
     "ignore": _NAMES,
     "effort": "quick, standard or thorough",
@@ -51,7 +53,7 @@ OPTIONS: Mapping[str, str] = {
     "quiet": _SWITCH,
     "force": _SWITCH,
 }
-_FILES = ("recipe", "output", "json")
+_FILES = ("recipe", "output", "json", "baseline", "write-baseline")
 _SPECS = ("data", "loss", "build")
 
 

@@ -95,6 +95,16 @@ _REPORTS: tuple[_Decorator, ...] = (
         type=click.Choice(["fail", "warn", "never"]),
         help="Verdict that ends in 1 (default fail).",
     ),
+    click.option(
+        "--baseline",
+        metavar="FILE",
+        help="Only what is new or worse than in this baseline or JSON report counts.",
+    ),
+    click.option(
+        "--write-baseline",
+        metavar="FILE",
+        help="Accept what is found now: write it as a baseline, and end in 0.",
+    ),
 )
 _MANNER: tuple[_Decorator, ...] = (
     click.option(
@@ -190,7 +200,7 @@ def settled(ctx: click.Context, options: dict[str, Any]) -> dict[str, Any]:
             options[dropped] = False if dropped == "no_html" else None
         elif one == "output":
             raise UsageError("--no-html and --output contradict each other", next_step="drop one")
-    to_stdout = [name for name in ("output", "json_file") if options.get(name) == "-"]
+    to_stdout = [name for name in ("output", "json_file", "write_baseline") if options.get(name) == "-"]
     if len(to_stdout) > 1:
         raise UsageError("both --output and --json ask for standard output", expected="one at most")
     return options
