@@ -9,7 +9,7 @@ from typing import Any, cast
 from gradaudit.comparing.fields import Field
 from gradaudit.comparing.metrics import MODEL, measured
 from gradaudit.records import Known, Report, Severity, Snapshot, Verdict
-from gradaudit.settings import LIMITS
+from gradaudit.limits import LIMITS
 
 SEVERITIES = ("note", "warn", "fail")  # the mildest first
 VERDICTS = ("pass", "warn", "fail", "inconclusive")
