@@ -38,11 +38,18 @@ def _json(run: Run) -> str:
     return json_report.render(run.reports[0])
 
 
+def _baseline(run: Run) -> str:
+    from gradaudit.comparing.baseline import baseline_of
+
+    return baseline_of(run)
+
+
 FORMATS: Mapping[str, Format] = {
     each.kind: each
     for each in (
         Format("html", "output", "HTML report", _html),
         Format("json", "json_file", "JSON report", _json),
+        Format("baseline", "write_baseline", "Baseline", _baseline),
     )
 }
 

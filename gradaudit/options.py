@@ -200,7 +200,9 @@ def settled(ctx: click.Context, options: dict[str, Any]) -> dict[str, Any]:
             options[dropped] = False if dropped == "no_html" else None
         elif one == "output":
             raise UsageError("--no-html and --output contradict each other", next_step="drop one")
-    to_stdout = [name for name in ("output", "json_file", "write_baseline") if options.get(name) == "-"]
+    to_stdout = [
+        name for name in ("output", "json_file", "write_baseline") if options.get(name) == "-"
+    ]
     if len(to_stdout) > 1:
         raise UsageError("both --output and --json ask for standard output", expected="one at most")
     return options
