@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from gradaudit.records.report import Report
 
 _WORST_FIRST = (2, 1, 3, 0)  # exit codes: cannot run, findings, inconclusive, pass
+
+
+def worst_code(codes: Iterable[int]) -> int:
+    """The exit code of a whole run: cannot run, findings, inconclusive, pass."""
+    found = set(codes)
+    return next((code for code in _WORST_FIRST if code in found), 0)
 
 
 @dataclass(frozen=True)
@@ -43,8 +49,7 @@ class Run:
     @property
     def exit_code(self) -> int:
         """The worst of all: cannot run, findings, inconclusive, pass."""
-        codes = {each.exit_code for each in self.audits}
-        return next((code for code in _WORST_FIRST if code in codes), 0)
+        return worst_code(each.exit_code for each in self.audits)
 
     @property
     def reports(self) -> tuple[Report, ...]:
