@@ -45,6 +45,8 @@ OPTIONS: Mapping[str, str] = {
     "markdown": _TEXT,
     "annotations": _SWITCH,
     "fail-on": "fail, warn or never",
+    "baseline": _TEXT,
+    "write-baseline": _TEXT,
     "select": _NAMES,
     "ignore": _NAMES,
     "effort": "quick, standard or thorough",
@@ -55,7 +57,7 @@ OPTIONS: Mapping[str, str] = {
     "quiet": _SWITCH,
     "force": _SWITCH,
 }
-_FILES = ("recipe", "output", "json", "sarif", "junit", "markdown")
+_FILES = ("recipe", "output", "json", "sarif", "junit", "markdown", "baseline", "write-baseline")
 _SPECS = ("data", "loss", "build")
 
 

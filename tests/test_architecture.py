@@ -39,7 +39,7 @@ ORDER = (
     ("fixing",),
     ("written",),
     ("formats",),
-    ("run", "inspecting", "options"),
+    ("run", "inspecting", "differing", "options"),
     ("cli",),
     ("__main__",),
 )
