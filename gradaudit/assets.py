@@ -33,13 +33,16 @@ def check_assets(folder: str | None, *, force: bool) -> None:
         raise UsageError(cannot, found=f"no permission to write in {place.parent}")
 
 
-def linked(files: Mapping[Path, str], result: str | None, folder: str) -> tuple[
-    dict[Path, str], str | None
-]:  # fmt: skip
+def linked(
+    files: Mapping[Path, str], result: str | None, folder: str | None
+) -> tuple[dict[Path, str], str | None]:
     """The files of a run with ``folder``'s own among them, to which every page is linked.
 
-    ``result``, what goes to standard output, is linked as if it lay in the working folder.
+    ``result``, what goes to standard output, is linked as if it lay in the working folder. Without
+    a folder everything stays as it is.
     """
+    if not folder:
+        return dict(files), result
     from gradaudit.reports import html
 
     pages = {

@@ -41,7 +41,13 @@ OPTIONS: Mapping[str, str] = {
     "no-html": _SWITCH,
     "assets": _TEXT,
     "json": _TEXT,
+    "sarif": _TEXT,
+    "junit": _TEXT,
+    "markdown": _TEXT,
+    "annotations": _SWITCH,
     "fail-on": "fail, warn or never",
+    "baseline": _TEXT,
+    "write-baseline": _TEXT,
     "select": _NAMES,
     "ignore": _NAMES,
     "effort": "quick, standard or thorough",
@@ -52,7 +58,10 @@ OPTIONS: Mapping[str, str] = {
     "quiet": _SWITCH,
     "force": _SWITCH,
 }
-_FILES = ("recipe", "output", "json", "assets")
+_FILES = (
+    "recipe", "output", "assets", "json", "sarif", "junit", "markdown", "baseline",
+    "write-baseline",
+)  # fmt: skip
 _SPECS = ("data", "loss", "build")
 
 

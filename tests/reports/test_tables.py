@@ -47,7 +47,9 @@ def test_singular_values_of_a_stage_share_a_cell() -> None:
     cell = trunk.singular_values(values)
     assert (cell.text, cell.aside) == ("3.00", "2.97 – 3.03; then 2.00, 1.00")
     assert trunk.singular_values([]).text == cells.EMPTY
-    assert column(trunk.table(shared_rows.stages(31, 1.3), {6}), "Singular values")[6] != cells.EMPTY
+    assert (
+        column(trunk.table(shared_rows.stages(31, 1.3), {6}), "Singular values")[6] != cells.EMPTY
+    )
 
 
 def test_rank_and_cosine_stand_with_the_modules_and_sameness_is_marked() -> None:
