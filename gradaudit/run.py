@@ -66,8 +66,10 @@ def _audited(target: Target, tell: Tell, *, alone: bool) -> Audited:
     except GradauditError as error:
         if alone:
             raise
-        return Audited(target.name, None, error.exit_code, str(error))
-    return Audited(target.name, report, exit_code(outcome(report), target.fail_on))
+        return Audited(target.name, None, error.exit_code, str(error), target.fail_on)
+    judged = outcome(report)
+    code = exit_code(judged, target.fail_on)
+    return Audited(target.name, report, code, fail_on=target.fail_on, outcome=judged)
 
 
 def _run(audits: tuple[Audited, ...], rules: Any) -> Run:

@@ -35,6 +35,10 @@ OPTIONS: Mapping[str, str] = {
     "output": _TEXT,
     "no-html": _SWITCH,
     "json": _TEXT,
+    "sarif": _TEXT,
+    "junit": _TEXT,
+    "markdown": _TEXT,
+    "annotations": _SWITCH,
     "fail-on": "fail, warn or never",
     "select": _NAMES,
     "ignore": _NAMES,
@@ -46,10 +50,13 @@ OPTIONS: Mapping[str, str] = {
     "quiet": _SWITCH,
     "force": _SWITCH,
 }
-_FILES = ("recipe", "output", "json")
+_FILES = ("recipe", "output", "json", "sarif", "junit", "markdown")
 _SPECS = ("data", "loss", "build")
 # What holds for the run as a whole, and so for no single model of it.
-RUN_WIDE = ("output", "no-html", "json", "timeout", "quiet", "force")
+RUN_WIDE = (
+    *("output", "no-html", "json", "sarif", "junit", "markdown", "annotations"),
+    *("timeout", "quiet", "force"),
+)
 
 
 def value_of(key: str, table: Table) -> Any:
