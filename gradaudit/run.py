@@ -82,8 +82,7 @@ def _summarize(run: Run, where: Mapping[str, str]) -> None:
     from gradaudit.reports import terminal
 
     console = Console(stderr=True, highlight=False)
-    for report in run.reports:
-        terminal.render(report, console)
+    terminal.render_run(run, console)
     for kind, place in where.items():
         if place != "-":
             console.print(f"{FORMATS[kind].title}: {place}", markup=False, soft_wrap=True)
