@@ -56,6 +56,12 @@ def _markdown(run: Run) -> str:
     return markdown.render(run)
 
 
+def _baseline(run: Run) -> str:
+    from gradaudit.comparing.baseline import baseline_of
+
+    return baseline_of(run)
+
+
 FORMATS: Mapping[str, Format] = {
     each.kind: each
     for each in (
@@ -64,6 +70,7 @@ FORMATS: Mapping[str, Format] = {
         Format("sarif", "sarif", "SARIF report", _sarif),
         Format("junit", "junit", "JUnit report", _junit),
         Format("markdown", "markdown", "Markdown report", _markdown),
+        Format("baseline", "write_baseline", "Baseline", _baseline),
     )
 }
 

@@ -101,6 +101,16 @@ _REPORTS: tuple[_Decorator, ...] = (
         type=click.Choice(["fail", "warn", "never"]),
         help="Verdict that ends in 1 (default fail).",
     ),
+    click.option(
+        "--baseline",
+        metavar="FILE",
+        help="Only what is new or worse than in this baseline or JSON report counts.",
+    ),
+    click.option(
+        "--write-baseline",
+        metavar="FILE",
+        help="Accept what is found now: write it as a baseline, and end in 0.",
+    ),
 )
 _MANNER: tuple[_Decorator, ...] = (
     click.option(
@@ -142,7 +152,7 @@ _FIX_OPTIONS: tuple[_Decorator, ...] = (
 )
 
 
-_TO_FILES = ("output", "json_file", "sarif", "junit", "markdown")
+_TO_FILES = ("output", "json_file", "sarif", "junit", "markdown", "write_baseline")
 
 
 def _configured(ctx: click.Context, _param: click.Parameter, value: bool) -> None:
@@ -211,7 +221,7 @@ def _one_on_stdout(ctx: click.Context, options: dict[str, Any]) -> dict[str, Any
         options["no_html"] = options["no_html"] or "output" in dropped
         return {**options, **dict.fromkeys(dropped)}
     if len(asking) > 1:
-        both = " and ".join(f"--{name.removesuffix('_file')}" for name in asking[:2])
+        both = " and ".join(f"--{name.removesuffix('_file').replace('_', '-')}" for name in asking[:2])
         raise UsageError(f"both {both} ask for standard output", expected="one at most")
     return options
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import click
 from rich.console import Console
 
 from gradaudit import __version__
@@ -17,6 +18,7 @@ from gradaudit.output import check_folder, write_folder, write_stdout, write_who
 from gradaudit.settings import Settings
 
 if TYPE_CHECKING:
+    from gradaudit.comparing.baseline import Baseline
     from gradaudit.records import Audited, Run
 
 _READ = ("data", "loss", "build", "recipe_file")  # options that name files
@@ -41,10 +43,15 @@ def run_audit(targets: Sequence[Target], options: Mapping[str, Any]) -> int:
     audited all the same, and the exit code is 2.
     """
     where = places(options)
+    baseline = _baseline(options)
+    accepted = baseline is None and "baseline" in where
     with guarded(options["timeout"], quiet=options["quiet"]) as tell:
         from gradaudit.rules import all_rules
 
-        audits = tuple(_audited(target, tell, alone=len(targets) == 1) for target in targets)
+        names = [target.name for target in targets]
+        found = (_audited(target, tell, names, baseline) for target in targets)
+        audits = tuple(_accepted(each) if accepted else each for each in found)
+        where = _without_parts(where, audits)
         run = _run(audits, tuple(rule.described for rule in all_rules()))
         tell("writing the report")
         files, result = rendered(run, where)
@@ -56,7 +63,18 @@ def run_audit(targets: Sequence[Target], options: Mapping[str, Any]) -> int:
     return run.exit_code
 
 
-def _audited(target: Target, tell: Tell, *, alone: bool) -> Audited:
+def _baseline(options: Mapping[str, Any]) -> Baseline | None:
+    """What findings and numbers are held against; it is read before any work is done."""
+    if not options["baseline"]:
+        return None
+    from gradaudit.comparing.baseline import read_baseline
+
+    return read_baseline(options["baseline"])
+
+
+def _audited(
+    target: Target, tell: Tell, names: Sequence[str], baseline: Baseline | None
+) -> Audited:
     from gradaudit.auditing import audit_file
     from gradaudit.gate import exit_code, outcome
     from gradaudit.records import Audited
@@ -64,12 +82,28 @@ def _audited(target: Target, tell: Tell, *, alone: bool) -> Audited:
     try:
         report = audit_file(target.model, target.settings, tell)
     except GradauditError as error:
-        if alone:
+        if len(names) == 1:
             raise
         return Audited(target.name, None, error.exit_code, str(error), target.fail_on)
+    if baseline is not None:
+        tolerances = target.settings.tolerances
+        report = baseline.held_against(report, target.name, names, tolerances)
     judged = outcome(report)
     code = exit_code(judged, target.fail_on)
     return Audited(target.name, report, code, fail_on=target.fail_on, outcome=judged)
+
+
+def _accepted(audited: Audited) -> Audited:
+    """With ``--write-baseline`` alone what is found is known from now on, and counts no more."""
+    return replace(audited, exit_code=0) if audited.exit_code == 1 else audited
+
+
+def _without_parts(where: dict[str, str], audits: Sequence[Audited]) -> dict[str, str]:
+    """No baseline of some models only: what it lacks would be new, or go unnoticed."""
+    if all(each.report is not None for each in audits) or "baseline" not in where:
+        return where
+    click.echo("gradaudit: no baseline is written: not every model could be audited", err=True)
+    return {kind: place for kind, place in where.items() if kind != "baseline"}
 
 
 def _run(audits: tuple[Audited, ...], rules: Any) -> Run:

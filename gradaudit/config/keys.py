@@ -39,6 +39,8 @@ OPTIONS: Mapping[str, str] = {
     "junit": _TEXT,
     "markdown": _TEXT,
     "annotations": _SWITCH,
+    "baseline": _TEXT,
+    "write-baseline": _TEXT,
     "fail-on": "fail, warn or never",
     "select": _NAMES,
     "ignore": _NAMES,
@@ -50,12 +52,12 @@ OPTIONS: Mapping[str, str] = {
     "quiet": _SWITCH,
     "force": _SWITCH,
 }
-_FILES = ("recipe", "output", "json", "sarif", "junit", "markdown")
+_FILES = ("recipe", "output", "json", "sarif", "junit", "markdown", "baseline", "write-baseline")
 _SPECS = ("data", "loss", "build")
 # What holds for the run as a whole, and so for no single model of it.
 RUN_WIDE = (
     *("output", "no-html", "json", "sarif", "junit", "markdown", "annotations"),
-    *("timeout", "quiet", "force"),
+    *("baseline", "write-baseline", "timeout", "quiet", "force"),
 )
 
 
