@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,39 +20,30 @@ from gradaudit.settings import Settings
 if TYPE_CHECKING:
     from gradaudit.comparing.baseline import Baseline
     from gradaudit.records import Audited, Run
+    from gradaudit.targets import Target
 
 _READ = ("data", "loss", "build", "recipe_file")  # options that name files
 CURE_FILES = ("model.safetensors", "recipe.json", "fix.py", "report.html", "report.json")
 
 
-@dataclass(frozen=True)
-class Target:
-    """A model to be audited, and how."""
-
-    name: str  # as configured, else as the user named the model
-    model: str
-    settings: Settings
-    fail_on: str = "fail"
-
-
-def run_audit(targets: Sequence[Target], options: Mapping[str, Any]) -> int:
+def run_audit(targets: Sequence[Target], options: Mapping[str, Any], config: str = "") -> int:
     """Audit every target, write what was asked for, print the summary, and return the exit code.
 
     Nothing is written until every output is rendered. One target alone that cannot be audited
     raises its :class:`gradaudit.errors.GradauditError`; among several it is told, the others are
     audited all the same, and the exit code is 2.
     """
-    where = places(options)
+    names = [target.name for target in targets]
+    where = places(options, names)
     baseline = _baseline(options)
     accepted = baseline is None and "baseline" in where
     with guarded(options["timeout"], quiet=options["quiet"]) as tell:
         from gradaudit.rules import all_rules
 
-        names = [target.name for target in targets]
         found = (_audited(target, tell, names, baseline) for target in targets)
         audits = tuple(_accepted(each) if accepted else each for each in found)
         where = _without_parts(where, audits)
-        run = _run(audits, tuple(rule.described for rule in all_rules()))
+        run = _run(audits, tuple(rule.described for rule in all_rules()), config)
         tell("writing the report")
         files, result = rendered(run, where)
     write_whole(files)
@@ -78,19 +69,27 @@ def _audited(
     from gradaudit.auditing import audit_file
     from gradaudit.gate import exit_code, outcome
     from gradaudit.records import Audited
+    from gradaudit.subject.apart import apart
 
+    if len(names) > 1:
+        tell = _about(target.name, tell)
     try:
-        report = audit_file(target.model, target.settings, tell)
+        with apart():
+            report = audit_file(target.model, target.settings, tell)
     except GradauditError as error:
         if len(names) == 1:
             raise
         return Audited(target.name, None, error.exit_code, str(error), target.fail_on)
     if baseline is not None:
-        tolerances = target.settings.tolerances
+        tolerances = target.settings.all_tolerances
         report = baseline.held_against(report, target.name, names, tolerances)
     judged = outcome(report)
     code = exit_code(judged, target.fail_on)
     return Audited(target.name, report, code, fail_on=target.fail_on, outcome=judged)
+
+
+def _about(name: str, tell: Tell) -> Tell:
+    return lambda what: tell(f"{name}: {what}")
 
 
 def _accepted(audited: Audited) -> Audited:
@@ -106,10 +105,10 @@ def _without_parts(where: dict[str, str], audits: Sequence[Audited]) -> dict[str
     return {kind: place for kind, place in where.items() if kind != "baseline"}
 
 
-def _run(audits: tuple[Audited, ...], rules: Any) -> Run:
+def _run(audits: tuple[Audited, ...], rules: Any, config: str) -> Run:
     from gradaudit.records import Run
 
-    return Run(__version__, audits, rules)
+    return Run(__version__, audits, rules, config)
 
 
 def _summarize(run: Run, where: Mapping[str, str]) -> None:

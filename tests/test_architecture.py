@@ -39,6 +39,9 @@ ORDER = (
     ("fixing",),
     ("written",),
     ("formats",),
+    ("given",),
+    ("targets",),
+    ("in_force",),
     ("run", "inspecting", "options"),
     ("cli",),
     ("__main__",),
@@ -110,7 +113,11 @@ def test_linalg_knows_tensors_and_no_models() -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["__init__", "cli", "options", "run", "guards", "config", "output", "formats", "supervisor"],
+    [
+        *("__init__", "cli", "options", "run", "guards", "output", "formats", "supervisor"),
+        *("given", "targets", "limits", "tolerances", "settings"),
+        *(f"config/{path.stem}" for path in sorted((PACKAGE / "config").glob("*.py"))),
+    ],
 )
 def test_the_command_starts_without_torch(name: str) -> None:
     """Nothing heavy at the top of what ``gradaudit --help`` imports."""
@@ -118,13 +125,16 @@ def test_the_command_starts_without_torch(name: str) -> None:
         "config",
         "errors",
         "formats",
+        "given",
         "guards",
+        "limits",
         "options",
         "output",
         "records",
         "resources",
         "settings",
         "supervisor",
+        "targets",
         "telling",
         "tolerances",
     }

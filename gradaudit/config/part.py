@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
@@ -10,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 from gradaudit.config.document import Table, near
 from gradaudit.config.keys import OPTIONS, entries, texts, value_of
 from gradaudit.errors import UsageError
-from gradaudit.limits import LIMITS, changed_limit, check_order, told_value
+from gradaudit.limits import LIMITS, changed_limit, check_order
 from gradaudit.records import Limit
 from gradaudit.settings import DEMANDS, Demand, LayerSettings
-from gradaudit.tolerances import TOLERANCES
+from gradaudit.tolerances import TOLERANCES, with_tolerances
 
 if TYPE_CHECKING:
     from gradaudit.rules import Rule
@@ -179,6 +178,7 @@ def _layer(table: Table, whole: Part) -> LayerSettings:
         limits={name: limit.value for name, limit in rules.limits.items()},
         reason="; ".join(reasons),
         source=f"layers of {near(table.path)}",
+        place=table.origin(),
     )
 
 
@@ -188,10 +188,9 @@ def _tolerances(table: Table) -> Part:
     tolerances: dict[str, Limit] = {}
     for key, value in table.values.items():
         name = known[table.known(key, known, f"they are {', '.join(known)}")]
-        if type(value) not in (int, float) or not 0 <= value < math.inf:
-            raise table.wrong(key, "a number, 0 or more", value)
-        before = TOLERANCES[name]
-        source = f"{near(table.path)}, instead of {told_value(before.value)}: {before.source}"
-        tolerances[name] = Limit(float(value), before.unit, source)
+        try:
+            tolerances[name] = with_tolerances({name: value}, near(table.path))[name]
+        except UsageError as error:
+            raise UsageError(f"{table.place(key)}: {error}") from None
     origins = {f"tolerance {known[key]}": table.origin(key) for key in table.values}
     return Part(tolerances=tolerances, origins=origins)
