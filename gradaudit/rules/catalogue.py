@@ -16,6 +16,7 @@ from importlib import import_module
 
 from gradaudit.errors import UsageError
 from gradaudit.records import Finding, Measurements, RuleDoc, Severity
+from gradaudit.rules._astride import told
 from gradaudit.rules._weighed import weighed
 from gradaudit.settings import Settings
 
@@ -103,7 +104,7 @@ def run_rules(measurements: Measurements, settings: Settings) -> tuple[Finding, 
     ]
     findings = [
         (_WORST_FIRST[f.severity], _order(by_code[f.code], measurements), f.code, f)
-        for f in weighed(found, measurements)
+        for f in map(told, weighed(found, measurements))
     ]
     # Findings of one rule keep the order in which the rule gave them: the sort is stable.
     return tuple(item[-1] for item in sorted(findings, key=lambda item: item[:3]))

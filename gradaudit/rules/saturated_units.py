@@ -47,8 +47,6 @@ def check(measurements: Measurements, settings: Settings) -> Iterable[Finding]:
     fail = settings.limit("saturated_fraction_fail")
     for row in worst_calls(measurements, "saturated_fraction"):
         share = row.saturated_fraction or 0.0
-        if share <= warn.value:
-            continue
         low, high = wilson(share, (row.units or 1) * (measurements.sample.batch_size or 1))
         measured = Estimate(share, min(low, share), max(high, share), warn.unit)
         judged = judge(measured, warn=warn, fail=fail)
