@@ -1,7 +1,7 @@
 """How often another ``--seed`` turns the verdict, on 20 recipes of the tuned half of the corpus.
 
-``python -m tests.benchmarks.verdict_flips [--effort quick] [--seeds 100] [--anew]``: model, data and
-start stay the same, as in a gate that sees one file twice, and only the random numbers of the
+``python -m tests.benchmarks.verdict_flips [--effort quick] [--seeds 100] [--anew]``: model, data
+and start stay the same, as in a gate that sees one file twice, and only the random numbers of the
 probes differ. A flip is a verdict other than the recipe's most frequent one. ``--anew`` draws the
 start with the seed as well: then it is another model, and what changes is no flip of the gate.
 
