@@ -18,6 +18,7 @@ from gradaudit.judging import judge
 from gradaudit.measure import Progress
 from gradaudit.mending.proof import mend
 from gradaudit.records import Report
+from gradaudit.rules import notes_on
 from gradaudit.settings import Settings
 from gradaudit.subject import Batch, Opened, from_python, open_subject, seeded
 from gradaudit.subject.batches import sample_count
@@ -104,7 +105,7 @@ def _examined(opened: Opened, settings: Settings, progress: Progress, started: f
         findings=findings,
         prescription=prescription,
         not_measured=gaps,
-        notes=opened.notes,
+        notes=(*opened.notes, *notes_on(measurements, settings)),
     )
 
 

@@ -44,5 +44,5 @@ def judge(opened: Opened, settings: Settings, progress: Progress) -> Judged:
         gaps,
         findings,
         verdict(findings, measurements, gaps, settings),
-        forecast(findings, measurements),
+        forecast(run_rules(measurements, settings.undemanded()), measurements),
     )

@@ -202,7 +202,7 @@ def _stated(ctx: click.Context, name: str) -> bool:
 
 def settings_from(ctx: click.Context, options: Mapping[str, Any]) -> Settings:
     """Settings from :func:`settled` options; raises ``UsageError`` for a recipe that is none."""
-    known = {f.name for f in dataclasses.fields(Settings)} - {"recipe", "limits"}
+    known = {f.name for f in dataclasses.fields(Settings)} - {"recipe", "limits", "tolerances"}
     rest = {k: v for k, v in options.items() if k in known and v is not None}
     return Settings(recipe=_recipe(ctx, options), **rest)
 

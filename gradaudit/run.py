@@ -11,14 +11,9 @@ from rich.console import Console
 
 from gradaudit import __version__
 from gradaudit.errors import GradauditError, UsageError
+from gradaudit.formats import FORMATS, places, rendered
 from gradaudit.guards import Tell, guarded
-from gradaudit.output import (
-    check_folder,
-    check_writable,
-    write_folder,
-    write_stdout,
-    write_whole,
-)
+from gradaudit.output import check_folder, write_folder, write_stdout, write_whole
 from gradaudit.settings import Settings
 
 if TYPE_CHECKING:
@@ -26,7 +21,6 @@ if TYPE_CHECKING:
 
 _READ = ("data", "loss", "build", "recipe_file")  # options that name files
 CURE_FILES = ("model.safetensors", "recipe.json", "fix.py", "report.html", "report.json")
-DEFAULT_REPORT = "gradaudit-report.html"
 
 
 @dataclass(frozen=True)
@@ -46,19 +40,19 @@ def run_audit(targets: Sequence[Target], options: Mapping[str, Any]) -> int:
     raises its :class:`gradaudit.errors.GradauditError`; among several it is told, the others are
     audited all the same, and the exit code is 2.
     """
-    places = _places(options)
+    where = places(options)
     with guarded(options["timeout"], quiet=options["quiet"]) as tell:
         from gradaudit.rules import all_rules
 
         audits = tuple(_audited(target, tell, alone=len(targets) == 1) for target in targets)
         run = _run(audits, tuple(rule.described for rule in all_rules()))
         tell("writing the report")
-        files, result = _rendered(run, places)
+        files, result = rendered(run, where)
     write_whole(files)
     if result is not None:
         write_stdout(result)
     if not options["quiet"]:
-        _summarize(run, places)
+        _summarize(run, where)
     return run.exit_code
 
 
@@ -82,26 +76,15 @@ def _run(audits: tuple[Audited, ...], rules: Any) -> Run:
     return Run(__version__, audits, rules)
 
 
-def _rendered(run: Run, places: Mapping[str, str]) -> tuple[dict[Path, str], str | None]:
-    """The text of every file, and what goes to standard output."""
-    from gradaudit.reports import html, json_report
-
-    (report,) = run.reports
-    renderers = {"html": html.render, "json": json_report.render}
-    texts = {kind: renderers[kind](report) for kind in places}
-    files = {Path(place): texts[kind] for kind, place in places.items() if place != "-"}
-    return files, next((texts[kind] for kind, place in places.items() if place == "-"), None)
-
-
-def _summarize(run: Run, places: Mapping[str, str]) -> None:
+def _summarize(run: Run, where: Mapping[str, str]) -> None:
     from gradaudit.reports import terminal
 
     console = Console(stderr=True, highlight=False)
     for report in run.reports:
         terminal.render(report, console)
-    for kind, place in places.items():
+    for kind, place in where.items():
         if place != "-":
-            console.print(f"{kind.upper()} report: {place}", markup=False, soft_wrap=True)
+            console.print(f"{FORMATS[kind].title}: {place}", markup=False, soft_wrap=True)
 
 
 def run_fix(model: str, settings: Settings, options: Mapping[str, Any]) -> int:
@@ -142,18 +125,3 @@ def _spared(folder: Path, read: Sequence[str | None]) -> None:
         for path in (spec, *([home] if colon else [])):
             if Path(path).resolve() in replaced and Path(path).exists():
                 raise UsageError(f"{path} would be replaced", next_step="choose another folder")
-
-
-def _places(options: Mapping[str, Any]) -> dict[str, str]:
-    """Where each format goes; raises ``UsageError`` where it could not be written."""
-    places = {}
-    if not options["no_html"]:
-        places["html"] = options["output"] or DEFAULT_REPORT
-    if options["json_file"]:
-        places["json"] = options["json_file"]
-    files = [Path(place) for place in places.values() if place != "-"]
-    for file in files:
-        check_writable(file, force=options["force"])
-    if len({file.resolve() for file in files}) < len(files):
-        raise UsageError(f"two reports would be written to {files[0]}", expected="a file for each")
-    return places

@@ -7,13 +7,19 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Literal
+from dataclasses import dataclass, field, replace
+from fnmatch import fnmatchcase
+from functools import lru_cache
+from typing import Literal, cast
 
-from gradaudit.records import Limit, Recipe
+from gradaudit.limits import LIMITS, told_value, with_limits
+from gradaudit.records import Limit, Recipe, Severity
+from gradaudit.tolerances import TOLERANCES
 
 EFFORTS = ("quick", "standard", "thorough")
 State = Literal["auto", "fresh", "trained"]
+Demand = Severity | Literal["off"]
+DEMANDS: tuple[Demand, ...] = ("fail", "warn", "note", "off")
 
 
 @dataclass(frozen=True)
@@ -39,159 +45,54 @@ BUDGETS: Mapping[str, Budget] = {
     "thorough": Budget(64, 8, 60, 80, 32, 120, 20, 12, 50, 10.0, 300),
 }
 
-_GROWTH = (
-    "33 nets trained with SGD and Adam: those that always trained grew by 1e-2 to 8e4, those that "
-    "never did by 5e-7 or less or by 1.6e6 or more (tests/benchmarks/growth_limits.py)"
-)
-_EXPERIMENT = "tests/benchmarks/growth_limits.py"
 
-_TRAINED = "25 trained nets that packages carry (tests/benchmarks/trained_weights.py)"
+@lru_cache(maxsize=100_000)
+def _covers(glob: str, name: str) -> bool:
+    parts = name.split(".")
+    return any(fnmatchcase(".".join(parts[: end + 1]), glob) for end in range(len(parts)))
 
-_DECAY = (
-    "under SGD and Adam every net kept over half of what it learns without decay up to 1.9, none "
-    "from 6.2 on; under AdamW up to 0.5 and from 4.7 on (tests/benchmarks/weight_decay.py)"
-)
 
-_SCALES = (
-    "of nets under Adam whose rehearsal falls 18 of 21 train up to here, all at the rate 1e-3, and "
-    "at an offset of 5 or 10 only 10 of 14 (tests/benchmarks/input_scale.py)"
-)
+@dataclass(frozen=True)
+class LayerSettings:
+    """What holds for the layers whose names ``match``, over what holds for all.
 
-LIMITS: Mapping[str, Limit] = {
-    "growth_max": Limit(1e5, "total gain (sum of squares)", _GROWTH),
-    "growth_min": Limit(1e-6, "total gain (sum of squares)", _GROWTH),
-    "growth_min_adaptive": Limit(
-        1e-11, "total gain (sum of squares)", f"Adam trained nets down to 2e-10: {_EXPERIMENT}"
-    ),
-    "gsc_max": Limit(1e2, "GSC", f"Philipp et al., arXiv 1712.05577; {_EXPERIMENT}"),
-    "gsc_min": Limit(1e-2, "GSC", f"Philipp et al., arXiv 1712.05577; {_EXPERIMENT}"),
-    "time_growth_max": Limit(
-        1e4,
-        "total gain over time (sum of squares)",
-        "100 in norm: one old step outweighs 100 recent ones",
-    ),
-    "time_growth_min": Limit(
-        1e-8, "total gain over time (sum of squares)", "1e-4 in norm: lost in the sum over steps"
-    ),
-    "gate_reach_min": Limit(
-        1e-4, "product of the mean gate over the steps", "time_growth_min as a norm: same reach"
-    ),
-    "spectral_excess_warn": Limit(
-        10.0, "x the norm of iid weights of variance 1/fan_in", "Bai and Yin 1993 (the edge)"
-    ),
-    "spectral_excess_fail": Limit(
-        100.0, "x the norm of iid weights of variance 1/fan_in", "Bai and Yin 1993 (the edge)"
-    ),
-    "spectral_excess_learned": Limit(
-        3e3,
-        "x the norm of iid weights of variance 1/fan_in",
-        f"ten times the most, 290, in {_TRAINED}",
-    ),
-    "dead_rows_warn": Limit(
-        0.5, "share of output units", f"nets that work have up to 45% in a weight: {_TRAINED}"
-    ),
-    "lone_outlier_warn": Limit(
-        100.0, "x the sum of squares of all others", f"ten in norm; 5 at most in {_TRAINED}"
-    ),
-    "layer_imbalance_warn": Limit(
-        10.0, "x the median size of its part", f"0.56 to 2.2 in {_TRAINED}"
-    ),
-    "dead_fraction_warn": Limit(0.5, "share of units", "SageMaker Debugger DeadRelu, 50%"),
-    "dead_fraction_fail": Limit(0.9, "share of units", "AutoTrainer, 70% zero gradients, widened"),
-    "saturated_fraction_warn": Limit(
-        0.5, "share of outputs", "slope below 2% of its peak for tanh, 4% for sigmoid"
-    ),
-    "saturated_fraction_fail": Limit(
-        0.9, "share of outputs", "slope below 2% of its peak for tanh, 4% for sigmoid"
-    ),
-    "attention_entropy_min": Limit(
-        0.1,
-        "share of ln(keys allowed)",
-        "Zhai et al. 2023, arXiv 2303.06296; of transformers at 0.12 to 0.27 half the runs "
-        "learned, at 0.08 and less none (tests/benchmarks/collapse.py)",
-    ),
-    "sample_spread_min": Limit(
-        1e-3,
-        "1 - mean cosine of two samples' outputs",
-        "SGD trained nets down to 0.02 and none below 0.01 (tests/benchmarks/collapse.py)",
-    ),
-    "sample_spread_min_adaptive": Limit(
-        1e-6,
-        "1 - mean cosine of two samples' outputs",
-        "Adam trained nets down to 2e-6, below it one run in ten (tests/benchmarks/collapse.py)",
-    ),
-    "effective_rank_min": Limit(
-        1.5, "effective rank", "nets that trained had 2.4 or more (tests/benchmarks/collapse.py)"
-    ),
-    "input_scale_warn": Limit(10.0, "rms of the worst feature", "UMLAUT flags inputs outside 1"),
-    "input_scale_fail": Limit(100.0, "rms of the worst feature", "field case: inputs x 1e4"),
-    "input_scale_adaptive": Limit(3000.0, "rms of the worst feature", _SCALES),
-    "input_offset_adaptive": Limit(3.0, "|mean| / std of the worst feature", _SCALES),
-    "target_scale_warn": Limit(10.0, "rms", "UMLAUT flags data outside 1; same for targets"),
-    "target_scale_fail": Limit(100.0, "rms", "field case: raw forecasting series"),
-    "initial_loss_warn": Limit(1.5, "x the uniform guess's loss", "Karpathy 2019: loss @ init"),
-    "initial_loss_fail": Limit(5.0, "x the uniform guess's loss", "field case: N(0,1) tied head"),
-    "clip_rate_max": Limit(0.95, "share of steps clipped", "Pascanu et al. 2013, section 3.2"),
-    "clip_cut": Limit(0.1, "threshold / median gradient norm", "a tenfold cut of the rate"),
-    "update_ratio_max": Limit(
-        0.1, "||step|| / ||weight||", "TheDeepChecker (log10 -1) and torchmortem; SageMaker: 10"
-    ),
-    "update_ratio_min": Limit(
-        1e-5, "||step|| / ||weight||", "torchmortem; TheDeepChecker 1e-4, SageMaker 1e-8"
-    ),
-    "decay_pull_warn": Limit(5.0, "x the pull of the loss", _DECAY),
-    "decay_pull_fail": Limit(10.0, "x the pull of the loss", _DECAY),
-    "decay_pull_decoupled_warn": Limit(1.0, "decay x rms of the weights", _DECAY),
-    "decay_pull_decoupled_fail": Limit(5.0, "decay x rms of the weights", _DECAY),
-    "decay_pull_seen": Limit(
-        0.3,
-        "x the pull of the loss",
-        "where training was seen to fail and a steady recipe does not: 18 recipes of "
-        "tests/corpus/tune, 0.39 and more in those that decay stalls, 0.013 at most in others",
-    ),
-    "noise_batches": Limit(
-        20.0,
-        "noise scale / batch size",
-        "McCandlish et al. 2018, arXiv 1812.06162: a batch is 1 / 21 signal there",
-    ),
-    "tail_ratio": Limit(10.0, "max / median gradient norm", "Zhang et al. 2020, arXiv 1905.11881"),
-    "rate_floor_fall": Limit(
-        0.05, "share of the loss all the recipe's steps take off", "linear projection of rehearsal"
-    ),
-    "rate_gap": Limit(
-        0.1, "rate / rate of steepest fall", "Smith 2017, arXiv 1506.01186: a tenth still learns"
-    ),
-    "offset_warn": Limit(
-        10.0, "|mean| / std of the worst feature", "LeCun et al. 1998, Efficient BackProp, 4.3"
-    ),
-    "disconnected_warn": Limit(0.0, "share of trainable parameters", "a tensor trained by nothing"),
-    "disconnected_fail": Limit(
-        0.5, "share of trainable parameters", "most of the model is cut off"
-    ),
-    "frozen_fail": Limit(
-        0.3, "share of parameters", "nets that stalled had 0.5 and more frozen (tests/corpus/tune)"
-    ),
-    "initialization_off": Limit(
-        1.1, "x the variance the activation needs", "1.1 per layer is a factor 1000 in 73 layers"
-    ),
-    "fp16_infinite": Limit(
-        65520.0, "|x| from which fp16 rounds to infinity", "IEEE 754-2019, 4.3.1: largest 65504"
-    ),
-    "underflow_max": Limit(
-        0.05,
-        "share of nonzero gradient entries",
-        "Micikevicius et al. 2018, arXiv 1710.03740, 3.1: 5% under 2^-24 called for a remedy",
-    ),
-    "lost_updates_max": Limit(
-        0.5, "share of weights that are updated", "most weights stand still: arXiv 2010.06192"
-    ),
-    "half_eps_min": Limit(1e-4, "Adam's eps", "field case: pure fp16 trains with it, 1e-8 is zero"),
-}
+    A pattern (``*``, ``?``, ``[...]``, as of a shell) covers every module, parameter and stage of
+    that name, and everything inside it. ``ignore`` and ``severities`` name rules as in
+    :class:`Settings`; of several that match a layer the last one that says something wins.
+    """
+
+    match: tuple[str, ...]
+    ignore: tuple[str, ...] = ()
+    severities: Mapping[str, Demand] = field(default_factory=dict)
+    limits: Mapping[str, float | Limit] = field(default_factory=dict)
+    reason: str = ""
+    source: str = ""  # where it is set, for the sources of its limits
+
+    def covers(self, name: str) -> bool:
+        """Whether ``name``, or what it lies in, is called as one of the patterns."""
+        return bool(name) and any(_covers(glob, name) for glob in self.match)
+
+    @property
+    def told(self) -> str:
+        """What is changed, in words."""
+        parts = [f"{', '.join(self.ignore)} ignored"] if self.ignore else []
+        parts += [f"{code} {demand}" for code, demand in self.severities.items()]
+        for name, value in self.limits.items():
+            number = value.value if isinstance(value, Limit) else value
+            parts.append(f"{name.replace('_', '-')} {told_value(number)}")
+        return "; ".join(parts)
 
 
 @dataclass(frozen=True)
 class Settings:
-    """How an audit is run. Field names are the long option names with ``_`` for ``-``."""
+    """How an audit is run. Field names are the long option names with ``_`` for ``-``.
+
+    ``limits`` may be given as numbers and in part: ``Settings(limits={"growth_max": 1e4})``.
+    ``severities`` replace what a rule says: its findings that fail or warn have that severity; one
+    that is a note stays a note, and ``"off"`` ignores the rule. Keys of ``severities`` and
+    ``reasons`` are what ``select`` and ``ignore`` hold: codes, prefixes of codes, or names.
+    Raises ``UsageError`` for a limit that is unknown or cannot have that value.
+    """
 
     data: str | None = None
     batch_size: int | None = None
@@ -209,8 +110,22 @@ class Settings:
     threads: int | None = None
     select: tuple[str, ...] = ()
     ignore: tuple[str, ...] = ()
-    limits: Mapping[str, Limit] = field(default_factory=lambda: dict(LIMITS))
+    reasons: Mapping[str, str] = field(default_factory=dict)  # why a rule is selected or ignored
+    severities: Mapping[str, Demand] = field(default_factory=dict)
+    layers: tuple[LayerSettings, ...] = ()
+    limits: Mapping[str, float | Limit] = field(default_factory=lambda: dict(LIMITS))
+    tolerances: Mapping[str, Limit] = field(default_factory=lambda: dict(TOLERANCES))
     spent: Budget | None = None  # instead of the effort's budget, for trials inside a search
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "limits", with_limits(self.limits))
+        for layer in self.layers:
+            with_limits(layer.limits, over=self.all_limits)
+
+    @property
+    def all_limits(self) -> Mapping[str, Limit]:
+        """Every limit in force, by name."""
+        return cast("Mapping[str, Limit]", self.limits)  # __post_init__ has made them so
 
     @property
     def budget(self) -> Budget:
@@ -219,13 +134,25 @@ class Settings:
 
     def limit(self, name: str) -> Limit:
         """The threshold called ``name``; raises ``KeyError`` for a name nobody defined."""
-        return self.limits[name]
+        return self.all_limits[name]
+
+    def undemanded(self) -> Settings:
+        """The same without the severities that were set; what is off stays off."""
+        return replace(
+            self,
+            severities=_off(self.severities),
+            layers=tuple(replace(each, severities=_off(each.severities)) for each in self.layers),
+        )
 
     def to_record(self) -> dict[str, object]:
-        """The settings in force, for the report: everything but the recipe."""
-        left_out = ("recipe", "spent")
+        """What the audit goes by, for the report: the settings in force but for the recipe."""
+        left_out = ("recipe", "spent", "tolerances")
         return {
             f.name: getattr(self, f.name)
             for f in dataclasses.fields(self)
             if f.name not in left_out
         }
+
+
+def _off(severities: Mapping[str, Demand]) -> dict[str, Demand]:
+    return {code: demand for code, demand in severities.items() if demand == "off"}

@@ -23,6 +23,7 @@ def exploding_side(names: Sequence[str]) -> Side:
         20,
         2.61,
         None,
+        tuple((2.34 - 0.06 * i, 2.46 - 0.06 * i) for i, _ in enumerate(names)),
     )
 
 
@@ -39,6 +40,7 @@ def mended_side(names: Sequence[str]) -> Side:
         143,
         2.31,
         0.0218,
+        tuple((0.59 + 0.002 * i, 0.61 + 0.002 * i) for i, _ in enumerate(names)),
     )
 
 

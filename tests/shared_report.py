@@ -171,6 +171,7 @@ def exploding() -> Report:
                 "4 batches; 29 are needed for the 90th percentile",
                 clip_threshold=9.66,
                 clip_basis="twice the median: a heuristic, for want of batches",
+                norms=(4.31, 6.61, 4.83, 4.83),
             ),
             rehearsal=Rehearsal(
                 steps=20,

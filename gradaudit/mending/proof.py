@@ -19,7 +19,7 @@ from gradaudit.mending.search import (
     judge_changed,
     trial_settings,
 )
-from gradaudit.records import Finding, Prescription, Proof, Remedy, Side
+from gradaudit.records import Estimate, Finding, Prescription, Proof, Remedy, Side
 from gradaudit.remedies import answered, prescribe, recipe_of, shown_only
 from gradaudit.rules._judge import made_up
 from gradaudit.settings import Settings
@@ -132,20 +132,26 @@ def side(judged: Judged) -> Side:
         losses = seen.outlook.own.losses
     elif seen.rehearsal is not None:
         losses = seen.rehearsal.losses
-    norms = [
-        (stage.name, stage.jacobian_norm_log10.value)
-        for stage in seen.stages
-        if stage.jacobian_norm_log10 is not None
-    ]
+    norms = [(s.name, n) for s in seen.stages if (n := s.jacobian_norm_log10) is not None]
     return Side(
         judged.verdict,
         judged.forecast,
         tuple(dict.fromkeys(f.code for f in judged.findings if f.severity == "fail")),
         seen.trunk.total_growth_log10,
-        tuple(norms),
+        tuple((name, norm.value) for name, norm in norms),
         seen.gradient_norm.median if seen.gradient_norm is not None else None,
         losses,
         _steps(judged),
         losses[0] if losses else None,
         last_loss(judged),
+        tuple(_bounds(norm) for _, norm in norms),
+    )
+
+
+def _bounds(measured: Estimate) -> tuple[float, float]:
+    """Both ends of an interval; an end that is unknown is where the value is."""
+    low, high = measured.low, measured.high
+    return (
+        measured.value if low is None else low,
+        measured.value if high is None else high,
     )

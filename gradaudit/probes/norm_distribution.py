@@ -48,6 +48,7 @@ def describe_norms(norms: Sequence[float], tail_ratio: float) -> GradientNorm | 
         clip_threshold=threshold,
         clip_basis=basis,
         clip_rate=rate,
+        norms=tuple(norms),
     )
 
 

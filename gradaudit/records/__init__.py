@@ -45,6 +45,7 @@ from gradaudit.records.proof import Attempt, Prescription, Proof, Side
 from gradaudit.records.recipe import Recipe
 from gradaudit.records.report import SCHEMA, Report, SubjectRow, plain
 from gradaudit.records.run import Audited, RuleDoc, Run
+from gradaudit.records.snapshot import Measured, Snapshot
 
 __all__ = [
     "SCHEMA",
@@ -67,6 +68,7 @@ __all__ = [
     "Known",
     "Limit",
     "LossRow",
+    "Measured",
     "Measurements",
     "MetricChange",
     "ModuleRow",
@@ -90,6 +92,7 @@ __all__ = [
     "SampleRow",
     "Severity",
     "Side",
+    "Snapshot",
     "StageRow",
     "Standing",
     "StateRow",

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from gradaudit.records.estimate import Estimate
-from gradaudit.records.findings import Severity
+from gradaudit.records.estimate import Estimate, Limit
+from gradaudit.records.findings import Severity, Verdict
 
 # "new": not there before; "worse", "better": beyond the tolerance; "fixed": no longer there.
 Change = Literal["new", "worse", "better", "fixed", "unchanged"]
@@ -21,6 +21,7 @@ class Known:
     place: str  # parameter, module or stage; "the model"
     severity: Severity
     measured: Estimate | None
+    limit: Limit | None = None
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,7 @@ class MetricChange:
     now: Estimate | None
     tolerance: str  # in words: "its interval or 10%"
     why: str
+    title: str = ""  # the metric for people: "growth per stage"
 
 
 @dataclass(frozen=True)
@@ -62,6 +64,7 @@ class Comparison:
     findings: tuple[FindingChange, ...]
     metrics: tuple[MetricChange, ...]
     stale: tuple[str, ...] = ()  # why the baseline should be written anew, a sentence each
+    verdict_before: Verdict | None = None
 
     def of(self, change: Change) -> tuple[FindingChange, ...]:
         """The findings that changed in that way."""

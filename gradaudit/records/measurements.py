@@ -170,6 +170,7 @@ class GradientNorm:
     clip_threshold: float | None = None  # the measured threshold
     clip_basis: str = ""  # what it was taken from
     clip_rate: Estimate | None = None  # share of steps it is expected to clip
+    norms: tuple[float, ...] = ()  # one per batch, in the batches' order
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,8 @@ class Side:
     steps: int  # that these losses span
     first_loss: float | None
     last_loss: float | None
+    # 95% interval of each of ``stages``, in the same unit; empty where none is known:
+    bounds: tuple[tuple[float, float], ...] = ()
 
 
 @dataclass(frozen=True)

@@ -32,6 +32,7 @@ class Drawings:
     growth: Chart | None
     spectral: Chart | None
     spectral_shown: int
+    spectral_along: Chart | None
     profiles: tuple[tuple[RecurrentRow, Markup | None], ...]
     rates: Chart | None
     range: Markup | None
@@ -49,11 +50,17 @@ class Drawings:
 def draw(report: Report) -> Drawings:
     """Every chart that the report has numbers for."""
     m = report.measurements
-    some = spectral.furthest(m.weights)
+    many = len(spectral.ratios(m.weights)) > spectral.SHOWN
+    some = spectral.furthest(m.weights, spectral.FEW if many else spectral.SHOWN)
     return Drawings(
         growth=_growth(report),
         spectral=_pair("spectral", lambda w, p: spectral.draw(some, width=w, prefix=p), some),
         spectral_shown=len(some),
+        spectral_along=_pair(
+            "spectral-along",
+            lambda w, p: spectral.draw_along(m.weights, width=w, prefix=p),
+            many,
+        ),
         profiles=tuple(
             (
                 row,
@@ -87,10 +94,12 @@ def draw(report: Report) -> Drawings:
 
 def _growth(report: Report) -> Chart | None:
     m = report.measurements
-    limits = page.growth_limits(report)
+    limits, worst = page.growth_limits(report), m.trunk.worst_stage
+    proof = report.prescription.proof if report.prescription else None
+    after = proof.after if proof else None
     return _pair(
         "growth",
-        lambda w, p: growth.draw(m.stages, m.trunk.worst_stage, limits, width=w, prefix=p),
+        lambda w, p: growth.draw(m.stages, worst, limits, width=w, prefix=p, after=after),
         growth.gains(m.stages),
     )
 
@@ -155,7 +164,7 @@ def _norms(m: Measurements) -> Chart | None:
     norm = m.gradient_norm
     if norm is None:
         return None
-    return _pair("norms", lambda w, p: norms.draw(m, norm, width=w, prefix=p), norm.median > 0)
+    return _pair("norms", lambda w, p: norms.draw(m, norm, width=w, prefix=p), norms.groups(m, norm))
 
 
 def _halves(m: Measurements) -> Chart | None:

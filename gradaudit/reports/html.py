@@ -6,33 +6,38 @@ hash, and nothing else: a hostile layer name that got past the escaping still co
 
 from __future__ import annotations
 
-import base64
-import hashlib
-from typing import Any
+from collections.abc import Mapping
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup, escape
-
-from gradaudit.records import Report
-from gradaudit.reports import change, drawings, further, page, sections, views, wording
-from gradaudit.reports.numbers import count, interval, number, percent
+from gradaudit.records import Report, Run
+from gradaudit.reports import (
+    change,
+    drawings,
+    drilldown,
+    further,
+    model_map,
+    overview,
+    page,
+    sections,
+    templating,
+    views,
+    wording,
+)
 from gradaudit.reports.tables import attention, halves, trunk, units, weights
-from gradaudit.reports.tables.cells import Table
-from gradaudit.reports.text import clean, plural
-from gradaudit.resources import resource
+from gradaudit.reports.tables.cells import Table, addressed
 
 
-def render(report: Report) -> str:
-    """The page as text, to be written as UTF-8. Equal reports give equal text."""
-    folder = resource("templates")
-    style = (folder / "report.css").read_text(encoding="utf-8")
-    script = (folder / "report.js").read_text(encoding="utf-8")
-    environment = _environment(str(folder))
-    return environment.get_template("report.html.j2").render(
-        policy=policy(style, script),
-        style=Markup(style),
-        script=Markup(script),
+def render(report: Report, assets: str | None = None) -> str:
+    """The page as text, to be written as UTF-8. Equal reports give equal text.
+
+    Style and script stand in it, or with ``assets`` it links to them: that is the relative address
+    of their folder, ``""`` or ending in a slash (:func:`assets` gives the files' texts).
+    """
+    layers = drilldown.drill(report)
+    return templating.page(
+        "report.html.j2",
+        assets,
         report=report,
+        version=report.version,
         m=report.measurements,
         sections=sections,
         change=change,
@@ -42,68 +47,43 @@ def render(report: Report) -> str:
         confidence=page.confidence(report),
         subject=page.subject(report),
         facts=page.facts(report),
-        groups=views.groups(report),
+        groups=views.groups(report, layers.homes),
         remedies=report.prescription.remedies if report.prescription else (),
         command=wording.command(report),
         charts=drawings.draw(report),
+        map=model_map.draw(report),
+        layers=layers,
+        columns=drilldown.COLUMNS,
+        compared=overview.compared(report.comparison),
         tables=_tables(report),
     )
 
 
-def policy(style: str, script: str) -> str:
-    """A Content-Security-Policy that allows this style sheet and this script only."""
-    return (
-        "default-src 'none'; img-src data:; base-uri 'none'; form-action 'none'; "
-        f"style-src '{_digest(style)}'; script-src '{_digest(script)}'"
+def render_run(run: Run, links: Mapping[str, str], assets: str | None = None) -> str:
+    """The page that lists several models; ``links`` are relative addresses of theirs by name."""
+    return templating.page(
+        "index.html.j2",
+        assets,
+        version=run.version,
+        rows=overview.rows(run, links),
+        summary=overview.summary(run),
+        state=overview.state(run),
     )
 
 
-def _digest(text: str) -> str:
-    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
-
-
-def _environment(folder: str) -> Environment:
-    environment = Environment(
-        loader=FileSystemLoader(folder),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        finalize=_visible,
-    )
-    environment.filters |= {
-        "number": number,
-        "interval": interval,
-        "percent": percent,
-        "count": count,
-        "say": wording.say,
-        "flat": wording.flat,
-        "plural": plural,
-        "ticked": ticked,
-    }
-    return environment
-
-
-def _visible(value: Any) -> Any:
-    """Every text that reaches the page, with control characters written out."""
-    return clean(value) if isinstance(value, str) and not isinstance(value, Markup) else value
-
-
-def ticked(text: str) -> Markup:
-    """Text with what stands between backticks set as code."""
-    parts = clean(text).split("`")
-    if len(parts) % 2 == 0:  # a backtick too many: which ones belong together is unknown
-        return escape(clean(text))
-    return Markup("").join(
-        Markup("<code>{}</code>").format(part) if i % 2 else escape(part)
-        for i, part in enumerate(parts)
-    )
+def assets() -> dict[str, str]:
+    """The text of each file that pages with linked style and script need beside them."""
+    return templating.asset_files()
 
 
 def _tables(report: Report) -> dict[str, Table | None]:
     m = report.measurements
-    return {
-        "stages": trunk.table(m.stages, m.trunk.worst_stage) if m.stages else None,
+    failing = [f.where for f in report.findings if f.severity in ("fail", "warn")]
+    marked = {where.stage for where in failing if where.stage is not None}
+    names = {name for where in failing for name in (where.module, where.parameter) if name}
+    marked |= {row.index for row in m.stages if row.name in names}
+    tables = {
+        "stages": trunk.table(m.stages, marked) if m.stages else None,
         "weights": weights.table(m.weights) if m.weights else None,
         "modules": units.modules(m.modules) if m.modules else None,
         "parameters": units.parameters(m.parameters) if m.parameters else None,
@@ -113,3 +93,4 @@ def _tables(report: Report) -> dict[str, Table | None]:
         "ov": attention.ov(m.attention_heads),
         "halves": halves.table(m.precision) if m.precision and m.precision.formats else None,
     }
+    return {key: t and addressed(t, f"table-{key}", names) for key, t in tables.items()}

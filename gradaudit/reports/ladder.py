@@ -30,11 +30,15 @@ def ladder(
     mono: bool = False,
     top: float = 6,
     pad: float = 0.06,
+    right: float = 14,
 ) -> Axes:
-    """Axes whose row ``i`` lies at height ``-i``; ``reach`` holds the logarithms to show."""
+    """Axes whose row ``i`` lies at height ``-i``; ``reach`` holds the logarithms to show.
+
+    ``right`` is the room to the drawing's edge, in pixels.
+    """
     narrow = page.width < NARROW
     shown = [shorten(name, 18 if narrow else 34) for name in names]
-    axes = page.axes(left=8 + _LETTER * max(map(len, shown)), right=14, top=top, bottom=28)
+    axes = page.axes(left=8 + _LETTER * max(map(len, shown)), right=right, top=top, bottom=28)
     span = Span.around(list(reach), least=1, pad=pad)
     axes.grid(axis="y", visible=False)
     axes.grid(axis="x", color=INKS["grid"], linewidth=1)

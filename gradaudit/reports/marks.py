@@ -30,27 +30,45 @@ class Point:
     hollow: bool = False
 
 
-def series(axes: Axes, points: list[Point], *, joined: bool = True) -> None:
+@dataclass(frozen=True)
+class Look:
+    """How a series is drawn: colour is never the only difference."""
+
+    ink: str = INKS["series"]
+    band: str = INKS["band"]
+    marker: str = "o"
+    dashes: tuple[float, float] | None = None
+
+
+MEASURED = Look()
+AFTER = Look(INKS["after"], INKS["after-band"], "s", (4, 2))  # after the changes
+
+
+def series(
+    axes: Axes, points: list[Point], *, joined: bool = True, look: Look = MEASURED
+) -> None:
     """Dots with error bars; a band from smallest to largest where there are too many for dots."""
-    colour = INKS["series"]
+    stroke: dict[str, Any] = {"color": look.ink, "linewidth": 2}
+    if look.dashes:
+        stroke["dashes"] = look.dashes
     if len(points) > 2 * BINS:
         x, low, mid, high = _binned(points)
-        axes.fill_between(x, low, high, color=INKS["band"], linewidth=0)
-        axes.plot(x, mid, color=colour, linewidth=2)
+        axes.fill_between(x, low, high, color=look.band, linewidth=0)
+        axes.plot(x, mid, **stroke)
         return
     bars = [p for p in points if p.low < p.high]
     low, high = [p.low for p in bars], [p.high for p in bars]
-    axes.vlines([p.x for p in bars], low, high, color=colour, linewidth=1.5)
+    axes.vlines([p.x for p in bars], low, high, color=look.ink, linewidth=1.5)
     if joined:
-        axes.plot([p.x for p in points], [p.value for p in points], color=colour, linewidth=2)
+        axes.plot([p.x for p in points], [p.value for p in points], **stroke)
     size = 6 if len(points) <= 60 else 3
-    for hollow, face in ((False, colour), (True, INKS["surface"])):
+    for hollow, face in ((False, look.ink), (True, INKS["surface"])):
         some = [p for p in points if p.hollow is hollow]
         axes.plot(
             [p.x for p in some],
             [p.value for p in some],
-            "o",
-            color=colour,
+            look.marker,
+            color=look.ink,
             markerfacecolor=face,
             markersize=size,
             mew=1.5,

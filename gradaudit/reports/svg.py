@@ -16,9 +16,11 @@ INKS = {
     "muted": "#020202",
     "grid": "#030303",
     "series": "#040404",
+    "after": "#0a0a0a",
     "accent": "#050505",
     "bad": "#060606",
     "band": "#070707",
+    "after-band": "#0b0b0b",
     "zone": "#090909",
     "surface": "#080808",
 }

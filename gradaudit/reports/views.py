@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from gradaudit.records import Finding, Remedy, Report
+from gradaudit.reports import anchors
 from gradaudit.reports.numbers import LOG10, Amount, amount, power
 
 _ORDER = {"fail": 0, "warn": 1, "note": 2}
 SHOWN_PER_RULE = 3  # findings of one rule in full; the rest become table rows
-_LISTED_PER_RULE = 200
+LISTED = 2500  # of all rules together; the rest is counted
 _SAME = 0.02  # decades: within 5% of its limit, a ratio says nothing
 
 
@@ -19,8 +20,10 @@ _SAME = 0.02  # decades: within 5% of its limit, a ratio says nothing
 class FindingView:
     """A finding with its numbers in words and the remedies that answer it, by their place."""
 
+    id: str  # its address within the page
     finding: Finding
     place: str
+    layer: str | None  # address of the layer it is about
     measured: Amount
     limit: Amount
     ratio: str
@@ -43,34 +46,40 @@ class Group:
         return len(self.shown) + len(self.listed) + self.left_out
 
 
-def groups(report: Report) -> tuple[Group, ...]:
-    """Findings worst first, else in the report's own order, gathered by rule."""
+def groups(report: Report, homes: Mapping[str, str] | None = None) -> tuple[Group, ...]:
+    """Findings worst first, else in the report's own order, gathered by rule.
+
+    ``homes`` maps addresses of findings to that of the layer that each is about.
+    """
     remedies = report.prescription.remedies if report.prescription else ()
-    gathered: dict[tuple[str, str], list[Finding]] = {}
-    for finding in sorted(report.findings, key=lambda f: _ORDER[f.severity]):
-        gathered.setdefault((finding.severity, finding.code), []).append(finding)
+    addressed = zip(anchors.addresses(report.findings), report.findings, strict=True)
+    gathered: dict[tuple[str, str], list[tuple[str, Finding]]] = {}
+    for address, finding in sorted(addressed, key=lambda pair: _ORDER[pair[1].severity]):
+        gathered.setdefault((finding.severity, finding.code), []).append((address, finding))
+    room = LISTED
     result = []
     for (severity, code), findings in gathered.items():
-        listed = findings[:_LISTED_PER_RULE]
-        views = tuple(finding_view(finding, remedies) for finding in listed)
-        result.append(
-            Group(
-                code,
-                severity,
-                views[:SHOWN_PER_RULE],
-                views[SHOWN_PER_RULE:],
-                len(findings) - len(views),
-            )
+        listed = findings[: max(SHOWN_PER_RULE, room)]
+        views = tuple(
+            finding_view(finding, remedies, address, (homes or {}).get(address))
+            for address, finding in listed
         )
+        room -= len(views)
+        first, more = views[:SHOWN_PER_RULE], views[SHOWN_PER_RULE:]
+        result.append(Group(code, severity, first, more, len(findings) - len(views)))
     return tuple(result)
 
 
-def finding_view(finding: Finding, remedies: Sequence[Remedy]) -> FindingView:
+def finding_view(
+    finding: Finding, remedies: Sequence[Remedy], address: str = "", layer: str | None = None
+) -> FindingView:
     """The finding's numbers as text."""
     answers = [(i, r) for i, r in enumerate(remedies, 1) if r.id in finding.remedies]
     return FindingView(
+        address,
         finding,
         place(finding),
+        layer,
         amount(finding.measured),
         amount(finding.limit),
         _ratio(finding),

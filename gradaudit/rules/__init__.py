@@ -1,5 +1,23 @@
 """The rules: one problem per file, each a plain reading of the measurements."""
 
-from gradaudit.rules.catalogue import HEADINGS, Rule, all_rules, rule, run_rules
+from gradaudit.rules._terms import notes_on
+from gradaudit.rules.catalogue import (
+    HEADINGS,
+    Rule,
+    all_rules,
+    chosen_rules,
+    matching,
+    rule,
+    run_rules,
+)
 
-__all__ = ["HEADINGS", "Rule", "all_rules", "rule", "run_rules"]
+__all__ = [
+    "HEADINGS",
+    "Rule",
+    "all_rules",
+    "chosen_rules",
+    "matching",
+    "notes_on",
+    "rule",
+    "run_rules",
+]

@@ -161,9 +161,10 @@ def growth_severity(growth: Growth, measurements: Measurements, settings: Settin
 
 def _within_reach(growth: Growth, measurements: Measurements, settings: Settings) -> bool:
     """Whether gradients vanish by no more than Adam's normalisation makes up for."""
-    reach = log10_limit(settings.limit("growth_min_adaptive")).value
-    total, adaptive = growth.measured, is_adaptive(optimizer_in_use(measurements))
-    return adaptive and total.low is not None and reach < total.low and total.value < 0
+    total = growth.measured
+    if total.value >= 0 or total.low is None or not is_adaptive(optimizer_in_use(measurements)):
+        return False
+    return log10_limit(settings.limit("growth_min_adaptive")).value < total.low
 
 
 def log10_limit(limit: Limit) -> Limit:

@@ -43,6 +43,7 @@ from gradaudit.settings import Settings
 CODE = "GA703"
 NAME = "bf16-lost-updates"
 ORDER = 86
+LIMITS = ("lost_updates_max",)
 
 
 def check(measurements: Measurements, settings: Settings) -> Iterable[Finding]:

@@ -1,8 +1,8 @@
 """Finds the rules by walking this package, and runs those that were asked for.
 
 A rule is a module here without a leading underscore that holds ``CODE``, ``NAME``, ``ORDER``
-(what to fix first: lower comes earlier), a docstring with :data:`HEADINGS`, and
-``check(measurements, settings)``.
+(what to fix first: lower comes earlier), ``LIMITS`` (names of those that it holds its own numbers
+against), a docstring with :data:`HEADINGS`, and ``check(measurements, settings)``.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from importlib import import_module
 from gradaudit.errors import UsageError
 from gradaudit.records import Finding, Measurements, RuleDoc, Severity
 from gradaudit.rules._astride import told
+from gradaudit.rules._terms import covers, found_by, with_demand
 from gradaudit.rules._weighed import weighed
 from gradaudit.settings import Settings
 
@@ -43,6 +44,7 @@ class Rule:
     doc: str  # the file's docstring, Markdown
     check: Check
     order: int
+    limits: tuple[str, ...]  # names of the limits that decide; those of others may be read beside
 
     @property
     def summary(self) -> str:
@@ -72,7 +74,8 @@ def all_rules() -> tuple[Rule, ...]:
         if found.name.startswith("_") or found.name == "catalogue":
             continue
         home = import_module(f"{package}.{found.name}")
-        rules.append(Rule(home.CODE, home.NAME, home.__doc__ or "", home.check, home.ORDER))
+        doc = home.__doc__ or ""
+        rules.append(Rule(home.CODE, home.NAME, doc, home.check, home.ORDER, home.LIMITS))
     return tuple(sorted(rules, key=lambda r: r.code))
 
 
@@ -92,22 +95,33 @@ def run_rules(measurements: Measurements, settings: Settings) -> tuple[Finding, 
     """What the selected rules find: worst first, then in the order to fix it in.
 
     ``settings.select`` and ``settings.ignore`` hold codes, prefixes of codes ("GA1") or names; an
-    empty ``select`` means all. Raises :class:`~gradaudit.errors.UsageError` for an unknown one.
+    empty ``select`` means all. Severities that the user set come last, over what training itself
+    says. Raises :class:`~gradaudit.errors.UsageError` for an unknown rule.
     """
-    selected = _matching(settings.select) if settings.select else set(all_rules())
-    chosen = selected - _matching(settings.ignore)
+    chosen = chosen_rules(settings)
     by_code = {each.code: each for each in chosen}
-    found = [
-        finding
-        for each in sorted(chosen, key=lambda r: r.code)
-        for finding in each.check(measurements, settings)
-    ]
+    found = [f for each in chosen for f in found_by(each, measurements, settings)]
+    judged = map(told, weighed(found, measurements))
+    demanded = [with_demand(f, by_code[f.code], settings) for f in judged]
     findings = [
         (_WORST_FIRST[f.severity], _order(by_code[f.code], measurements), f.code, f)
-        for f in map(told, weighed(found, measurements))
+        for f in demanded
     ]
     # Findings of one rule keep the order in which the rule gave them: the sort is stable.
     return tuple(item[-1] for item in sorted(findings, key=lambda item: item[:3]))
+
+
+def chosen_rules(settings: Settings) -> tuple[Rule, ...]:
+    """The rules that are selected and not ignored, sorted by code.
+
+    Raises ``UsageError`` for a code or name anywhere in the settings that no rule has.
+    """
+    selected = matching(settings.select) if settings.select else set(all_rules())
+    chosen = selected - matching(settings.ignore)
+    for layer in settings.layers:
+        matching((*layer.ignore, *layer.severities))
+    matching(settings.severities)
+    return tuple(sorted(chosen, key=lambda each: each.code))
 
 
 def _order(each: Rule, measurements: Measurements) -> int:
@@ -117,15 +131,11 @@ def _order(each: Rule, measurements: Measurements) -> int:
     return each.order
 
 
-def _matching(patterns: Iterable[str]) -> set[Rule]:
+def matching(patterns: Iterable[str]) -> set[Rule]:
+    """The rules meant by codes, starts of codes or names; ``UsageError`` where one means none."""
     chosen: set[Rule] = set()
     for pattern in patterns:
-        wanted = pattern.strip().lower()
-        hits = {
-            each
-            for each in all_rules()
-            if wanted and (each.code.lower().startswith(wanted) or each.name == wanted)
-        }
+        hits = {each for each in all_rules() if covers(pattern, each)}
         if not hits:
             raise _unknown(pattern)
         chosen |= hits

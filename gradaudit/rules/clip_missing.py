@@ -40,6 +40,7 @@ from gradaudit.settings import Settings
 CODE = "GA611"
 NAME = "clip-missing"
 ORDER = 100
+LIMITS = ("tail_ratio", "time_growth_max")
 
 
 def check(measurements: Measurements, settings: Settings) -> Iterable[Finding]:

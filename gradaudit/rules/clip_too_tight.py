@@ -42,6 +42,7 @@ from gradaudit.settings import Settings
 CODE = "GA612"
 NAME = "clip-too-tight"
 ORDER = 87
+LIMITS = ("clip_cut", "clip_rate_max")
 
 
 def check(measurements: Measurements, settings: Settings) -> Iterable[Finding]:

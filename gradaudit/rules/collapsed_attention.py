@@ -53,6 +53,7 @@ from gradaudit.settings import Settings
 CODE = "GA403"
 NAME = "collapsed-attention"
 ORDER = 76
+LIMITS = ("attention_entropy_min",)
 
 
 def check(measurements: Measurements, settings: Settings) -> Iterable[Finding]:

@@ -54,6 +54,7 @@ from gradaudit.settings import Settings
 CODE = "GA404"
 NAME = "collapsed-representation"
 ORDER = 77
+LIMITS = ("sample_spread_min", "sample_spread_min_adaptive", "effective_rank_min")
 
 _LEAST_SPAN = 4  # below so many samples or units an output lies on a line by nature
 _RICH = 3.0  # effective rank of a first layer that has something to lose

@@ -41,6 +41,7 @@ from gradaudit.settings import Settings
 CODE = "GA303"
 NAME = "dead-rows"
 ORDER = 105
+LIMITS = ("dead_rows_warn",)
 
 _KINDS = ("dense", "convolution", "recurrent")
 

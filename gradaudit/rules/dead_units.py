@@ -42,6 +42,7 @@ from gradaudit.settings import Settings
 CODE = "GA401"
 NAME = "dead-units"
 ORDER = 45
+LIMITS = ("dead_fraction_warn", "dead_fraction_fail")
 
 _RARELY_ACTIVE = 0.1  # a unit active on one sample in ten is alive
 

@@ -39,6 +39,7 @@ from gradaudit.settings import Settings
 CODE = "GA104"
 NAME = "disconnected-parameter"
 ORDER = 40
+LIMITS = ("disconnected_warn", "disconnected_fail")
 
 
 def check(measurements: Measurements, settings: Settings) -> Iterable[Finding]:

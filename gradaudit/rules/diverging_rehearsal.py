@@ -41,6 +41,7 @@ from gradaudit.settings import Settings
 CODE = "GA603"
 NAME = "diverging-rehearsal"
 ORDER = 119
+LIMITS = ()
 
 _UNIT = "rehearsed steps"
 

@@ -43,6 +43,7 @@ from gradaudit.settings import Settings
 CODE = "GA704"
 NAME = "eps-underflow"
 ORDER = 88
+LIMITS = ("half_eps_min",)
 
 
 def check(measurements: Measurements, settings: Settings) -> Iterable[Finding]:

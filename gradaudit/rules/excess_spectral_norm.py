@@ -42,6 +42,7 @@ from gradaudit.settings import Settings
 CODE = "GA301"
 NAME = "excess-spectral-norm"
 ORDER = 85
+LIMITS = ("spectral_excess_warn", "spectral_excess_fail", "spectral_excess_learned")
 
 
 def check(measurements: Measurements, settings: Settings) -> Iterable[Finding]:

@@ -45,6 +45,7 @@ from gradaudit.settings import Settings
 CODE = "GA101"
 NAME = "exploding-jacobian"
 ORDER = 50
+LIMITS = ("growth_max", "gsc_max")
 
 
 def check(measurements: Measurements, settings: Settings) -> Iterable[Finding]:

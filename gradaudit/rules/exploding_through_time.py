@@ -48,6 +48,7 @@ from gradaudit.settings import Settings
 CODE = "GA201"
 NAME = "exploding-through-time"
 ORDER = 60
+LIMITS = ("time_growth_max",)
 
 
 def check(measurements: Measurements, settings: Settings) -> Iterable[Finding]:

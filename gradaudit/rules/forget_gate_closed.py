@@ -52,6 +52,7 @@ from gradaudit.settings import Settings
 CODE = "GA203"
 NAME = "forget-gate-closed"
 ORDER = 66
+LIMITS = ("gate_reach_min",)
 
 
 def check(measurements: Measurements, settings: Settings) -> Iterable[Finding]:

@@ -42,6 +42,7 @@ from gradaudit.settings import Settings
 CODE = "GA701"
 NAME = "fp16-overflow"
 ORDER = 82
+LIMITS = ("fp16_infinite", "underflow_max")
 
 _NOT_MODULES = ("the model", "the loss")
 

@@ -40,6 +40,7 @@ from gradaudit.settings import Settings
 CODE = "GA702"
 NAME = "fp16-underflow"
 ORDER = 84
+LIMITS = ("underflow_max",)
 
 
 def check(measurements: Measurements, settings: Settings) -> Iterable[Finding]:

@@ -44,6 +44,7 @@ from gradaudit.settings import Settings
 CODE = "GA503"
 NAME = "initial-loss-off-chance"
 ORDER = 80
+LIMITS = ("initial_loss_warn", "initial_loss_fail")
 
 
 def check(measurements: Measurements, settings: Settings) -> Iterable[Finding]:

@@ -43,6 +43,7 @@ from gradaudit.settings import Settings
 CODE = "GA305"
 NAME = "layer-imbalance"
 ORDER = 107
+LIMITS = ("layer_imbalance_warn",)
 
 _KINDS = ("dense", "convolution", "recurrent")
 

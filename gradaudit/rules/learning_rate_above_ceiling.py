@@ -56,6 +56,7 @@ from gradaudit.settings import Settings
 CODE = "GA601"
 NAME = "learning-rate-above-ceiling"
 ORDER = 90
+LIMITS = ()
 
 _UNIT = "learning rate"
 # Between the ceiling and the next rate of the test, the loss of nets that went on to train rose by

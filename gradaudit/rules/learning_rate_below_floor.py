@@ -46,6 +46,7 @@ from gradaudit.settings import Settings
 CODE = "GA602"
 NAME = "learning-rate-below-floor"
 ORDER = 95
+LIMITS = ("rate_floor_fall", "rate_gap")
 
 _CEILING_TO_STEEPEST = 0.1  # the customary pick where only the ceiling is known
 

@@ -43,6 +43,7 @@ from gradaudit.settings import Settings
 CODE = "GA304"
 NAME = "lone-outlier"
 ORDER = 106
+LIMITS = ("lone_outlier_warn",)
 
 _FEWEST = 256  # entries
 _MOST = 1e30  # where all others are zero

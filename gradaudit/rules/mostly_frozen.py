@@ -40,6 +40,7 @@ from gradaudit.settings import Settings
 CODE = "GA105"
 NAME = "mostly-frozen"
 ORDER = 42
+LIMITS = ("frozen_fail",)
 
 
 def check(measurements: Measurements, settings: Settings) -> Iterable[Finding]:

@@ -40,6 +40,7 @@ from gradaudit.settings import Settings
 CODE = "GA606"
 NAME = "noisy-gradient"
 ORDER = 110
+LIMITS = ("noise_batches",)
 
 
 def check(measurements: Measurements, settings: Settings) -> Iterable[Finding]:

@@ -41,6 +41,7 @@ from gradaudit.settings import Settings
 CODE = "GA001"
 NAME = "non-finite"
 ORDER = 10
+LIMITS = ()
 
 _LIMIT = Limit(0.0, "operations that made a non-finite number", "IEEE 754: NaN spreads")
 

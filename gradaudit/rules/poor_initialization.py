@@ -50,6 +50,7 @@ from gradaudit.settings import Settings
 CODE = "GA302"
 NAME = "poor-initialization"
 ORDER = 70
+LIMITS = ("initialization_off",)
 
 _ALIKE = Limit(0.0, "weights that start without differences", "Goodfellow et al. 2016, section 8.4")
 

@@ -39,6 +39,7 @@ from gradaudit.settings import Settings
 CODE = "GA402"
 NAME = "saturated-units"
 ORDER = 75
+LIMITS = ("saturated_fraction_warn", "saturated_fraction_fail")
 
 
 def check(measurements: Measurements, settings: Settings) -> Iterable[Finding]:

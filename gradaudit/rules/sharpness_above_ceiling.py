@@ -47,6 +47,7 @@ from gradaudit.settings import Settings
 CODE = "GA604"
 NAME = "sharpness-above-ceiling"
 ORDER = 92
+LIMITS = ()
 
 
 def check(measurements: Measurements, settings: Settings) -> Iterable[Finding]:

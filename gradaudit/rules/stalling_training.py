@@ -44,6 +44,7 @@ from gradaudit.settings import Settings
 CODE = "GA609"
 NAME = "stalling-training"
 ORDER = 120
+LIMITS = ()
 
 _UNIT = "share of the way from the best constant prediction to a perfect one"
 

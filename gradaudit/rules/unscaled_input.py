@@ -45,6 +45,13 @@ from gradaudit.settings import Settings
 CODE = "GA501"
 NAME = "unscaled-input"
 ORDER = 20
+LIMITS = (
+    "input_scale_warn",
+    "input_scale_fail",
+    "input_scale_adaptive",
+    "input_offset_adaptive",
+    "offset_warn",
+)
 
 
 def check(measurements: Measurements, settings: Settings) -> Iterable[Finding]:

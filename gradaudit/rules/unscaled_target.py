@@ -40,6 +40,7 @@ from gradaudit.settings import Settings
 CODE = "GA502"
 NAME = "unscaled-target"
 ORDER = 25
+LIMITS = ("target_scale_warn", "target_scale_fail", "offset_warn")
 
 # Their targets are classes or probabilities.
 _CLASSIFICATION = ("cross_entropy", "nll", "bce", "bce_with_logits")

@@ -44,6 +44,7 @@ from gradaudit.settings import Settings
 CODE = "GA605"
 NAME = "update-ratio-off"
 ORDER = 97
+LIMITS = ("update_ratio_max", "update_ratio_min")
 
 
 def check(measurements: Measurements, settings: Settings) -> Iterable[Finding]:

@@ -44,6 +44,7 @@ from gradaudit.settings import Settings
 CODE = "GA102"
 NAME = "vanishing-jacobian"
 ORDER = 55
+LIMITS = ("growth_min", "growth_min_adaptive", "gsc_min")
 
 
 def check(measurements: Measurements, settings: Settings) -> Iterable[Finding]:

@@ -55,6 +55,7 @@ from gradaudit.settings import Settings
 CODE = "GA202"
 NAME = "vanishing-through-time"
 ORDER = 65
+LIMITS = ("time_growth_min",)
 
 
 def check(measurements: Measurements, settings: Settings) -> Iterable[Finding]:

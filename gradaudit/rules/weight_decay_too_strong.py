@@ -59,6 +59,13 @@ from gradaudit.settings import Settings
 CODE = "GA607"
 NAME = "weight-decay-too-strong"
 ORDER = 89
+LIMITS = (
+    "decay_pull_warn",
+    "decay_pull_fail",
+    "decay_pull_decoupled_warn",
+    "decay_pull_decoupled_fail",
+    "decay_pull_seen",
+)
 
 
 def check(measurements: Measurements, settings: Settings) -> Iterable[Finding]:

@@ -6,8 +6,17 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from gradaudit.records import StageRow
-from gradaudit.reports.marks import Point, along, beside, level, note_style, series, to_point
+from gradaudit.records import Side, StageRow
+from gradaudit.reports.marks import (
+    AFTER,
+    Point,
+    along,
+    beside,
+    level,
+    note_style,
+    series,
+    to_point,
+)
 from gradaudit.reports.numbers import power
 from gradaudit.reports.plotting import NARROW, Span, canvas, log_ticks
 from gradaudit.reports.svg import INKS
@@ -24,18 +33,21 @@ def draw(
     *,
     width: float,
     prefix: str,
+    after: Side | None = None,
 ) -> str:
     """The gradient on its way from the output back to the input.
 
     Above: the gain accumulated from the output to each stage's input, with ``limits`` as
-    (gain, label). Below: each stage's own gain with its interval; ``worst`` is named.
+    (gain, label), and the same ``after`` the changes. Below: each stage's own gain with its
+    interval; ``worst`` is named.
     """
     total, single = accumulated(stages), gains(stages)
+    mended = accumulated_after(stages, after)
     with canvas(width, 420) as page:
         side = {"left": 48.0, "right": 12.0}
         page.heading("Gain from the output back to each stage", top=0)
         above = page.axes(**side, top=28, bottom=200)
-        _accumulated(above, total, limits, narrow=width < NARROW)
+        _accumulated(above, total, mended, limits, narrow=width < NARROW)
         page.heading("Gain of each stage alone", top=240)
         below = page.axes(**side, top=266, bottom=44)
         _gains(below, single)
@@ -51,7 +63,7 @@ def draw(
         return page.finish(
             prefix=prefix,
             title="Growth of the gradient along the trunk",
-            description=_words(total, single),
+            description=_words(total, single, mended),
         )
 
 
@@ -62,10 +74,9 @@ def accumulated(stages: Sequence[StageRow]) -> list[Point]:
     adding up log gains from the output until one is missing.
     """
     norms = [row.jacobian_norm_log10 for row in stages]
-    last = to_point(0, stages[-1].backward_gain) if stages else None
-    if last and all(norms):
+    start = _start(stages)
+    if start is not None and all(norms):
         known = [norm for norm in norms if norm]
-        start = 2 * known[-1].value - last.value  # 2 log10 of the identity's norm at the output
         return [
             Point(
                 row.index,
@@ -87,6 +98,27 @@ def accumulated(stages: Sequence[StageRow]) -> list[Point]:
     return points
 
 
+def accumulated_after(stages: Sequence[StageRow], after: Side | None) -> list[Point]:
+    """The same after the changes, which leave the output as wide as it was; none where the stages
+    are others.
+    """
+    start = _start(stages)
+    if after is None or start is None or len(after.stages) != len(stages):
+        return []
+    ends = after.bounds or tuple((log10, log10) for _, log10 in after.stages)
+    return [
+        Point(row.index, 2 * log10 - start, 2 * low - start, 2 * high - start)
+        for row, (_, log10), (low, high) in zip(stages, after.stages, ends, strict=True)
+    ]
+
+
+def _start(stages: Sequence[StageRow]) -> float | None:
+    """2 log10 of the identity's norm at the output, from where the gradient sets out."""
+    last = to_point(0, stages[-1].backward_gain) if stages else None
+    norm = stages[-1].jacobian_norm_log10 if stages else None
+    return 2 * norm.value - last.value if last and norm else None
+
+
 def gains(stages: Sequence[StageRow]) -> list[Point]:
     """log10 of each stage's own backward gain, with its interval."""
     points = (to_point(row.index, row.backward_gain, row.role != "interior") for row in stages)
@@ -94,13 +126,19 @@ def gains(stages: Sequence[StageRow]) -> list[Point]:
 
 
 def _accumulated(
-    axes: Axes, points: list[Point], limits: Sequence[tuple[float, str]], *, narrow: bool
+    axes: Axes,
+    points: list[Point],
+    after: list[Point],
+    limits: Sequence[tuple[float, str]],
+    *,
+    narrow: bool,
 ) -> None:
     marks = [(math.log10(value), text) for value, text in limits if value > 0]
-    reach = [y for p in points for y in (p.value, p.low, p.high)] + [y for y, _ in marks] + [0.0]
-    span = Span.around(reach, least=2, pad=0.16)
+    reach = [y for p in (*points, *after) for y in (p.value, p.low, p.high)]
+    span = Span.around([*reach, *(y for y, _ in marks), 0.0], least=2, pad=0.16)
     axes.set_ylim(span.low, span.high)
     axes.set_yticks(*log_ticks(span, 5))
+    series(axes, after, look=AFTER)
     series(axes, points)
     for height, text in marks:
         axes.axhspan(height, span.high if height > 0 else span.low, color=INKS["zone"], linewidth=0)
@@ -140,11 +178,12 @@ def _name_worst(axes: Axes, point: Point, name: str, *, alarm: bool, narrow: boo
     beside(axes, (point.x, point.value), label, ink, lift=14 if point.value >= 0 else -14)
 
 
-def _words(total: list[Point], single: list[Point]) -> str:
+def _words(total: list[Point], single: list[Point], after: list[Point]) -> str:
     if not total or not single:
         return "No gains could be drawn."
     low, high = min(p.value for p in single), max(p.value for p in single)
+    mended = f" After the changes: {power(after[0].value)}." if after else ""
     return (
         f"From the output back to the input the gradient's sum of squares is multiplied by "
-        f"{power(total[0].value)}; single stages multiply it by {power(low)} to {power(high)}."
+        f"{power(total[0].value)}; single stages multiply it by {power(low)} to {power(high)}.{mended}"
     )

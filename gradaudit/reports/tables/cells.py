@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from statistics import median
 from typing import TypeVar
@@ -10,7 +10,7 @@ from typing import TypeVar
 from gradaudit.records import Estimate
 from gradaudit.reports.numbers import figures, interval, percent, share_interval
 
-ROWS_SHOWN = 100
+ROWS_SHOWN = 250
 EMPTY = "–"
 _Row = TypeVar("_Row")
 
@@ -42,6 +42,25 @@ class Table:
     columns: tuple[Column, ...]
     rows: tuple[tuple[Cell, ...], ...]
     note: str = ""
+    id: str = ""  # its address within the page
+    hot: frozenset[int] = frozenset()  # rows in which something does not pass
+
+
+def addressed(table: Table, address: str, names: Collection[str]) -> Table:
+    """The table with its address; rows of ``names``, and those with an alert, stand out.
+
+    A row below another (of the kind ``sub``) stands out where that one does, and makes it so.
+    """
+    heads: list[int] = []
+    for i, row in enumerate(table.rows):
+        heads.append(heads[-1] if heads and row[0].kind.endswith("sub") else i)
+    found = {
+        heads[i]
+        for i, row in enumerate(table.rows)
+        if any(cell.alert or (cell.kind == "name" and cell.text in names) for cell in row)
+    }
+    hot = frozenset(i for i, head in enumerate(heads) if head in found)
+    return replace(table, id=address, hot=hot)
 
 
 def slim(table: Table) -> Table:
@@ -66,7 +85,7 @@ def furthest(rows: Sequence[_Row], score: Callable[[_Row], float]) -> tuple[Sequ
     kept = sorted(order[:ROWS_SHOWN])
     note = (
         f"The {ROWS_SHOWN} of {len(rows):,} rows that stand out most, in the model's order. "
-        "All of them are in the JSON report."
+        "All of them are in the JSON report, and every layer is among the layers below."
     )
     return [rows[i] for i in kept], note
 

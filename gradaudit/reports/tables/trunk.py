@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from statistics import median
 
 from gradaudit.records import Estimate, StageRow
@@ -22,18 +22,21 @@ _COLUMNS = (
 )
 
 
-def table(rows: Sequence[StageRow], worst: int | None) -> Table:
+_BLOCKS = 100  # rows where stages are gathered
+
+
+def table(rows: Sequence[StageRow], marked: Collection[int]) -> Table:
     """One row per stage, or per block of consecutive stages where there are too many."""
     if len(rows) <= cells.ROWS_SHOWN:
-        listed = tuple(_stage(row, row.index == worst) for row in rows)
+        listed = tuple(_stage(row, row.index in marked) for row in rows)
         return cells.slim(Table("Stages", _COLUMNS, listed))
-    size = -(-len(rows) // cells.ROWS_SHOWN)
+    size = -(-len(rows) // _BLOCKS)
     blocks = [rows[i : i + size] for i in range(0, len(rows), size)]
     note = (
         f"Each row stands for {size} consecutive stages: the median, with the smallest and "
         "largest below. Every stage by itself is in the JSON report."
     )
-    folded = tuple(_block(block, worst) for block in blocks)
+    folded = tuple(_block(block, marked) for block in blocks)
     return cells.slim(Table("Stages", _COLUMNS, folded, note))
 
 
@@ -46,10 +49,10 @@ def singular_values(values: Sequence[Estimate]) -> Cell:
     return Cell(figures(values[0].value), aside)
 
 
-def _stage(row: StageRow, worst: bool) -> tuple[Cell, ...]:
+def _stage(row: StageRow, marked: bool) -> tuple[Cell, ...]:
     norm = row.jacobian_norm_log10
     return (
-        Cell(str(row.index), alert=worst),
+        Cell(str(row.index), alert=marked),
         cells.name(row.name, "" if row.role == "interior" else row.role),
         cells.estimate(row.backward_gain),
         cells.estimate(row.forward_gain),
@@ -60,12 +63,12 @@ def _stage(row: StageRow, worst: bool) -> tuple[Cell, ...]:
     )
 
 
-def _block(rows: Sequence[StageRow], worst: int | None) -> tuple[Cell, ...]:
+def _block(rows: Sequence[StageRow], marked: Collection[int]) -> tuple[Cell, ...]:
     first, last = rows[0], rows[-1]
     norms = [row.jacobian_norm_log10.value for row in rows if row.jacobian_norm_log10]
     span = f"{power(min(norms))} – {power(max(norms))}" if norms else ""
     return (
-        Cell(f"{first.index}–{last.index}", alert=any(row.index == worst for row in rows)),
+        Cell(f"{first.index}–{last.index}", alert=any(row.index in marked for row in rows)),
         cells.name(f"{first.name} … {last.name}" if first.name != last.name else first.name),
         cells.spread(row.backward_gain.value for row in rows if row.backward_gain),
         cells.spread(row.forward_gain.value for row in rows if row.forward_gain),

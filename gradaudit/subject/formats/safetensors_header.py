@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from gradaudit.errors import UnreadableFile
-from gradaudit.subject.formats.json_object import once
+from gradaudit.json_object import once
 from gradaudit.subject.formats.next_steps import SAVE_AGAIN
 from gradaudit.telling import quoted
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from gradaudit.errors import RefusedFile
-from gradaudit.subject.formats.json_object import read_object
+from gradaudit.json_object import read_object
 from gradaudit.subject.formats.members import member
 from gradaudit.subject.formats.next_steps import HOSTILE_FOLDER
 from gradaudit.telling import quoted

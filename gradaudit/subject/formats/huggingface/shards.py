@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gradaudit.errors import UnreadableFile
-from gradaudit.subject.formats.json_object import read_object
+from gradaudit.json_object import read_object
 from gradaudit.subject.formats.members import member
 from gradaudit.subject.formats.safetensors_file import stored_safetensors
 from gradaudit.subject.formats.stored_weights import StoredTensor, StoredWeights, is_tensor

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from gradaudit.errors import RefusedFile, UnreadableFile
-from gradaudit.subject.formats.json_object import parsed_object
+from gradaudit.json_object import parsed_object
 from gradaudit.subject.formats.next_steps import IF_YOURS
 from gradaudit.subject.formats.programs.stored_records import Records, stored_records
 from gradaudit.subject.formats.pt2.payloads import Payload, check_payloads, payloads

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from gradaudit.errors import RefusedFile, UnreadableFile
-from gradaudit.subject.formats.next_steps import HOSTILE_FILE
 from gradaudit.telling import quoted, told
 
 _DEEPEST = 64
@@ -30,7 +29,7 @@ def read_object(path: Path, *, most: int) -> dict[str, Any]:
             f"{path.name} is larger than any of its kind",
             expected=f"at most {most:,} bytes",
             found=f"{path.stat().st_size:,}",
-            next_step=HOSTILE_FILE,
+            next_step="the file is damaged or hostile",
         )
     return parsed_object(text, path.name)
 

@@ -1,0 +1,85 @@
+"""One model's audit held against an earlier one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from gradaudit.comparing.findings import changed_findings
+from gradaudit.comparing.metrics import METRICS, MODEL, Metric
+from gradaudit.comparing.stale import stale
+from gradaudit.records import Change, Comparison, Limit, Measured, MetricChange, Snapshot
+from gradaudit.reports.numbers import TERMINAL, amount, percent
+
+
+def compare(
+    before: Snapshot | None,
+    now: Snapshot,
+    against: str,
+    tolerances: Mapping[str, Limit],
+    *,
+    baseline: bool = True,
+) -> Comparison:
+    """What changed from ``before`` to ``now``; without ``before`` everything is new.
+
+    ``against`` names the file that ``before`` comes from: a baseline, or else an older report.
+    """
+    old = before.findings if before is not None else ()
+    metrics = () if before is None else _metrics(before, now, tolerances)
+    return Comparison(
+        against=against,
+        findings=changed_findings(old, now.findings, tolerances),
+        metrics=metrics,
+        stale=stale(before, now, baseline=baseline),
+        verdict_before=before.verdict if before is not None else None,
+    )
+
+
+def _metrics(
+    before: Snapshot, now: Snapshot, tolerances: Mapping[str, Limit]
+) -> tuple[MetricChange, ...]:
+    changes = []
+    for metric in METRICS:
+        old, new = before.metric(metric.name), now.metric(metric.name)
+        if old is not None or new is not None:
+            changes.append(_metric(metric, old, new, tolerances[metric.name]))
+    return tuple(changes)
+
+
+def _metric(
+    metric: Metric, old: Measured | None, new: Measured | None, tolerance: Limit
+) -> MetricChange:
+    def change(turn: Change, why: str) -> MetricChange:
+        return MetricChange(
+            change=turn,
+            metric=metric.name,
+            place=next(each.place for each in (new, old) if each is not None),
+            before=old.estimate if old else None,
+            now=new.estimate if new else None,
+            tolerance=f"its interval or {allowed(metric, tolerance)}",
+            why=why,
+            title=metric.title,
+        )
+
+    if new is None:
+        return change("unchanged", "It was measured before, and is not now.")
+    if old is None:
+        return change("unchanged", "It was not measured before.")
+    if old.estimate.unit != new.estimate.unit:
+        return change("unchanged", "Not comparable: it is measured in another way now.")
+    turn = metric.scale.turn(old.estimate, new.estimate, tolerance.value)
+    moved = f", at {new.place}" if new.place != MODEL else ""
+    moved += f" (then at {old.place})" if new.place != old.place else ""
+    shown = f"{amount(old.estimate, TERMINAL).value} -> {amount(new.estimate, TERMINAL).value}"
+    if turn == "unchanged":
+        return change(turn, f"{shown}{moved}: within its interval or {allowed(metric, tolerance)}.")
+    beyond = f"by more than its interval and {allowed(metric, tolerance)}"
+    return change(turn, f"{shown}{moved}: {turn} {beyond}.")
+
+
+def allowed(metric: Metric, tolerance: Limit) -> str:
+    """The tolerance in words: ``10%``, ``a factor 10``, ``0.1 share of units``."""
+    if metric.scale.kind == "ratio":
+        return percent(tolerance.value)
+    if metric.name.endswith("_log10"):
+        return f"a factor {10**tolerance.value:.3g}"
+    return f"{tolerance.value:.3g}"

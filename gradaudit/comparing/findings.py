@@ -1,0 +1,107 @@
+"""What became of each finding since the baseline, and why that counts as it does."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Literal
+
+from gradaudit.comparing.pairing import pairs
+from gradaudit.comparing.scale import Scale
+from gradaudit.comparing.snapshots import SEVERITIES
+from gradaudit.records import Change, Estimate, FindingChange, Known, Limit
+from gradaudit.reports.numbers import LOG10, TERMINAL, amount
+
+_ALIKE = 0.01  # values of one layer under two names differ by rounding only
+
+
+def changed_findings(
+    before: Sequence[Known], now: Sequence[Known], tolerances: Mapping[str, Limit]
+) -> tuple[FindingChange, ...]:
+    """Every finding of either side, once."""
+    changes = [_change(old, new, tolerances) for old, new in pairs(before, now)]
+    return tuple(_renamed(change, changes) for change in changes)
+
+
+def _change(old: Known | None, new: Known | None, tolerances: Mapping[str, Limit]) -> FindingChange:
+    if old is None or new is None:
+        if new is None:
+            return FindingChange("fixed", old, None, "It is no longer found.")
+        return FindingChange("new", None, new, f"It was not there before: {_value(new)}.")
+    moved = f" (then at {old.place})" if old.place != new.place else ""
+    if old.severity != new.severity:
+        worse = SEVERITIES.index(new.severity) > SEVERITIES.index(old.severity)
+        why = f"It was a {old.severity}, now it is a {new.severity}: {_values(old, new)}{moved}."
+        return FindingChange("worse" if worse else "better", old, new, why)
+    turn, allowed = _turn(old, new, tolerances)
+    why = {
+        "worse": f"It went further past its limit, by more than its interval and {allowed}",
+        "better": f"It came closer to its limit, by more than its interval and {allowed}",
+        "unchanged": f"Within its interval or {allowed}",
+    }[turn]
+    return FindingChange(turn, old, new, f"{why}: {_values(old, new)}{moved}.")
+
+
+def _turn(old: Known, new: Known, tolerances: Mapping[str, Limit]) -> tuple[Change, str]:
+    """How the value moved, and in words how far it may."""
+    if old.measured is None or new.measured is None or old.measured.unit != new.measured.unit:
+        return "unchanged", "not comparable, for it is measured otherwise"
+    scale, tolerance, words = _held_to(old, new, new.measured, tolerances)
+    return scale.turn(old.measured, new.measured, tolerance), words
+
+
+def _held_to(
+    old: Known, new: Known, measured: Estimate, tolerances: Mapping[str, Limit]
+) -> tuple[Scale, float, str]:
+    limit = new.limit or old.limit
+    below = limit is not None and measured.value < limit.value
+    worse: Literal["up", "down"] = "down" if below else "up"
+    value = old.measured.value if old.measured else 0.0
+    share = tolerances["finding"].value
+    if measured.unit.startswith(LOG10):
+        allowed = max(tolerances["total_growth_log10"].value, share * abs(value))
+        return Scale("difference", worse), allowed, f"a factor {10 ** min(allowed, 300.0):.3g}"
+    if measured.unit.startswith("share"):
+        return Scale("difference", worse), share, f"{share:.3g}"
+    if value <= 0 or measured.value <= 0:
+        allowed = share * abs(limit.value if limit is not None else 1.0)
+        return Scale("difference", worse), allowed, f"{share:.3g} of its limit"
+    return Scale("ratio", worse), share, f"{share:.0%}"
+
+
+def _renamed(change: FindingChange, changes: Sequence[FindingChange]) -> FindingChange:
+    """Says so where a new finding has rule and value of the only one that is gone."""
+    new = change.now
+    if change.change != "new" or new is None:
+        return change
+    code = new.code
+    arrived = [each for each in changes if each.change == "new" and each.known.code == code]
+    gone = [each.known for each in changes if each.change == "fixed" and each.known.code == code]
+    if len(arrived) > 1 or len(gone) != 1 or not _alike(gone[0], new):
+        return change
+    hint = f" The one at {gone[0].place} is gone, with the same value: was the layer renamed?"
+    return replace(change, why=change.why + hint)
+
+
+def _alike(one: Known, other: Known) -> bool:
+    if one.measured is None or other.measured is None or one.severity != other.severity:
+        return False
+    first, second = one.measured.value, other.measured.value
+    return abs(first - second) <= _ALIKE * max(abs(first), abs(second))
+
+
+def _values(old: Known, new: Known) -> str:
+    return f"{_number(old.measured)} -> {_value(new)}"
+
+
+def _value(known: Known) -> str:
+    if known.measured is None:
+        return "not a number"
+    shown = amount(known.measured, TERMINAL)
+    limit = f", limit {amount(known.limit, TERMINAL).value}" if known.limit else ""
+    bounds = f" ({shown.interval})" if shown.interval else ""
+    return f"{shown.value}{bounds}{limit} {shown.unit}"
+
+
+def _number(measured: Estimate | None) -> str:
+    return "not a number" if measured is None else amount(measured, TERMINAL).value

@@ -1,0 +1,249 @@
+"""The model at a glance: its stages from input to output, each as well as its worst finding.
+
+A net of thousands of stages becomes a few dozen boxes: neighbours in the same state share one, and
+where states alternate too often for that, neighbours share one that has the worst of their states.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+
+from gradaudit.records import Finding, Report, StageRow
+from gradaudit.reports import anchors
+from gradaudit.reports.numbers import LOG10, number
+from gradaudit.reports.text import plural
+
+MOST = 48  # boxes
+_TOGETHER = 4  # neighbours of which there is the same to say, from which on they share a box
+_CODES_SHOWN = 3
+_LEAST_REACH = 0.3  # decades of gain that fill a bar at least: a factor of two
+_STATES = ("fail", "warn", "note", "pass")  # worst first
+WORDS = {"fail": "fails", "warn": "warning", "note": "note", "pass": "fine"}
+_GROWTH = {"exploding-jacobian": "grows", "vanishing-jacobian": "shrinks"}
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One stage, or one module where there are no stages."""
+
+    name: str
+    state: str
+    codes: tuple[tuple[str, str], ...]  # rule, address of the finding; worst first
+    gain_log10: float | None
+    adds: str = ""  # what it does to gradients that are past their limit: "grows", "shrinks"
+
+
+@dataclass(frozen=True)
+class Box:
+    """Some neighbours that are drawn as one."""
+
+    first: str
+    last: str
+    size: int
+    state: str
+    word: str
+    codes: tuple[tuple[str, str], ...]
+    left_out: int  # further codes
+    gain: str
+    bar: tuple[float, float] | None  # left end and width in percent; the middle is no gain
+    address: str  # of the layer that is worst
+
+    @property
+    def title(self) -> str:
+        """The names as text."""
+        return self.first if self.size == 1 else f"{self.first} … {self.last}"
+
+
+@dataclass(frozen=True)
+class ModelMap:
+    """All boxes in order, and the findings that are about no layer."""
+
+    boxes: tuple[Box, ...]
+    layers: int
+    what: str  # "stage" | "layer"
+    elsewhere: tuple[tuple[str, str, str, str], ...]  # state, code, name, address
+    summary: str
+    adding: tuple[int, str]  # layers marked for what they do to the gradient, and what that is
+
+
+def draw(report: Report) -> ModelMap | None:
+    """The map; ``None`` where fewer than two layers are known."""
+    rows = _places(report)
+    if len(rows) < 2:
+        return None
+    found, elsewhere = _placed(report.findings, rows)
+    layers = [_layer(row, found[i], report) for i, row in enumerate(rows)]
+    adding = [layer.adds for layer in layers if layer.adds]
+    what = "stage" if report.measurements.stages else "layer"
+    reach = max([_LEAST_REACH, *(abs(x.gain_log10) for x in layers if x.gain_log10 is not None)])
+    return ModelMap(
+        tuple(_box(group, reach) for group in grouped(layers)),
+        len(layers),
+        what,
+        tuple((f.severity, f.code, f.name, anchors.finding(f)) for f in elsewhere),
+        _summary(layers, what),
+        (len(adding), adding[0] if adding else ""),
+    )
+
+
+def grouped(layers: Sequence[Layer]) -> list[list[Layer]]:
+    """Neighbours that share a box, ``MOST`` boxes at most."""
+    groups: list[list[Layer]] = []
+    for _, run in groupby(layers, key=_said_of):
+        same = list(run)
+        groups += [same] if len(same) >= _TOGETHER else [[layer] for layer in same]
+    if len(groups) > MOST:
+        groups = [list(run) for _, run in groupby(layers, key=lambda layer: layer.state)]
+    if len(groups) > MOST:
+        size = -(-len(layers) // MOST)
+        groups = [list(layers[i : i + size]) for i in range(0, len(layers), size)]
+    return groups
+
+
+def _said_of(layer: Layer) -> tuple[str, str, tuple[str, ...]]:
+    return layer.state, layer.adds, tuple(code for code, _ in layer.codes)
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Where findings can be: a stage or a module, and the names that belong to it."""
+
+    name: str
+    modules: frozenset[str]
+    parameters: frozenset[str]
+    stage: StageRow | None = None
+
+
+def _places(report: Report) -> list[_Place]:
+    m = report.measurements
+    if m.stages:
+        return [
+            _Place(s.name, frozenset((s.name, *s.modules)), frozenset(s.parameters), s)
+            for s in m.stages
+        ]
+    owned: dict[str, set[str]] = {}
+    for weight in m.weights:
+        owned.setdefault(weight.module, set()).add(weight.parameter)
+    for row in m.parameters:
+        if row.module in owned:
+            owned[row.module].add(row.parameter)
+    called = dict.fromkeys(row.module for row in m.modules if row.module in owned)
+    order = [*called, *(name for name in owned if name not in called)]
+    return [_Place(name, frozenset((name,)), frozenset(owned[name])) for name in order]
+
+
+def _placed(
+    findings: Iterable[Finding], places: Sequence[_Place]
+) -> tuple[list[list[Finding]], list[Finding]]:
+    """The findings of each place, and those of none."""
+    by_module = {name: i for i, p in reversed([*enumerate(places)]) for name in p.modules if name}
+    by_parameter = {name: i for i, p in enumerate(places) for name in p.parameters}
+    by_stage = {p.stage.index: i for i, p in enumerate(places) if p.stage}
+    found: list[list[Finding]] = [[] for _ in places]
+    elsewhere = []
+    for finding in findings:
+        where = finding.where
+        place = by_stage.get(where.stage) if where.stage is not None else None
+        if place is None:
+            place = by_parameter.get(where.parameter)
+        name = where.module or where.parameter
+        while place is None and name:  # else the nearest module around it
+            place = by_module.get(name)
+            name = name.rpartition(".")[0]
+        (elsewhere if place is None else found[place]).append(finding)
+    return found, elsewhere
+
+
+def _layer(place: _Place, findings: Sequence[Finding], report: Report) -> Layer:
+    state = min((f.severity for f in findings), key=_STATES.index, default="pass")
+    ordered = sorted(findings, key=lambda f: _STATES.index(f.severity))
+    codes = {f.code: anchors.finding(f) for f in reversed(ordered)}
+    named = tuple((f.code, codes[f.code]) for f in ordered)
+    log10 = None
+    if place.stage and place.stage.backward_gain and place.stage.backward_gain.value > 0:
+        log10 = math.log10(place.stage.backward_gain.value)
+    adds = _adds(place.stage, log10, report) if place.stage and log10 is not None else ""
+    if adds and state in ("note", "pass"):
+        state = "warn"
+    return Layer(place.name, state, tuple(dict.fromkeys(named)), log10, adds)
+
+
+def _adds(stage: StageRow, log10: float, report: Report) -> str:
+    """What the stage does to gradients that are past their limit, where they would be so too if
+    all stages did as this one does; else nothing.
+    """
+    if stage.role == "inlet":
+        return ""
+    for finding in report.findings:
+        word, limit = _GROWTH.get(finding.name, ""), finding.limit
+        if not word or finding.severity == "note" or not limit.unit.startswith(LOG10):
+            continue
+        sign = 1 if word == "grows" else -1
+        if sign * log10 * (len(report.measurements.stages) - 1) > sign * limit.value:
+            return word
+    return ""
+
+
+def _box(layers: Sequence[Layer], reach: float) -> Box:
+    worst = min(
+        layers, key=lambda layer: (_STATES.index(layer.state), -abs(layer.gain_log10 or 0.0))
+    )
+    pairs = (pair for layer in layers for pair in layer.codes)
+    firsts: dict[str, str] = {}
+    for code, address in pairs:
+        firsts.setdefault(code, address)
+    codes = tuple(firsts.items())
+    known = [layer.gain_log10 for layer in layers if layer.gain_log10 is not None]
+    return Box(
+        layers[0].name or "the model",
+        layers[-1].name or "the model",
+        len(layers),
+        worst.state,
+        _word(layers, worst),
+        codes[:_CODES_SHOWN],
+        len(codes[_CODES_SHOWN:]),
+        _gain(known),
+        _bar(known, reach),
+        anchors.anchor("layer", worst.name),
+    )
+
+
+def _word(layers: Sequence[Layer], worst: Layer) -> str:
+    only = worst.adds if not worst.codes else ""
+    if len(layers) == 1:
+        return f"{only} too much" if only else WORDS[worst.state]
+    if all(_said_of(layer) == _said_of(worst) for layer in layers):
+        alike = f"each {only} too much" if only else f"all {_plain(worst.state)}"
+        return f"{len(layers):,} in a row, {alike}"
+    counts = Counter(layer.state for layer in layers)
+    said = (f"{counts[state]:,} {_plain(state)}" for state in _STATES if counts[state])
+    return f"{len(layers):,} in a row: {', '.join(said)}"
+
+
+def _plain(state: str) -> str:
+    return {"fail": "ill", "warn": "suspect", "note": "noted", "pass": "fine"}[state]
+
+
+def _gain(known: Sequence[float]) -> str:
+    if not known:
+        return ""
+    low, high = number(10 ** min(known)), number(10 ** max(known))
+    return low if low == high else f"{low} – {high}"
+
+
+def _bar(known: Sequence[float], reach: float) -> tuple[float, float] | None:
+    if not known:
+        return None
+    ends = [0.0, min(known), max(known)]
+    left, right = (50 + 50 * end / reach for end in (min(ends), max(ends)))
+    return round(left, 1), round(max(right - left, 1.0), 1)
+
+
+def _summary(layers: Sequence[Layer], what: str) -> str:
+    counts = Counter(layer.state for layer in layers)
+    said = [f"{counts[s]:,} {_plain(s)}" for s in _STATES if counts[s]]
+    return f"{plural(len(layers), what)} from input to output: {', '.join(said)}."

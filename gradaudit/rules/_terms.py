@@ -1,0 +1,156 @@
+"""What the user's settings change about a rule: for the whole model, or for layers by name.
+
+Rules know nothing of this. Where a rule's terms differ from layer to layer, it is run once for each
+set of terms, on the rows of the layers that these hold for; what it then says about other layers is
+left to the run that is theirs. What is about the model as a whole goes by the model's terms.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+from gradaudit.limits import with_limits
+from gradaudit.records import Finding, Limit, Measurements
+from gradaudit.settings import Demand, LayerSettings, Settings
+
+_ROWS = ("weights", "modules", "parameters", "attention")
+# To all other rules a loop over time is what stands around their own numbers, and stays in sight.
+_BY_LOOP = ("GA201", "GA202", "GA203", "GA611")
+
+
+class RuleLike(Protocol):
+    """What is needed of a rule here."""
+
+    @property
+    def code(self) -> str: ...
+    @property
+    def name(self) -> str: ...
+    @property
+    def limits(self) -> tuple[str, ...]: ...
+    def check(self, measurements: Measurements, settings: Settings, /) -> Iterable[Finding]: ...
+
+
+@dataclass(frozen=True)
+class Terms:
+    """What holds for one rule at one place."""
+
+    demand: Demand | None = None
+    limits: tuple[tuple[str, Limit], ...] = ()  # other than the model's
+
+
+def covers(pattern: str, rule: RuleLike) -> bool:
+    """Whether a code, the start of one (any case), or a name means this rule."""
+    wanted = pattern.strip().lower()
+    return bool(wanted) and (rule.code.lower().startswith(wanted) or rule.name == wanted)
+
+
+def demand_on(rule: RuleLike, severities: Mapping[str, Demand]) -> Demand | None:
+    """The severity set for the rule; of several that cover it the closest, then the last."""
+    best: tuple[int, Demand] | None = None
+    for pattern, demand in severities.items():
+        wanted = pattern.strip()
+        closeness = len(rule.code) if wanted.lower() == rule.name else len(wanted)
+        if covers(pattern, rule) and (best is None or closeness >= best[0]):
+            best = (closeness, demand)
+    return best[1] if best else None
+
+
+def found_by(rule: RuleLike, measurements: Measurements, settings: Settings) -> Iterator[Finding]:
+    """What the rule finds under the terms of each layer; severities are as the rule gives them."""
+    general = terms_of(rule, settings)
+    places = _places(measurements) if settings.layers else ()
+    kinds = (*_ROWS, "recurrent") if rule.code in _BY_LOOP else _ROWS
+    everywhere = dict.fromkeys(terms_of(rule, settings, *names) for names in places)
+    differing = [terms for terms in everywhere if terms != general]
+    if not differing:
+        if general.demand != "off":
+            yield from rule.check(measurements, settings)
+        return
+    for terms in (general, *differing):
+        if terms.demand == "off":
+            continue
+        own: dict[str, Any] = {
+            kind: tuple(
+                row
+                for row in getattr(measurements, kind)
+                if terms_of(rule, settings, *_names(row)) == terms
+            )
+            for kind in kinds
+        }
+        limits = {**settings.limits, **dict(terms.limits)}
+        for finding in rule.check(replace(measurements, **own), replace(settings, limits=limits)):
+            where = finding.where
+            if terms_of(rule, settings, where.parameter, where.module) == terms:
+                yield finding
+
+
+def with_demand(finding: Finding, rule: RuleLike, settings: Settings) -> Finding:
+    """The finding with the severity the user set; one that is a note stays a note."""
+    demand = terms_of(rule, settings, finding.where.parameter, finding.where.module).demand
+    if demand is None or demand == "off" or finding.severity == "note":
+        return finding
+    return replace(finding, severity=demand)
+
+
+def terms_of(rule: RuleLike, settings: Settings, *names: str) -> Terms:
+    """What holds for the rule at the place with these names; without one, for the model."""
+    demand = demand_on(rule, settings.severities)
+    limits: dict[str, Limit] = {}
+    for layer in settings.layers:
+        if not any(layer.covers(name) for name in names):
+            continue
+        limits.update(_limits_of(layer, rule, settings))
+        demand = demand_on(rule, layer.severities) or demand
+        if any(covers(pattern, rule) for pattern in layer.ignore):
+            demand = "off"
+    return Terms(demand, tuple(sorted(limits.items())))
+
+
+def _limits_of(layer: LayerSettings, rule: RuleLike, settings: Settings) -> dict[str, Limit]:
+    if not layer.limits:
+        return {}
+    set_there = {name.replace("-", "_") for name in layer.limits} & set(rule.limits)
+    changed = with_limits(layer.limits, layer.source or "set for layers", settings.all_limits)
+    return {name: changed[name] for name in set_there}
+
+
+def _places(measurements: Measurements) -> Iterator[tuple[str, ...]]:
+    """The names of every row that a finding may be about."""
+    for kind in (*_ROWS, "recurrent", "stages"):
+        for row in getattr(measurements, kind):
+            yield _names(row)
+    for event in measurements.nonfinite:
+        yield _names(event)
+
+
+def _names(row: Any) -> tuple[str, ...]:
+    names = (getattr(row, name, "") for name in ("parameter", "module", "name"))
+    return tuple(name for name in names if name)
+
+
+def notes_on(measurements: Measurements, settings: Settings) -> tuple[str, ...]:
+    """What the settings leave out or change, said aloud, and globs that match no layer."""
+    notes = []
+    for pattern in settings.ignore:
+        reason = settings.reasons.get(pattern)
+        if reason:
+            notes.append(f"{pattern} is ignored: {reason}")
+    notes.extend(
+        f"{pattern} is not judged: its severity is set to off"
+        if demand == "off"
+        else f"{pattern}: what fails or warns is reported as {demand!r}, as was set"
+        for pattern, demand in settings.severities.items()
+    )
+    seen = {name for names in _places(measurements) for name in names}
+    for layer in settings.layers:
+        covered = f"layers {', '.join(layer.match)}"
+        if layer.reason:
+            notes.append(f"{covered}: {layer.told}: {layer.reason}")
+        notes.extend(
+            f"no layer of the model is called {pattern!r}, as the settings of {covered} have it"
+            for pattern in layer.match
+            if not any(replace(layer, match=(pattern,)).covers(name) for name in seen)
+        )
+    return tuple(notes)
