@@ -39,6 +39,7 @@ from gradaudit.records.measurements import (
     WeightPart,
     WeightRow,
 )
+from gradaudit.records.outcome import FAIL_ON, FailOn, exit_code, gate_outcome
 from gradaudit.records.outlook import Outlook, Trial
 from gradaudit.records.precision import HalfRow, Precision
 from gradaudit.records.proof import Attempt, Prescription, Proof, Side
@@ -48,6 +49,7 @@ from gradaudit.records.run import Audited, RuleDoc, Run
 from gradaudit.records.snapshot import Measured, Snapshot
 
 __all__ = [
+    "FAIL_ON",
     "SCHEMA",
     "Attempt",
     "AttentionRow",
@@ -58,6 +60,7 @@ __all__ = [
     "Curvature",
     "DataRow",
     "Estimate",
+    "FailOn",
     "Finding",
     "FindingChange",
     "Forecast",
@@ -105,5 +108,7 @@ __all__ = [
     "WeightPart",
     "WeightRow",
     "Where",
+    "exit_code",
+    "gate_outcome",
     "plain",
 ]
