@@ -12,12 +12,12 @@ from gradaudit.records import (
     Report,
     Verdict,
     exit_code,
-    gate_outcome,
+    held,
 )
 from gradaudit.rules._judge import learned, made_up, number, plural, power
 from gradaudit.settings import Settings
 
-__all__ = ["cause", "exit_code", "first_sentence", "missing", "outcome", "verdict"]
+__all__ = ["cause", "exit_code", "first_sentence", "held", "missing", "outcome", "verdict"]
 
 _GROWTH = ("GA101", "GA102", "GA201", "GA202")
 
@@ -67,7 +67,7 @@ def _reason(not_measured: Sequence[NotMeasured], plainly: str, about: str = "") 
 
 def outcome(report: Report) -> Verdict:
     """What the gate goes by: the verdict, or with a baseline what is new or worse since."""
-    return gate_outcome(report.verdict, report.comparison)
+    return held(report.verdict, report.comparison)
 
 
 def cause(

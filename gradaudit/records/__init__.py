@@ -10,6 +10,7 @@ from gradaudit.records.comparison import (
 )
 from gradaudit.records.contents import Contents, GlobalEntry, Standing, TensorEntry, Trust
 from gradaudit.records.curvature import Curvature
+from gradaudit.records.difference import Compared, Difference
 from gradaudit.records.estimate import Estimate, Limit, NotMeasured
 from gradaudit.records.findings import (
     Finding,
@@ -39,7 +40,7 @@ from gradaudit.records.measurements import (
     WeightPart,
     WeightRow,
 )
-from gradaudit.records.outcome import FAIL_ON, FailOn, exit_code, gate_outcome
+from gradaudit.records.outcome import FAIL_ON, FailOn, exit_code, held
 from gradaudit.records.outlook import Outlook, Trial
 from gradaudit.records.precision import HalfRow, Precision
 from gradaudit.records.proof import Attempt, Prescription, Proof, Side
@@ -55,10 +56,12 @@ __all__ = [
     "AttentionRow",
     "Audited",
     "Change",
+    "Compared",
     "Comparison",
     "Contents",
     "Curvature",
     "DataRow",
+    "Difference",
     "Estimate",
     "FailOn",
     "Finding",
@@ -109,6 +112,6 @@ __all__ = [
     "WeightRow",
     "Where",
     "exit_code",
-    "gate_outcome",
+    "held",
     "plain",
 ]

@@ -11,21 +11,21 @@ FailOn = Literal["fail", "warn", "never"]
 FAIL_ON: tuple[FailOn, ...] = ("fail", "warn", "never")
 
 
-def gate_outcome(verdict: Verdict, comparison: Comparison | None) -> Verdict:
-    """The verdict, or with a baseline what is new or worse since.
+def held(judged: Verdict, comparison: Comparison | None) -> Verdict:
+    """A verdict with what was known before taken out: what is new or worse counts.
 
     A number beyond its tolerance fails; a finding has the severity it has now. What could not be
     judged stays so, whatever the baseline holds.
     """
     if comparison is None:
-        return verdict
+        return judged
     worst = {
         "fail" if isinstance(each, MetricChange) else each.known.severity
         for each in comparison.regressions
     }
     if "fail" in worst:
         return "fail"
-    if verdict == "inconclusive":
+    if judged == "inconclusive":
         return "inconclusive"
     return "warn" if "warn" in worst else "pass"
 

@@ -14,7 +14,7 @@ from gradaudit.records.complaint import complaint
 from gradaudit.records.estimate import NotMeasured
 from gradaudit.records.findings import Finding, Forecast, Verdict
 from gradaudit.records.measurements import Measurements, StageRow
-from gradaudit.records.outcome import FAIL_ON, FailOn, exit_code, gate_outcome
+from gradaudit.records.outcome import FAIL_ON, FailOn, exit_code, held
 from gradaudit.records.proof import Prescription
 from gradaudit.records.recipe import Recipe
 
@@ -62,7 +62,7 @@ class Report:
     @property
     def outcome(self) -> Verdict:
         """What a gate goes by: the verdict, or with a baseline what is new or worse since."""
-        return gate_outcome(self.verdict, self.comparison)
+        return held(self.verdict, self.comparison)
 
     def raise_for_verdict(self, fail_on: FailOn = "fail") -> None:
         """Raise :class:`gradaudit.VerdictError` where the command would end in 1 or 3.
