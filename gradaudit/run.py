@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -44,13 +44,12 @@ def run_audit(targets: Sequence[Target], options: Mapping[str, Any]) -> int:
     """
     where = places(options)
     baseline = _baseline(options)
-    accepted = baseline is None and "baseline" in where
+    accepted = where.get("baseline", "") if baseline is None else ""
     with guarded(options["timeout"], quiet=options["quiet"]) as tell:
         from gradaudit.rules import all_rules
 
         names = [target.name for target in targets]
-        found = (_audited(target, tell, names, baseline) for target in targets)
-        audits = tuple(_accepted(each) if accepted else each for each in found)
+        audits = tuple(_audited(each, tell, names, baseline, accepted) for each in targets)
         where = _without_parts(where, audits)
         run = _run(audits, tuple(rule.described for rule in all_rules()))
         tell("writing the report")
@@ -73,8 +72,9 @@ def _baseline(options: Mapping[str, Any]) -> Baseline | None:
 
 
 def _audited(
-    target: Target, tell: Tell, names: Sequence[str], baseline: Baseline | None
+    target: Target, tell: Tell, names: Sequence[str], baseline: Baseline | None, accepted: str
 ) -> Audited:
+    """The model held against ``baseline``, or against what is found now, to be ``accepted``."""
     from gradaudit.auditing import audit_file
     from gradaudit.gate import exit_code, outcome
     from gradaudit.records import Audited
@@ -85,15 +85,14 @@ def _audited(
         if len(names) == 1:
             raise
         return Audited(target.name, None, error.exit_code, str(error))
+    if accepted:
+        from gradaudit.comparing.baseline import baseline_of
+
+        baseline = baseline_of(report, target.name, accepted)
     if baseline is not None:
         tolerances = target.settings.tolerances
         report = baseline.held_against(report, target.name, names, tolerances)
     return Audited(target.name, report, exit_code(outcome(report), target.fail_on))
-
-
-def _accepted(audited: Audited) -> Audited:
-    """With ``--write-baseline`` alone what is found is known from now on, and counts no more."""
-    return replace(audited, exit_code=0) if audited.exit_code == 1 else audited
 
 
 def _without_parts(where: dict[str, str], audits: Sequence[Audited]) -> dict[str, str]:
