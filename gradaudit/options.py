@@ -90,6 +90,12 @@ _REPORTS: tuple[_Decorator, ...] = (
     ),
     click.option("--no-html", is_flag=True, help="Write no HTML."),
     click.option("--json", "json_file", metavar="FILE", help="JSON report; - is standard output."),
+    click.option("--sarif", metavar="FILE", help="SARIF 2.1.0, as code scanning takes it."),
+    click.option("--junit", metavar="FILE", help="JUnit XML: a case for every rule."),
+    click.option("--markdown", metavar="FILE", help="Markdown, for summaries and comments."),
+    click.option(
+        "--annotations", is_flag=True, help="GitHub annotations, on standard error; ten at most."
+    ),
     click.option(
         "--fail-on",
         type=click.Choice(["fail", "warn", "never"]),
@@ -146,6 +152,9 @@ _FIX_OPTIONS: tuple[_Decorator, ...] = (
 )
 
 
+_TO_FILES = ("output", "json_file", "sarif", "junit", "markdown", "write_baseline")
+
+
 def _configured(ctx: click.Context, _param: click.Parameter, value: bool) -> None:
     """Make ``[tool.gradaudit]`` the defaults of the other options."""
     if value:
@@ -200,11 +209,21 @@ def settled(ctx: click.Context, options: dict[str, Any]) -> dict[str, Any]:
             options[dropped] = False if dropped == "no_html" else None
         elif one == "output":
             raise UsageError("--no-html and --output contradict each other", next_step="drop one")
-    to_stdout = [
-        name for name in ("output", "json_file", "write_baseline") if options.get(name) == "-"
-    ]
-    if len(to_stdout) > 1:
-        raise UsageError("both --output and --json ask for standard output", expected="one at most")
+    return _one_on_stdout(ctx, options)
+
+
+def _one_on_stdout(ctx: click.Context, options: dict[str, Any]) -> dict[str, Any]:
+    """The options with one format at most on standard output: what is stated goes first."""
+    asking = [name for name in _TO_FILES if options.get(name) == "-"]
+    stated = [name for name in asking if _stated(ctx, name)]
+    if len(stated) == 1:
+        dropped = [name for name in asking if name not in stated]
+        options["no_html"] = options["no_html"] or "output" in dropped
+        return {**options, **dict.fromkeys(dropped)}
+    if len(asking) > 1:
+        named = [name.removesuffix("_file").replace("_", "-") for name in asking[:2]]
+        both = " and ".join(f"--{name}" for name in named)
+        raise UsageError(f"both {both} ask for standard output", expected="one at most")
     return options
 
 

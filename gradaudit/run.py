@@ -15,6 +15,7 @@ from gradaudit.errors import GradauditError, UsageError
 from gradaudit.formats import FORMATS, places, rendered
 from gradaudit.guards import Tell, guarded
 from gradaudit.output import check_folder, write_folder, write_stdout, write_whole
+from gradaudit.repository import Repository, repository
 from gradaudit.settings import Settings
 
 if TYPE_CHECKING:
@@ -42,23 +43,31 @@ def run_audit(targets: Sequence[Target], options: Mapping[str, Any]) -> int:
     raises its :class:`gradaudit.errors.GradauditError`; among several it is told, the others are
     audited all the same, and the exit code is 2.
     """
-    where = places(options)
-    baseline = _baseline(options)
-    accepted = where.get("baseline", "") if baseline is None else ""
-    with guarded(options["timeout"], quiet=options["quiet"]) as tell:
-        from gradaudit.rules import all_rules
+    home = repository(Path.cwd())  # before the user's code can change it
+    try:
+        where = places(options)
+        baseline = _baseline(options)
+        accepted = where.get("baseline", "") if baseline is None else ""
+        with guarded(options["timeout"], quiet=options["quiet"]) as tell:
+            from gradaudit.rules import all_rules
 
-        names = [target.name for target in targets]
-        audits = tuple(_audited(each, tell, names, baseline, accepted) for each in targets)
-        where = _without_parts(where, audits)
-        run = _run(audits, tuple(rule.described for rule in all_rules()))
-        tell("writing the report")
-        files, result = rendered(run, where)
+            names = [target.name for target in targets]
+            audits = tuple(_audited(each, tell, names, baseline, accepted) for each in targets)
+            where = _without_parts(where, audits)
+            run = _run(audits, tuple(rule.described for rule in all_rules()), home)
+            tell("writing the report")
+            files, result = rendered(run, where)
+    except GradauditError as error:
+        if options["annotations"]:
+            _annotate(_run((), (), home), str(error))
+        raise
     write_whole(files)
     if result is not None:
         write_stdout(result)
     if not options["quiet"]:
         _summarize(run, where)
+    if options["annotations"]:
+        _annotate(run)
     return run.exit_code
 
 
@@ -84,15 +93,16 @@ def _audited(
     except GradauditError as error:
         if len(names) == 1:
             raise
-        return Audited(target.name, None, error.exit_code, str(error))
+        return Audited(target.name, None, error.exit_code, str(error), target.fail_on)
     if accepted:
         from gradaudit.comparing.baseline import baseline_of
 
         baseline = baseline_of(report, target.name, accepted)
     if baseline is not None:
-        tolerances = target.settings.tolerances
-        report = baseline.held_against(report, target.name, names, tolerances)
-    return Audited(target.name, report, exit_code(outcome(report), target.fail_on))
+        report = baseline.held_against(report, target.name, names, target.settings.tolerances)
+    judged = outcome(report)
+    code = exit_code(judged, target.fail_on)
+    return Audited(target.name, report, code, fail_on=target.fail_on, outcome=judged)
 
 
 def _without_parts(where: dict[str, str], audits: Sequence[Audited]) -> dict[str, str]:
@@ -103,10 +113,19 @@ def _without_parts(where: dict[str, str], audits: Sequence[Audited]) -> dict[str
     return {kind: place for kind, place in where.items() if kind != "baseline"}
 
 
-def _run(audits: tuple[Audited, ...], rules: Any) -> Run:
+def _run(audits: tuple[Audited, ...], rules: Any, home: Repository) -> Run:
     from gradaudit.records import Run
 
-    return Run(__version__, audits, rules)
+    return Run(__version__, audits, rules, folder=home.folder, anchor=home.anchor)
+
+
+def _annotate(run: Run, error: str = "") -> None:
+    """Annotations on standard error, a line each: a runner reads them from both streams."""
+    from gradaudit.reports import annotations
+
+    click.echo(
+        annotations.failed(run, error) if error else annotations.render(run), err=True, nl=False
+    )
 
 
 def _summarize(run: Run, where: Mapping[str, str]) -> None:

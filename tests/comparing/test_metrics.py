@@ -36,11 +36,7 @@ def test_every_metric_has_a_tolerance_and_nothing_else_has() -> None:
 
 
 def test_every_metric_is_read_from_some_report() -> None:
-    found = {
-        each.metric
-        for of in shared_report.every().values()
-        for each in of_report(of).metrics
-    }
+    found = {each.metric for of in shared_report.every().values() for each in of_report(of).metrics}
     assert found == {metric.name for metric in METRICS}
 
 

@@ -52,7 +52,10 @@ def test_a_model_that_is_not_in_it() -> None:
         ({"torch": "2.11.0"}, "torch version (2.10.0, now 2.11.0)"),
         ({"sample": "made up: 1 batch"}, "sample (given: 5 batches of 64, now made up: 1 batch)"),
         ({"ignore": ["GA401"]}, "rules ignored (not set, now GA401)"),
-        ({"recipe": {"lr": 0.1, "optimizer": "sgd"}}, "recipe (not set, now lr 0.1, optimizer sgd)"),
+        (
+            {"recipe": {"lr": 0.1, "optimizer": "sgd"}},
+            "recipe (not set, now lr 0.1, optimizer sgd)",
+        ),
         ({"limits": {"growth_max": 10.0}}, "limits (not set, now growth_max 10.0)"),
     ],
 )
