@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -67,12 +66,11 @@ def _rendered(
     names = [target.name for target in targets]
     where = places(options, names)
     baseline = _baseline(options)
-    accepted = baseline is None and "baseline" in where
+    accepted = where.get("baseline", "") if baseline is None else ""
     with guarded(options["timeout"], quiet=options["quiet"]) as tell:
         from gradaudit.rules import all_rules
 
-        found = (_audited(target, tell, names, baseline) for target in targets)
-        audits = tuple(_accepted(each) if accepted else each for each in found)
+        audits = tuple(_audited(each, tell, names, baseline, accepted) for each in targets)
         where = _without_parts(where, audits)
         run = _run(audits, tuple(rule.described for rule in all_rules()), home, config)
         tell("writing the report")
@@ -80,8 +78,9 @@ def _rendered(
 
 
 def _audited(
-    target: Target, tell: Tell, names: Sequence[str], baseline: Baseline | None
+    target: Target, tell: Tell, names: Sequence[str], baseline: Baseline | None, accepted: str
 ) -> Audited:
+    """The model held against ``baseline``, or against what is found now, to be ``accepted``."""
     from gradaudit.auditing import audit_file
     from gradaudit.gate import exit_code, outcome
     from gradaudit.records import Audited
@@ -96,6 +95,10 @@ def _audited(
         if len(names) == 1:
             raise
         return Audited(target.name, None, error.exit_code, str(error), target.fail_on)
+    if accepted:
+        from gradaudit.comparing.baseline import baseline_of
+
+        baseline = baseline_of(report, target.name, accepted)
     if baseline is not None:
         tolerances = target.settings.all_tolerances
         report = baseline.held_against(report, target.name, names, tolerances)
@@ -106,11 +109,6 @@ def _audited(
 
 def _about(name: str, tell: Tell) -> Tell:
     return lambda what: tell(f"{name}: {what}")
-
-
-def _accepted(audited: Audited) -> Audited:
-    """With ``--write-baseline`` alone what is found is known from now on, and counts no more."""
-    return replace(audited, exit_code=0) if audited.exit_code == 1 else audited
 
 
 def _without_parts(where: dict[str, str], audits: Sequence[Audited]) -> dict[str, str]:
