@@ -15,6 +15,7 @@ from gradaudit.errors import GradauditError, UsageError
 from gradaudit.formats import FORMATS, places, rendered
 from gradaudit.guards import Tell, guarded
 from gradaudit.output import check_folder, write_folder, write_stdout, write_whole
+from gradaudit.repository import Repository, repository
 from gradaudit.settings import Settings
 
 if TYPE_CHECKING:
@@ -33,24 +34,20 @@ def run_audit(targets: Sequence[Target], options: Mapping[str, Any], config: str
     raises its :class:`gradaudit.errors.GradauditError`; among several it is told, the others are
     audited all the same, and the exit code is 2.
     """
-    names = [target.name for target in targets]
-    where = places(options, names)
-    baseline = _baseline(options)
-    accepted = baseline is None and "baseline" in where
-    with guarded(options["timeout"], quiet=options["quiet"]) as tell:
-        from gradaudit.rules import all_rules
-
-        found = (_audited(target, tell, names, baseline) for target in targets)
-        audits = tuple(_accepted(each) if accepted else each for each in found)
-        where = _without_parts(where, audits)
-        run = _run(audits, tuple(rule.described for rule in all_rules()), config)
-        tell("writing the report")
-        files, result = rendered(run, where)
+    home = repository(Path.cwd())  # before the user's code can change it
+    try:
+        run, where, files, result = _rendered(targets, options, home, config)
+    except GradauditError as error:
+        if options["annotations"]:
+            _annotate(_run((), (), home, config), str(error))
+        raise
     write_whole(files)
     if result is not None:
         write_stdout(result)
     if not options["quiet"]:
         _summarize(run, where)
+    if options["annotations"]:
+        _annotate(run)
     return run.exit_code
 
 
@@ -61,6 +58,25 @@ def _baseline(options: Mapping[str, Any]) -> Baseline | None:
     from gradaudit.comparing.baseline import read_baseline
 
     return read_baseline(options["baseline"])
+
+
+def _rendered(
+    targets: Sequence[Target], options: Mapping[str, Any], home: Repository, config: str
+) -> tuple[Run, dict[str, str], dict[Path, str], str | None]:
+    """The run, where its formats go, the text of every file, and what goes to standard output."""
+    names = [target.name for target in targets]
+    where = places(options, names)
+    baseline = _baseline(options)
+    accepted = baseline is None and "baseline" in where
+    with guarded(options["timeout"], quiet=options["quiet"]) as tell:
+        from gradaudit.rules import all_rules
+
+        found = (_audited(target, tell, names, baseline) for target in targets)
+        audits = tuple(_accepted(each) if accepted else each for each in found)
+        where = _without_parts(where, audits)
+        run = _run(audits, tuple(rule.described for rule in all_rules()), home, config)
+        tell("writing the report")
+        return run, where, *rendered(run, where)
 
 
 def _audited(
@@ -105,10 +121,19 @@ def _without_parts(where: dict[str, str], audits: Sequence[Audited]) -> dict[str
     return {kind: place for kind, place in where.items() if kind != "baseline"}
 
 
-def _run(audits: tuple[Audited, ...], rules: Any, config: str) -> Run:
+def _run(audits: tuple[Audited, ...], rules: Any, home: Repository, config: str) -> Run:
     from gradaudit.records import Run
 
-    return Run(__version__, audits, rules, config)
+    return Run(__version__, audits, rules, config, home.folder, home.anchor)
+
+
+def _annotate(run: Run, error: str = "") -> None:
+    """Annotations on standard error, a line each: a runner reads them from both streams."""
+    from gradaudit.reports import annotations
+
+    click.echo(
+        annotations.failed(run, error) if error else annotations.render(run), err=True, nl=False
+    )
 
 
 def _summarize(run: Run, where: Mapping[str, str]) -> None:

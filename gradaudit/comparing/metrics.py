@@ -46,7 +46,9 @@ def _growth_per_stage(report: Field) -> _Found:
     """For another draw of the start the mean of ``n`` stages varies by spread / sqrt(n)."""
     found = report.at("measurements", "trunk", "growth_per_stage").estimate()
     half, stages = spread(report)
-    return _placed(MODEL, found and widened_ratio(found, half / max(1, stages) ** 0.5))
+    if found is None or stages < 2:  # of one stage it is the gain of the worst
+        return None
+    return MODEL, widened_ratio(found, half / stages**0.5)
 
 
 def _total_growth(report: Field) -> _Found:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from gradaudit.records import (
     Audited,
@@ -58,14 +58,16 @@ def claims(audited: Audited) -> tuple[Claim, ...]:
     if report is None:
         return ()
     changes = _changes(report)
-    found = (
-        Claim(each, changes.get(_key(each)), False)
-        for each in sorted(report.findings, key=lambda f: _ORDER[f.severity])
-    )
-    return tuple(
-        Claim(each.finding, each.change, not each.known and audited.counts(each.finding.severity))
-        for each in found
-    )
+    made = [_claim(audited, each, changes) for each in report.findings]
+    return tuple(sorted(made, key=lambda claim: _ORDER[claim.finding.severity]))
+
+
+def _claim(
+    audited: Audited, finding: Finding, changes: dict[tuple[str, str], list[FindingChange]]
+) -> Claim:
+    left = changes.get(_key(finding))
+    claim = Claim(finding, left.pop(0) if left else None, False)
+    return replace(claim, counts=not claim.known and audited.counts(finding.severity))
 
 
 def gathered(found: Sequence[Claim]) -> Iterator[Gathered]:
@@ -117,11 +119,17 @@ def answer(report: Report, finding: Finding) -> Remedy | None:
     return next((each for each in remedies if each.id in finding.remedies), None)
 
 
-def _changes(report: Report) -> dict[tuple[str, str], FindingChange]:
+def _changes(report: Report) -> dict[tuple[str, str], list[FindingChange]]:
+    """What changed, by rule and place; several at one place are in the report's order."""
     comparison = report.comparison
-    found = comparison.findings if comparison is not None else ()
-    return {(each.now.code, each.now.place): each for each in found if each.now is not None}
+    found: dict[tuple[str, str], list[FindingChange]] = {}
+    for each in comparison.findings if comparison is not None else ():
+        if each.now is not None:
+            found.setdefault((each.now.code, each.now.place), []).append(each)
+    return found
 
 
 def _key(finding: Finding) -> tuple[str, str]:
-    return finding.code, str(finding.where) or f"stage {finding.where.stage}"
+    where = finding.where
+    place = where.parameter or where.module or "the model"
+    return finding.code, f"{place} (call {where.call})" if where.call else place

@@ -132,7 +132,7 @@ def _comparison(report: Report, detail: _Detail) -> Iterator[str]:
 
 def _change(change: FindingChange | MetricChange) -> str:
     if isinstance(change, MetricChange):
-        what, at = change.metric, change.place
+        what, at = change.title or change.metric, change.place
         before, now = change.before, change.now
     else:
         known = change.known

@@ -98,7 +98,7 @@ def _many(source: _Source, rest: tuple[Claim, ...]) -> dict[str, Any]:
 
 
 def _regression(source: _Source, change: MetricChange) -> dict[str, Any]:
-    text = f"{change.place}: {change.metric} is {numbers(change.now)}, it was "
+    text = f"{change.place}: {change.title or change.metric} is {numbers(change.now)}, it was "
     text += f"{numbers(change.before)}. {change.why}"
     return {
         "ruleId": BASELINE,

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
 from gradaudit.records import Measurements, Report, RuleDoc
-from gradaudit.reports.text import one_line, shorten
+from gradaudit.reports.text import shorten
 
 _LETTERS = 400
 
@@ -96,8 +96,9 @@ _NEEDS = (
 
 def why_not(report: Report, rule: RuleDoc) -> str:
     """Why a rule that is silent was not judged; empty where it was, and found nothing."""
-    if not _selected(report, rule):
-        return "not selected (--select, --ignore)"
+    unasked = _unasked(report, rule)
+    if unasked:
+        return unasked
     need = next((each for each in _NEEDS if rule.code.startswith(each.codes)), None)
     if need is None or need.there(report.measurements):
         return ""
@@ -107,16 +108,25 @@ def why_not(report: Report, rule: RuleDoc) -> str:
     return need.otherwise
 
 
-def _selected(report: Report, rule: RuleDoc) -> bool:
-    select, ignore = (_codes(report.settings.get(name)) for name in ("select", "ignore"))
-    return (not select or _among(rule, select)) and not _among(rule, ignore)
+def _unasked(report: Report, rule: RuleDoc) -> str:
+    """That the rule is not among those asked for, with the reason the user gave."""
+    settings = report.settings
+    select, ignore = _patterns(settings.get("select")), _patterns(settings.get("ignore"))
+    severities = settings.get("severities")
+    off = severities.items() if isinstance(severities, Mapping) else ()
+    for pattern in (*ignore, *(str(code) for code, demand in off if demand == "off")):
+        if _covers(pattern, rule):
+            reasons = settings.get("reasons")
+            why = reasons.get(pattern) if isinstance(reasons, Mapping) else None
+            return shorten(f"ignored: {why}" if why else "ignored", _LETTERS)
+    return "" if not select or any(_covers(each, rule) for each in select) else "not selected"
 
 
-def _codes(value: object) -> tuple[str, ...]:
-    """Codes, the starts of codes, or names, from a setting that may hold reasons beside them."""
-    items = value if isinstance(value, Iterable) and not isinstance(value, str) else ()
-    return tuple(one_line(str(item)).lower() for item in items)
+def _patterns(value: object) -> tuple[str, ...]:
+    return tuple(map(str, value)) if isinstance(value, (tuple, list)) else ()
 
 
-def _among(rule: RuleDoc, codes: tuple[str, ...]) -> bool:
-    return any(rule.code.lower().startswith(code) or rule.name == code for code in codes if code)
+def _covers(pattern: str, rule: RuleDoc) -> bool:
+    """Whether a code, the start of one, or a name means the rule."""
+    wanted = pattern.strip().lower()
+    return bool(wanted) and (rule.code.lower().startswith(wanted) or rule.name == wanted)

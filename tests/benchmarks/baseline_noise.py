@@ -66,6 +66,7 @@ def mlp(depth: int, width: int, phi: Callable[[], nn.Module], gain: float, *, no
             if isinstance(module, nn.Linear):
                 nn.init.normal_(module.weight, std=gain / module.in_features**0.5)
                 nn.init.zeros_(module.bias)
+        net[-1].weight.data *= 0.1  # as is customary: the loss starts at chance
         return net
 
     return model
