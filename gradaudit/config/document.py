@@ -94,12 +94,14 @@ class Table:
 
 
 def near(path: Path) -> str:
-    """A path from the working folder, where that is within it; else its name and folder's name."""
+    """A path as seen from the working folder, where it lies within or above that; else its name."""
     try:
-        shown = os.path.relpath(path)
-    except ValueError:  # another drive
+        shown = Path(os.path.relpath(path)).as_posix()
+    except ValueError:  # on another drive
         return path.name
-    return Path(shown).as_posix() if shown.count("..") < 4 else path.name
+    return (
+        shown if shown.replace("../", "") == path.name or not shown.startswith("..") else path.name
+    )
 
 
 def read_document(path: Path, *, table: tuple[str, ...] = ()) -> Table | None:
