@@ -12,8 +12,9 @@ from rich.console import Console
 from gradaudit import __version__
 from gradaudit.errors import GradauditError, UsageError
 from gradaudit.formats import FORMATS, places, rendered
-from gradaudit.guards import Tell, guarded
+from gradaudit.guards import guarded
 from gradaudit.output import check_folder, write_folder, write_stdout, write_whole
+from gradaudit.pacing import Progress
 from gradaudit.settings import Settings
 
 if TYPE_CHECKING:
@@ -46,6 +47,7 @@ def run_audit(targets: Sequence[Target], options: Mapping[str, Any]) -> int:
 
         audits = tuple(_audited(target, tell, alone=len(targets) == 1) for target in targets)
         run = _run(audits, tuple(rule.described for rule in all_rules()))
+        tell.forget()
         tell("writing the report")
         files, result = rendered(run, where)
     write_whole(files)
@@ -56,7 +58,7 @@ def run_audit(targets: Sequence[Target], options: Mapping[str, Any]) -> int:
     return run.exit_code
 
 
-def _audited(target: Target, tell: Tell, *, alone: bool) -> Audited:
+def _audited(target: Target, tell: Progress, *, alone: bool) -> Audited:
     from gradaudit.auditing import audit_file
     from gradaudit.gate import exit_code, outcome
     from gradaudit.records import Audited
@@ -100,6 +102,7 @@ def run_fix(model: str, settings: Settings, options: Mapping[str, Any]) -> int:
         from gradaudit.written import cure_files, ending
 
         fixed = fix_file(model, settings, tell)
+        tell.forget()
         tell("writing the cure")
         files = {
             **cure_files(fixed),
