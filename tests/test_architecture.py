@@ -14,12 +14,13 @@ PACKAGE = CHECKOUT / "gradaudit"
 # Layers in the order in which each may import: those before it, never those after.
 ORDER = (
     ("errors", "resources"),
-    ("telling",),
+    ("telling", "pacing"),
     ("json_object",),
     ("records",),
     ("limits", "tolerances"),
     ("settings",),
     ("output", "repository", "supervisor"),
+    ("gauge",),
     ("guards",),
     ("linalg",),
     ("onnx_graph",),
@@ -31,6 +32,7 @@ ORDER = (
     ("reports",),
     ("gate",),
     ("comparing",),
+    ("plan",),
     ("measure",),
     ("forecast",),
     ("judging",),

@@ -12,7 +12,7 @@ from markupsafe import Markup, escape
 
 from gradaudit.reports import wording
 from gradaudit.reports.numbers import count, interval, number, percent
-from gradaudit.reports.text import clean, plural
+from gradaudit.reports.text import clean, plural, typeset
 from gradaudit.resources import resource
 
 STYLE, SCRIPT = "gradaudit.css", "gradaudit.js"  # the files that pages without inline parts link to
@@ -95,8 +95,8 @@ def _visible(value: Any) -> Any:
 
 
 def ticked(text: str) -> Markup:
-    """Text with what stands between backticks set as code."""
-    parts = clean(text).split("`")
+    """Text typeset, with what stands between backticks set as code."""
+    parts = typeset(clean(text)).split("`")
     if len(parts) % 2 == 0:  # a backtick too many: which ones belong together is unknown
         return escape(clean(text))
     return Markup("").join(
