@@ -160,7 +160,7 @@ def _jacobian(book: _Notebook) -> Growth:
     opened, settings = book.opened, book.settings
     book.progress("Jacobian growth")
     with told_in_one_line("probing the Jacobian"):
-        growth = measure_growth(opened, settings)
+        growth = measure_growth(opened, settings, cheap=book.cheap)
         rows, forward_gaps = measure_forward_gain(opened, growth, settings)
         growth = replace(growth, stages=rows)
         rows, trunk, gaps = measure_singular_values(opened, growth, settings, cheap=book.cheap)

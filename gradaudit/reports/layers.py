@@ -68,7 +68,9 @@ def layers(report: Report) -> tuple[Layer, ...]:
     order = {name: float(i) for i, name in enumerate(found)}
     for name, layer in found.items():
         if layer.stages:
-            held = [order[part] for stage in layer.stages for part in stage.modules if part in order]
+            held = [
+                order[part] for stage in layer.stages for part in stage.modules if part in order
+            ]
             order[name] = min(held, default=order[name]) - 0.5
         elif name in within:
             layer.within = within[name]

@@ -28,14 +28,18 @@ def page(template: str, assets: str | None, **values: Any) -> str:
     """
     texts = asset_files()
     style, script = texts[STYLE], texts[SCRIPT]
-    return _environment().get_template(template).render(
-        assets=assets,
-        policy=policy(style, script) if assets is None else linked_policy(),
-        style=Markup(style),
-        script=Markup(script),
-        style_name=STYLE,
-        script_name=SCRIPT,
-        **values,
+    return (
+        _environment()
+        .get_template(template)
+        .render(
+            assets=assets,
+            policy=policy(style, script) if assets is None else linked_policy(),
+            style=Markup(style),
+            script=Markup(script),
+            style_name=STYLE,
+            script_name=SCRIPT,
+            **values,
+        )
     )
 
 
