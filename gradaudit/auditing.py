@@ -15,6 +15,7 @@ from gradaudit import __version__
 from gradaudit.errors import UsageError
 from gradaudit.gate import cause
 from gradaudit.judging import judge
+from gradaudit.locating import located
 from gradaudit.mending.proof import mend
 from gradaudit.pacing import QUIET, Progress
 from gradaudit.records import Report
@@ -102,7 +103,7 @@ def _examined(opened: Opened, settings: Settings, progress: Progress, started: f
         cause=cause(findings, judged.verdict, measurements, gaps),
         forecast=judged.forecast,
         measurements=measurements,
-        findings=findings,
+        findings=located(findings, opened, measurements),
         prescription=prescription,
         not_measured=gaps,
         notes=(*opened.notes, *notes_on(measurements, settings)),

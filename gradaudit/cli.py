@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from gradaudit.run import Target
 
 _LATER = {
-    "diff": "compare the JSON of two runs (--json)",
     "config": "the report's last section shows the settings in force",
 }
 
@@ -63,6 +62,7 @@ def cli() -> None:
     \b
     gradaudit MODEL [options]        audit a model (`gradaudit audit --help` lists the options)
     gradaudit fix MODEL -o DIR       audit it, search for a cure, write the proven one into DIR
+    gradaudit diff OLD NEW           what changed between two reports (--json) or baselines
     gradaudit inspect FILE           what a model file holds and asks for, without opening it
     gradaudit demo                   audit a built-in sample that explodes
 
@@ -134,6 +134,35 @@ def inspect(ctx: click.Context, /, file: str, json_file: str | None, force: bool
     from gradaudit.inspecting import run_inspect
 
     ctx.exit(run_inspect(file, json_file, force=force))
+
+
+@cli.command()
+@click.argument("old")
+@click.argument("new")
+@click.option("--markdown", metavar="FILE", help="Write Markdown; - is standard output.")
+@click.option("--json", "json_file", metavar="FILE", help="Write JSON; - is standard output.")
+@click.option(
+    "--fail-on",
+    type=click.Choice(["fail", "warn", "never"]),
+    default="fail",
+    help="What is new or worse ends in 1 (default fail).",
+)
+@click.option("--all", "-v", "everything", is_flag=True, help="List what is unchanged as well.")
+@click.option("--force", is_flag=True, help="Overwrite files that are no gradaudit reports.")
+@click.pass_context
+def diff(ctx: click.Context, /, **options: Any) -> None:
+    """Show what changed from OLD to NEW, each the JSON of an audit or a baseline.
+
+    Findings are told apart by rule and layer. One is worse if its severity went up, or its value
+    went further past its limit than its interval and the tolerance; so are numbers such as the
+    growth per stage, whether or not a rule finds fault with them.
+
+    Exit codes: 0 nothing new or worse that counts, 1 something, 2 a file cannot be read, 3 NEW is
+    inconclusive.
+    """
+    from gradaudit.differing import run_diff
+
+    ctx.exit(run_diff(**options))
 
 
 @cli.command()

@@ -40,7 +40,13 @@ OPTIONS: Mapping[str, str] = {
     "output": _TEXT,
     "no-html": _SWITCH,
     "json": _TEXT,
+    "sarif": _TEXT,
+    "junit": _TEXT,
+    "markdown": _TEXT,
+    "annotations": _SWITCH,
     "fail-on": "fail, warn or never",
+    "baseline": _TEXT,
+    "write-baseline": _TEXT,
     "select": _NAMES,
     "ignore": _NAMES,
     "effort": "quick, standard or thorough",
@@ -51,7 +57,7 @@ OPTIONS: Mapping[str, str] = {
     "quiet": _SWITCH,
     "force": _SWITCH,
 }
-_FILES = ("recipe", "output", "json")
+_FILES = ("recipe", "output", "json", "sarif", "junit", "markdown", "baseline", "write-baseline")
 _SPECS = ("data", "loss", "build")
 
 

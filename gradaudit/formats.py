@@ -38,11 +38,39 @@ def _json(run: Run) -> str:
     return json_report.render(run.reports[0])
 
 
+def _sarif(run: Run) -> str:
+    from gradaudit.reports import sarif
+
+    return sarif.render(run)
+
+
+def _junit(run: Run) -> str:
+    from gradaudit.reports import junit
+
+    return junit.render(run)
+
+
+def _markdown(run: Run) -> str:
+    from gradaudit.reports import markdown
+
+    return markdown.render(run)
+
+
+def _baseline(run: Run) -> str:
+    from gradaudit.comparing.baseline import baseline_of
+
+    return baseline_of(run)
+
+
 FORMATS: Mapping[str, Format] = {
     each.kind: each
     for each in (
         Format("html", "output", "HTML report", _html),
         Format("json", "json_file", "JSON report", _json),
+        Format("sarif", "sarif", "SARIF report", _sarif),
+        Format("junit", "junit", "JUnit report", _junit),
+        Format("markdown", "markdown", "Markdown report", _markdown),
+        Format("baseline", "write_baseline", "Baseline", _baseline),
     )
 }
 

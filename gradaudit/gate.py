@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 
 from gradaudit.records import (
+    Comparison,
     Finding,
     Measurements,
     MetricChange,
@@ -64,21 +65,25 @@ def _reason(not_measured: Sequence[NotMeasured], plainly: str, about: str = "") 
 
 
 def outcome(report: Report) -> Verdict:
-    """What the gate goes by: the verdict, or with a baseline what is new or worse since.
+    """What the gate goes by: the verdict, or with a baseline what is new or worse since."""
+    return held(report.verdict, report.comparison)
+
+
+def held(judged: Verdict, comparison: Comparison | None) -> Verdict:
+    """A verdict with what was known before taken out.
 
     A number beyond its tolerance fails; a finding has the severity it has now. What could not be
     judged stays so, whatever the baseline holds.
     """
-    comparison = report.comparison
     if comparison is None:
-        return report.verdict
+        return judged
     worst = {
         "fail" if isinstance(each, MetricChange) else each.known.severity
         for each in comparison.regressions
     }
     if "fail" in worst:
         return "fail"
-    if report.verdict == "inconclusive":
+    if judged == "inconclusive":
         return "inconclusive"
     return "warn" if "warn" in worst else "pass"
 

@@ -190,7 +190,7 @@ def _weights(
         sizes, behind = input_sizes(model, growth.trace), activations(model, growth.trace)
         behind_norms = folds_behind(model, growth.trace, folds or {})
     rows, gaps = measure_weights(
-        model, sizes, behind, book.settings, behind_norms, book.progress
+        model, sizes, behind, book.settings, behind_norms, progress=book.progress
     )
     state = judge_state(rows, model, book.settings)
     if book.measurements.sample.target in ("given", "in the model"):

@@ -90,10 +90,26 @@ _REPORTS: tuple[_Decorator, ...] = (
     ),
     click.option("--no-html", is_flag=True, help="Write no HTML."),
     click.option("--json", "json_file", metavar="FILE", help="JSON report; - is standard output."),
+    click.option("--sarif", metavar="FILE", help="SARIF 2.1.0, as code scanning takes it."),
+    click.option("--junit", metavar="FILE", help="JUnit XML: a case for every rule."),
+    click.option("--markdown", metavar="FILE", help="Markdown, for summaries and comments."),
+    click.option(
+        "--annotations", is_flag=True, help="GitHub annotations, on standard error; ten at most."
+    ),
     click.option(
         "--fail-on",
         type=click.Choice(["fail", "warn", "never"]),
         help="Verdict that ends in 1 (default fail).",
+    ),
+    click.option(
+        "--baseline",
+        metavar="FILE",
+        help="Only what is new or worse than in this baseline or JSON report counts.",
+    ),
+    click.option(
+        "--write-baseline",
+        metavar="FILE",
+        help="Accept what is found now: write it as a baseline, and end in 0.",
     ),
 )
 _MANNER: tuple[_Decorator, ...] = (
@@ -134,6 +150,9 @@ _FIX_OPTIONS: tuple[_Decorator, ...] = (
     *_MANNER,
     click.option("--force", is_flag=True, help="Replace the files of an earlier fix in DIR."),
 )
+
+
+_TO_FILES = ("output", "json_file", "sarif", "junit", "markdown", "write_baseline")
 
 
 def _configured(ctx: click.Context, _param: click.Parameter, value: bool) -> None:
@@ -190,9 +209,21 @@ def settled(ctx: click.Context, options: dict[str, Any]) -> dict[str, Any]:
             options[dropped] = False if dropped == "no_html" else None
         elif one == "output":
             raise UsageError("--no-html and --output contradict each other", next_step="drop one")
-    to_stdout = [name for name in ("output", "json_file") if options.get(name) == "-"]
-    if len(to_stdout) > 1:
-        raise UsageError("both --output and --json ask for standard output", expected="one at most")
+    return _one_on_stdout(ctx, options)
+
+
+def _one_on_stdout(ctx: click.Context, options: dict[str, Any]) -> dict[str, Any]:
+    """The options with one format at most on standard output: what is stated goes first."""
+    asking = [name for name in _TO_FILES if options.get(name) == "-"]
+    stated = [name for name in asking if _stated(ctx, name)]
+    if len(stated) == 1:
+        dropped = [name for name in asking if name not in stated]
+        options["no_html"] = options["no_html"] or "output" in dropped
+        return {**options, **dict.fromkeys(dropped)}
+    if len(asking) > 1:
+        names = [name.removesuffix("_file").replace("_", "-") for name in asking]
+        both = " and ".join(f"--{name}" for name in names[:2])
+        raise UsageError(f"both {both} ask for standard output", expected="one at most")
     return options
 
 

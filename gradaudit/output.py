@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 from gradaudit.errors import UsageError
 
 _HTML = (b"<!doctype html>", b'<meta name="generator" content="gradaudit ')
-_SCHEMAS = ("gradaudit.report/", "gradaudit.contents/")
+_SCHEMAS = tuple(f"gradaudit.{kind}/" for kind in ("report", "run", "contents", "baseline", "diff"))
 _HEAD = 4096  # bytes; the HTML report's generator tag stands within
+_JUNIT = re.compile(rb"""<\?xml[^>]*\?>\s*<testsuites name=["']gradaudit["'][ />]""")
+_MARKDOWN = b"<!-- gradaudit report -->\n"
 
 
 def check_writable(path: Path, *, force: bool) -> None:
@@ -72,11 +76,29 @@ def _is_report(path: Path) -> bool:
     except OSError as error:
         raise UsageError(f"cannot read {path}", found=error.strerror or str(error)) from None
     if content[:1] == b"{":
-        with suppress(ValueError):
-            return str(json.loads(content).get("schema")).startswith(_SCHEMAS)
+        with suppress(ValueError, RecursionError):
+            return _is_ours(json.loads(content))
     start, tag = _HTML
-    head = content[:_HEAD]
-    return not content or (head.lstrip().lower().startswith(start) and tag in head)
+    head = content[:_HEAD].lstrip()
+    if not content or head.startswith(_MARKDOWN) or _JUNIT.match(head):
+        return True
+    return head.lower().startswith(start) and tag in head
+
+
+def _is_ours(found: Any) -> bool:
+    """Whether an object read from JSON is a report of ours, or a SARIF log of ours alone."""
+    if str(found.get("schema")).startswith(_SCHEMAS):
+        return True
+    runs = found.get("runs")
+    each = runs if isinstance(runs, list) else []
+    tools = {_text_at(run, "tool", "driver", "name") for run in each}
+    return found.get("version") == "2.1.0" and tools == {"gradaudit"}
+
+
+def _text_at(found: Any, *path: str) -> str:
+    for key in path:
+        found = found.get(key) if isinstance(found, dict) else None
+    return str(found)
 
 
 def write_whole(texts: Mapping[Path, str]) -> None:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import click
 from rich.console import Console
 
 from gradaudit import __version__
@@ -15,9 +16,11 @@ from gradaudit.formats import FORMATS, places, rendered
 from gradaudit.guards import guarded
 from gradaudit.output import check_folder, write_folder, write_stdout, write_whole
 from gradaudit.pacing import Progress
+from gradaudit.repository import Repository, repository
 from gradaudit.settings import Settings
 
 if TYPE_CHECKING:
+    from gradaudit.comparing.baseline import Baseline
     from gradaudit.records import Audited, Run
 
 _READ = ("data", "loss", "build", "recipe_file")  # options that name files
@@ -41,41 +44,102 @@ def run_audit(targets: Sequence[Target], options: Mapping[str, Any]) -> int:
     raises its :class:`gradaudit.errors.GradauditError`; among several it is told, the others are
     audited all the same, and the exit code is 2.
     """
-    where = places(options)
-    with guarded(options["timeout"], quiet=options["quiet"]) as tell:
-        from gradaudit.rules import all_rules
-
-        audits = tuple(_audited(target, tell, alone=len(targets) == 1) for target in targets)
-        run = _run(audits, tuple(rule.described for rule in all_rules()))
-        tell.forget()
-        tell("writing the report")
-        files, result = rendered(run, where)
+    home = repository(Path.cwd())  # before the user's code can change it
+    try:
+        where = places(options)
+        run, where, files, result = _rendered(targets, options, where, home)
+    except GradauditError as error:
+        if options["annotations"]:
+            _annotate(_run((), (), home), str(error))
+        raise
     write_whole(files)
     if result is not None:
         write_stdout(result)
     if not options["quiet"]:
         _summarize(run, where)
+    if options["annotations"]:
+        _annotate(run)
     return run.exit_code
 
 
-def _audited(target: Target, tell: Progress, *, alone: bool) -> Audited:
+def _baseline(options: Mapping[str, Any]) -> Baseline | None:
+    """What findings and numbers are held against; it is read before any work is done."""
+    if not options["baseline"]:
+        return None
+    from gradaudit.comparing.baseline import read_baseline
+
+    return read_baseline(options["baseline"])
+
+
+def _rendered(
+    targets: Sequence[Target], options: Mapping[str, Any], where: dict[str, str], home: Repository
+) -> tuple[Run, dict[str, str], dict[Path, str], str | None]:
+    """The run, where its formats go, the text of every file, and what goes to standard output."""
+    baseline = _baseline(options)
+    accepted = baseline is None and "baseline" in where
+    with guarded(options["timeout"], quiet=options["quiet"]) as tell:
+        from gradaudit.rules import all_rules
+
+        names = [target.name for target in targets]
+        found = (_audited(target, tell, names, baseline) for target in targets)
+        audits = tuple(_accepted(each) if accepted else each for each in found)
+        where = _without_parts(where, audits)
+        run = _run(audits, tuple(rule.described for rule in all_rules()), home)
+        tell.heading = ""
+        tell.forget()
+        tell("writing the report")
+        return run, where, *rendered(run, where)
+
+
+def _audited(
+    target: Target, tell: Progress, names: Sequence[str], baseline: Baseline | None
+) -> Audited:
     from gradaudit.auditing import audit_file
     from gradaudit.gate import exit_code, outcome
     from gradaudit.records import Audited
 
+    if len(names) > 1:
+        tell.heading = f"model {names.index(target.name) + 1} of {len(names)}"
     try:
         report = audit_file(target.model, target.settings, tell)
     except GradauditError as error:
-        if alone:
+        if len(names) == 1:
             raise
-        return Audited(target.name, None, error.exit_code, str(error))
-    return Audited(target.name, report, exit_code(outcome(report), target.fail_on))
+        return Audited(target.name, None, error.exit_code, str(error), target.fail_on)
+    if baseline is not None:
+        tolerances = target.settings.tolerances
+        report = baseline.held_against(report, target.name, names, tolerances)
+    judged = outcome(report)
+    code = exit_code(judged, target.fail_on)
+    return Audited(target.name, report, code, fail_on=target.fail_on, outcome=judged)
 
 
-def _run(audits: tuple[Audited, ...], rules: Any) -> Run:
+def _accepted(audited: Audited) -> Audited:
+    """With ``--write-baseline`` alone what is found is known from now on, and counts no more."""
+    return replace(audited, exit_code=0) if audited.exit_code == 1 else audited
+
+
+def _without_parts(where: dict[str, str], audits: Sequence[Audited]) -> dict[str, str]:
+    """No baseline of some models only: what it lacks would be new, or go unnoticed."""
+    if all(each.report is not None for each in audits) or "baseline" not in where:
+        return where
+    click.echo("gradaudit: no baseline is written: not every model could be audited", err=True)
+    return {kind: place for kind, place in where.items() if kind != "baseline"}
+
+
+def _run(audits: tuple[Audited, ...], rules: Any, home: Repository) -> Run:
     from gradaudit.records import Run
 
-    return Run(__version__, audits, rules)
+    return Run(__version__, audits, rules, folder=home.folder, anchor=home.anchor)
+
+
+def _annotate(run: Run, error: str = "") -> None:
+    """Annotations on standard error, a line each: a runner reads them from both streams."""
+    from gradaudit.reports import annotations
+
+    click.echo(
+        annotations.failed(run, error) if error else annotations.render(run), err=True, nl=False
+    )
 
 
 def _summarize(run: Run, where: Mapping[str, str]) -> None:

@@ -30,9 +30,7 @@ class Bag:
     state: StateRow
 
 
-def measure_bag(
-    weights: StoredWeights, settings: Settings, progress: Progress = QUIET
-) -> Bag:
+def measure_bag(weights: StoredWeights, settings: Settings, progress: Progress = QUIET) -> Bag:
     """Rows, non-finite tensors and the state of ``weights``, told from names and shapes.
 
     In memory at one time: the largest tensor, and what its norm takes

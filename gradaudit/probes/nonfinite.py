@@ -38,11 +38,12 @@ from gradaudit.probes._hooks import (
     take_objective,
 )
 from gradaudit.probes.graph import leaf_variable, reachable
-from gradaudit.probes.source_lines import SourceLine, calling_line
+from gradaudit.probes.source_lines import calling_line
 from gradaudit.probes.trace import tensors_in
 from gradaudit.records import NonFinite
 from gradaudit.subject.opened import Batch, Objective
 from gradaudit.subject.places import modules_of
+from gradaudit.subject.source_files import SourceLine
 
 _FINITE, _INFINITE, _NAN = 0, 1, 2
 

@@ -10,6 +10,7 @@ from gradaudit.records.comparison import (
 )
 from gradaudit.records.contents import Contents, GlobalEntry, Standing, TensorEntry, Trust
 from gradaudit.records.curvature import Curvature
+from gradaudit.records.difference import Compared, Difference
 from gradaudit.records.estimate import Estimate, Limit, NotMeasured
 from gradaudit.records.findings import (
     Finding,
@@ -53,10 +54,12 @@ __all__ = [
     "AttentionRow",
     "Audited",
     "Change",
+    "Compared",
     "Comparison",
     "Contents",
     "Curvature",
     "DataRow",
+    "Difference",
     "Estimate",
     "Finding",
     "FindingChange",

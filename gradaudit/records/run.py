@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
+from gradaudit.records.findings import Severity, Verdict
 from gradaudit.records.report import Report
 
 _WORST_FIRST = (2, 1, 3, 0)  # exit codes: cannot run, findings, inconclusive, pass
+# Severities from each --fail-on upwards.
+_COUNTED: Mapping[str, tuple[Severity, ...]] = {"fail": ("fail",), "warn": ("fail", "warn")}
+
+
+def worst_code(codes: Iterable[int]) -> int:
+    """The exit code of a whole run: cannot run, findings, inconclusive, pass."""
+    found = set(codes)
+    return next((code for code in _WORST_FIRST if code in found), 0)
 
 
 @dataclass(frozen=True)
@@ -28,6 +37,17 @@ class Audited:
     report: Report | None
     exit_code: int
     error: str = ""  # one line, where there is no report
+    fail_on: str = "fail"  # "fail" | "warn" | "never": from where on the gate counts findings
+    outcome: Verdict | None = None  # what the gate goes by, where a baseline changes the verdict
+
+    @property
+    def verdict(self) -> Verdict | None:
+        """What the gate goes by; ``None`` where there is no report."""
+        return self.outcome or (self.report.verdict if self.report else None)
+
+    def counts(self, severity: Severity) -> bool:
+        """Whether the gate counts findings of that severity."""
+        return severity in _COUNTED.get(self.fail_on, ())
 
 
 @dataclass(frozen=True)
@@ -39,12 +59,12 @@ class Run:
     rules: tuple[RuleDoc, ...] = field(default=())  # the whole catalogue, sorted by code
     config: str = ""  # the configuration file in force, as paths in reports are given
     folder: str = ""  # the working folder below the repository's root, POSIX; "" is the root
+    anchor: str = ""  # a file of the repository that stands for findings without a place there
 
     @property
     def exit_code(self) -> int:
         """The worst of all: cannot run, findings, inconclusive, pass."""
-        codes = {each.exit_code for each in self.audits}
-        return next((code for code in _WORST_FIRST if code in codes), 0)
+        return worst_code(each.exit_code for each in self.audits)
 
     @property
     def reports(self) -> tuple[Report, ...]:

@@ -37,7 +37,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from gradaudit.records import Finding, Measurements, RecurrentRow, Where
+from gradaudit.records import Estimate, Finding, Measurements, RecurrentRow, Where
 from gradaudit.rules._judge import Standing, number, power
 from gradaudit.rules._through_time import (
     excused,

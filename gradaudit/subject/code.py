@@ -52,6 +52,10 @@ class UserCode:
             found = getattr(found, part)
         return found
 
+    def module(self, spec: str) -> ModuleType | None:
+        """The module that what ``spec`` names was found in; ``None`` where it was not asked for."""
+        return self._loaded.get(spec.rpartition(":")[0])
+
 
 def call(function: Callable[..., Any], label: str, *arguments: Any) -> Any:
     """``function(*arguments)``; what it raises becomes one line with ``label`` and the place."""

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from gradaudit.records import NotMeasured, Recipe, SampleRow, SubjectRow
+from gradaudit.subject.source_files import SourceLine
 
 OptimizerFactory = Callable[[Iterable[Any]], torch.optim.Optimizer]
 
@@ -115,4 +116,5 @@ class Opened:
     sample: SampleRow
     notes: tuple[str, ...] = ()
     not_measured: tuple[NotMeasured, ...] = field(default=())
+    lines: Mapping[str, SourceLine] = field(default_factory=dict)  # of modules, by their names
     trained: str = ""  # what the file says of its weights' training; empty where nothing

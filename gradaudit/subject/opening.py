@@ -20,6 +20,7 @@ from gradaudit.onnx_graph.export_notes import ExportNotes
 from gradaudit.records import NotMeasured, Recipe, SubjectRow
 from gradaudit.settings import Settings
 from gradaudit.subject.code import UserCode, is_code
+from gradaudit.subject.construction import Construction, caller
 from gradaudit.subject.formats import Loaded, open_file
 from gradaudit.subject.formats.checkpoints.ultralytics_model import own_criterion
 from gradaudit.subject.formats.loaded import file_digest
@@ -36,6 +37,7 @@ from gradaudit.subject.recipe import (
     with_options,
 )
 from gradaudit.subject.sample import Given, Sampled, sample_for
+from gradaudit.subject.source_files import SourceLine
 from gradaudit.subject.weights import load_weights, weights_digest, weights_only
 from gradaudit.telling import quoted
 
@@ -48,6 +50,8 @@ class _Named:
 
     subject: Subject
     format: str
+    construction: Construction  # where its modules were made
+    line: SourceLine | None = None  # of the code that makes it, or of what stands for that
     digest: str = ""
     file: Loaded | None = None  # what came with it in its file
 
@@ -69,9 +73,9 @@ def open_subject(spec: str, settings: Settings) -> Opened:
     with _seeded(settings.seed):
         device, code = _device(settings.device), UserCode()
         if is_code(spec):
-            subject = as_subject(code.find(spec), spec)
+            subject, made, line = _made_by(spec, code)
             subject = replace(subject, model=_on_device(subject.model, device))
-            return _opened(_Named(subject, "code"), spec, settings, code)
+            return _opened(_Named(subject, "code", made, line), spec, settings, code)
         path = Path(spec)
         if path.suffix == ".py" and path.is_file():
             raise UsageError(
@@ -85,10 +89,10 @@ def open_subject(spec: str, settings: Settings) -> Opened:
         settings = replace(settings, recipe=_over(loaded.recipe, settings.recipe))
         if loaded.model is None and settings.build is None:
             return weights_only(loaded, digest, spec, settings)
-        found, notes = _model_of(loaded, path, settings, code)
+        found, notes, made, line = _model_of(loaded, path, settings, code)
         model = _on_device(found, device)
         loaded = replace(loaded, notes=(*loaded.notes, *notes))
-        named = _Named(Subject(model), loaded.format, digest, loaded)
+        named = _Named(Subject(model), loaded.format, made, line, digest, loaded)
         return _opened(named, spec, settings, code)
 
 
@@ -108,7 +112,10 @@ def from_python(
     with _seeded(settings.seed):
         subject = replace(as_subject(model, "model"), sample=sample, loss=loss)
         subject = replace(subject, optimizer=optimizer)
-        return _opened(_Named(subject, "code"), type(model).__name__, settings, UserCode())
+        made = Construction()
+        line = made.defined(type(subject.model)) or caller(made)
+        named = _Named(subject, "code", made, line)
+        return _opened(named, type(model).__name__, settings, UserCode())
 
 
 def _over(base: Recipe, options: Recipe) -> Recipe:
@@ -147,17 +154,28 @@ def _on_device(model: nn.Module, device: torch.device) -> nn.Module:
     return model if kinds <= {device.type, "meta"} else model.to(device)
 
 
+def _made_by(spec: str, code: UserCode) -> tuple[Subject, Construction, SourceLine | None]:
+    """What code makes, where each module was made, and where that code is."""
+    made = Construction()
+    with made.watched():
+        found = code.find(spec)
+        subject = as_subject(found, spec)
+    return subject, made, made.named(found, code, spec)
+
+
 def _model_of(
     loaded: Loaded, path: Path, settings: Settings, code: UserCode
-) -> tuple[nn.Module, tuple[str, ...]]:
+) -> tuple[nn.Module, tuple[str, ...], Construction, SourceLine | None]:
     """The file's model, or the one that is built for its weights, and notes on their names."""
     if loaded.model is not None:
-        return as_subject(loaded.model, path.name).model, ()
+        model, made = as_subject(loaded.model, path.name).model, Construction()
+        return model, (), made, made.defined(type(model))
     build = str(settings.build)
     if not is_code(build):
         raise UsageError(f"--build {build} names no code", expected="file.py:name")
-    model = as_subject(code.find(build), build).model
-    return model, load_weights(model, loaded.weights or {}, path, build)
+    subject, made, line = _made_by(build, code)
+    model = subject.model
+    return model, load_weights(model, loaded.weights or {}, path, build), made, line
 
 
 def _opened(named: _Named, spec: str, settings: Settings, code: UserCode) -> Opened:
@@ -165,6 +183,7 @@ def _opened(named: _Named, spec: str, settings: Settings, code: UserCode) -> Ope
     if isinstance(subject.model, torch.jit.ScriptModule):
         came_with = left_to_torch(subject.model, "A TorchScript module")
         subject = replace(subject, model=came_with.model)  # type: ignore[arg-type]
+    lines = named.construction.lines(subject.model)
     loss = given_objective(_wanted_loss(subject, settings), code)
     model, options = subject.model, settings.recipe
     if next(model.parameters(), None) is None:
@@ -196,7 +215,9 @@ def _opened(named: _Named, spec: str, settings: Settings, code: UserCode) -> Ope
             modules=sum(1 for _ in model.modules()),
             stages=0,
             name=type(model).__name__,
+            **(named.line._asdict() if named.line else {}),
         ),
+        lines=lines,
         sample=sampled.row,
         notes=(*sampled.notes, *_export_notes(model).told, *told, *came_with.notes),
         not_measured=(*sampled.not_measured, *_hidden_by(model), *came_with.not_measured),
