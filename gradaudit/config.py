@@ -39,6 +39,7 @@ OPTIONS: Mapping[str, str] = {
     "reinit": _SWITCH,
     "output": _TEXT,
     "no-html": _SWITCH,
+    "assets": _TEXT,
     "json": _TEXT,
     "sarif": _TEXT,
     "junit": _TEXT,
@@ -57,7 +58,10 @@ OPTIONS: Mapping[str, str] = {
     "quiet": _SWITCH,
     "force": _SWITCH,
 }
-_FILES = ("recipe", "output", "json", "sarif", "junit", "markdown", "baseline", "write-baseline")
+_FILES = (
+    "recipe", "output", "assets", "json", "sarif", "junit", "markdown", "baseline",
+    "write-baseline",
+)  # fmt: skip
 _SPECS = ("data", "loss", "build")
 
 

@@ -89,6 +89,11 @@ _REPORTS: tuple[_Decorator, ...] = (
         "-o", "--output", metavar="FILE", help="HTML report (default gradaudit-report.html)."
     ),
     click.option("--no-html", is_flag=True, help="Write no HTML."),
+    click.option(
+        "--assets",
+        metavar="DIR",
+        help="Folder for the HTML's style and script, where a server forbids them within.",
+    ),
     click.option("--json", "json_file", metavar="FILE", help="JSON report; - is standard output."),
     click.option("--sarif", metavar="FILE", help="SARIF 2.1.0, as code scanning takes it."),
     click.option("--junit", metavar="FILE", help="JUnit XML: a case for every rule."),
@@ -200,15 +205,15 @@ def settled(ctx: click.Context, options: dict[str, Any]) -> dict[str, Any]:
     Raises ``UsageError`` where they contradict each other in one place.
     """
     options = dict(options)
-    for one, other in (("output", "no_html"), ("input", "data")):
+    for one, other in (("output", "no_html"), ("assets", "no_html"), ("input", "data")):
         if not (options.get(one) and options.get(other)):
             continue
         stated = [name for name in (one, other) if _stated(ctx, name)]
         if len(stated) == 1:
             dropped = other if stated == [one] else one
             options[dropped] = False if dropped == "no_html" else None
-        elif one == "output":
-            raise UsageError("--no-html and --output contradict each other", next_step="drop one")
+        elif other == "no_html":
+            raise UsageError(f"--no-html and --{one} contradict each other", next_step="drop one")
     return _one_on_stdout(ctx, options)
 
 

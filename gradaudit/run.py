@@ -11,6 +11,7 @@ import click
 from rich.console import Console
 
 from gradaudit import __version__
+from gradaudit.assets import check_assets, folder_for, linked
 from gradaudit.errors import GradauditError, UsageError
 from gradaudit.formats import FORMATS, places, rendered
 from gradaudit.guards import guarded
@@ -47,12 +48,14 @@ def run_audit(targets: Sequence[Target], options: Mapping[str, Any]) -> int:
     home = repository(Path.cwd())  # before the user's code can change it
     try:
         where = places(options)
+        check_assets(options["assets"], force=options["force"])
         run, where, files, result = _rendered(targets, options, where, home)
     except GradauditError as error:
         if options["annotations"]:
             _annotate(_run((), (), home), str(error))
         raise
-    write_whole(files)
+    with folder_for(options["assets"]):
+        write_whole(files)
     if result is not None:
         write_stdout(result)
     if not options["quiet"]:
@@ -88,7 +91,7 @@ def _rendered(
         tell.heading = ""
         tell.forget()
         tell("writing the report")
-        return run, where, *rendered(run, where)
+        return run, where, *linked(*rendered(run, where), options["assets"])
 
 
 def _audited(

@@ -40,7 +40,7 @@ ORDER = (
     ("auditing",),
     ("fixing",),
     ("written",),
-    ("formats",),
+    ("formats", "assets"),
     ("run", "inspecting", "differing", "options"),
     ("cli",),
     ("__main__",),
@@ -120,7 +120,11 @@ def test_the_command_starts_without_torch(name: str) -> None:
         "config",
         "errors",
         "formats",
+<<<<<<< HEAD
         "gauge",
+=======
+        "assets",
+>>>>>>> h1
         "guards",
         "options",
         "output",

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
@@ -76,7 +76,8 @@ def draw(report: Report) -> ModelMap | None:
     if len(rows) < 2:
         return None
     found, elsewhere = _placed(report, rows)
-    layers = [_layer(row, found[i], report) for i, row in enumerate(rows)]
+    marked = adds(report)
+    layers = [_layer(row, found[i], marked) for i, row in enumerate(rows)]
     adding = [layer.adds for layer in layers if layer.adds]
     what = "stage" if report.measurements.stages else "layer"
     reach = max([_LEAST_REACH, *(abs(x.gain_log10) for x in layers if x.gain_log10 is not None)])
@@ -159,7 +160,7 @@ def _placed(report: Report, places: Sequence[_Place]) -> tuple[list[list[_Found]
     return found, elsewhere
 
 
-def _layer(place: _Place, findings: Sequence[_Found], report: Report) -> Layer:
+def _layer(place: _Place, findings: Sequence[_Found], marked: Mapping[int, str]) -> Layer:
     ordered = sorted(findings, key=lambda pair: _STATES.index(pair[1].severity))
     state: str = ordered[0][1].severity if ordered else "pass"
     firsts: dict[str, str] = {}
@@ -168,26 +169,36 @@ def _layer(place: _Place, findings: Sequence[_Found], report: Report) -> Layer:
     log10 = None
     if place.stage and place.stage.backward_gain and place.stage.backward_gain.value > 0:
         log10 = math.log10(place.stage.backward_gain.value)
-    adds = _adds(place.stage, log10, report) if place.stage and log10 is not None else ""
-    if adds and state in ("note", "pass"):
+    does = marked.get(place.stage.index, "") if place.stage else ""
+    if does and state in ("note", "pass"):
         state = "warn"
-    return Layer(place.name, state, tuple(firsts.items()), log10, adds)
+    return Layer(place.name, state, tuple(firsts.items()), log10, does)
 
 
-def _adds(stage: StageRow, log10: float, report: Report) -> str:
-    """What the stage does to gradients that are past their limit, where they would be so too if
-    all stages did as this one does; else nothing.
+def adds(report: Report) -> dict[int, str]:
+    """What stages do to gradients that are past their limit, by index: ``grows``, ``shrinks``.
+
+    Only those are named under which gradients would be past it too if all stages did the same.
     """
-    if stage.role == "inlet":
-        return ""
-    for finding in report.findings:
-        word, limit = _GROWTH.get(finding.name, ""), finding.limit
-        if not word or finding.severity == "note" or not limit.unit.startswith(LOG10):
+    limits = [
+        (_GROWTH[finding.name], finding.limit.value)
+        for finding in report.findings
+        if finding.name in _GROWTH
+        and finding.severity != "note"
+        and finding.limit.unit.startswith(LOG10)
+    ]
+    found: dict[int, str] = {}
+    stages = report.measurements.stages
+    for stage in stages if limits else ():
+        gain = stage.backward_gain
+        if stage.role == "inlet" or gain is None or gain.value <= 0:
             continue
-        sign = 1 if word == "grows" else -1
-        if sign * log10 * (len(report.measurements.stages) - 1) > sign * limit.value:
-            return word
-    return ""
+        in_all = math.log10(gain.value) * (len(stages) - 1)
+        for word, limit in limits:
+            sign = 1 if word == "grows" else -1
+            if sign * in_all > sign * limit:
+                found.setdefault(stage.index, word)
+    return found
 
 
 def _box(layers: Sequence[Layer], reach: float) -> Box:
