@@ -169,7 +169,7 @@ def _jacobian(book: _Notebook) -> Growth:
     opened, settings = book.opened, book.settings
     book.progress("Jacobian growth")
     with told_in_one_line("probing the Jacobian"):
-        growth = measure_growth(opened, settings, cheap=book.cheap)
+        growth = measure_growth(opened, settings)
         rows, forward_gaps = measure_forward_gain(opened, growth, settings)
         growth = replace(growth, stages=rows)
         rows, trunk, gaps = measure_singular_values(opened, growth, settings, cheap=book.cheap)
@@ -189,7 +189,9 @@ def _weights(
     if growth.trace is not None:
         sizes, behind = input_sizes(model, growth.trace), activations(model, growth.trace)
         behind_norms = folds_behind(model, growth.trace, folds or {})
-    rows, gaps = measure_weights(model, sizes, behind, book.settings, behind_norms, book.progress)
+    rows, gaps = measure_weights(
+        model, sizes, behind, book.settings, behind_norms, progress=book.progress
+    )
     state = judge_state(rows, model, book.settings)
     if book.measurements.sample.target in ("given", "in the model"):
         state = judged_by_loss(state, book.measurements.loss)

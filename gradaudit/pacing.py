@@ -46,7 +46,7 @@ class Progress:
         self._now, self._within, self.detail = "", None, ""
 
     def __call__(self, what: str, phase: str | None = None) -> None:
-        """Something begins: the phase of that name, or ``phase``; what is not planned is only said."""
+        """Something begins: the phase of that name, or ``phase``; else it is only said."""
         self.what, self.detail = what, ""
         name = phase or what
         if name in self._order and name != self._now:

@@ -56,9 +56,7 @@ def sound(tmp_path: Path) -> Path:
 
 def held(folder: Path, *more: str) -> tuple[int, dict[str, Any]]:
     """Exit code and comparison against the baseline."""
-    ran = run(
-        "net.py:subject", *QUICK, "--baseline", "base.json", "--json", "-", *more, cwd=folder
-    )
+    ran = run("net.py:subject", *QUICK, "--baseline", "base.json", "--json", "-", *more, cwd=folder)
     comparison: dict[str, Any] = checked(ran.out)["comparison"]
     return ran.code, comparison
 
@@ -148,7 +146,9 @@ def test_a_baseline_of_another_effort_is_said_to_be_stale(sound: Path) -> None:
     whole = json.loads((sound / "base.json").read_text())
     (model,) = whole["models"].values()
     model["settings"]["effort"] = "thorough"
-    model["metrics"]["rehearsal_fall"]["unit"] = "share of the loss that 80 rehearsed steps take off"
+    model["metrics"]["rehearsal_fall"]["unit"] = (
+        "share of the loss that 80 rehearsed steps take off"
+    )
     (sound / "base.json").write_text(json.dumps(whole))
     code, comparison = held(sound)
     assert code == 0

@@ -38,6 +38,7 @@ def measure_weights(
     activations: Mapping[str, str],
     settings: Settings,
     folds: Mapping[str, Fold] | None = None,
+    *,
     progress: Progress = QUIET,
 ) -> tuple[tuple[WeightRow, ...], tuple[NotMeasured, ...]]:
     """One row per weight of ``source``, a live model or tensors by name, and what is missing.
