@@ -29,7 +29,7 @@ class Format:
 def _html(run: Run) -> str:
     from gradaudit.reports import html
 
-    return html.render(run.reports[0])
+    return html.render(run.reports[0], run.rules)
 
 
 def _json(run: Run) -> str:

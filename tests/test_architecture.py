@@ -120,11 +120,8 @@ def test_the_command_starts_without_torch(name: str) -> None:
         "config",
         "errors",
         "formats",
-<<<<<<< HEAD
-        "gauge",
-=======
         "assets",
->>>>>>> h1
+        "gauge",
         "guards",
         "options",
         "output",
