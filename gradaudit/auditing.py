@@ -21,7 +21,7 @@ from gradaudit.pacing import QUIET, Progress
 from gradaudit.records import Report
 from gradaudit.rules import notes_on
 from gradaudit.settings import Settings
-from gradaudit.subject import Batch, Opened, from_python, open_subject
+from gradaudit.subject import Batch, Opened, from_python, open_subject, seeded
 from gradaudit.subject.batches import sample_count
 from gradaudit.subject.memory import in_memory
 
@@ -87,7 +87,8 @@ def _examined(opened: Opened, settings: Settings, progress: Progress, started: f
     with thread_count(1 if settings.threads is None and _small(opened) else settings.threads):
         environment = _environment(settings)
         judged = judge(opened, settings, progress)
-        prescription, findings = mend(opened, judged, settings, progress)
+        with seeded(settings.seed):
+            prescription, findings = mend(opened, judged, settings, progress)
     measurements, gaps = judged.measurements, judged.not_measured
     return Report(
         version=__version__,

@@ -19,7 +19,7 @@ ORDER = (
     ("records",),
     ("limits", "tolerances"),
     ("settings",),
-    ("config", "output", "repository", "supervisor"),
+    ("output", "repository", "supervisor"),
     ("gauge",),
     ("guards",),
     ("linalg",),
@@ -27,6 +27,7 @@ ORDER = (
     ("subject",),
     ("probes",),
     ("rules",),
+    ("config",),
     ("remedies",),
     ("reports",),
     ("gate",),
@@ -41,6 +42,9 @@ ORDER = (
     ("fixing",),
     ("written",),
     ("formats", "assets"),
+    ("given",),
+    ("targets",),
+    ("in_force",),
     ("run", "inspecting", "differing", "options"),
     ("cli",),
     ("__main__",),
@@ -112,7 +116,11 @@ def test_linalg_knows_tensors_and_no_models() -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["__init__", "cli", "options", "run", "guards", "config", "output", "formats", "supervisor"],
+    [
+        *("__init__", "cli", "options", "run", "guards", "output", "formats", "supervisor"),
+        *("given", "targets", "limits", "tolerances", "settings"),
+        *(f"config/{path.stem}" for path in sorted((PACKAGE / "config").glob("*.py"))),
+    ],
 )
 def test_the_command_starts_without_torch(name: str) -> None:
     """Nothing heavy at the top of what ``gradaudit --help`` imports."""
@@ -122,15 +130,18 @@ def test_the_command_starts_without_torch(name: str) -> None:
         "formats",
         "assets",
         "gauge",
+        "given",
+        "pacing",
         "guards",
+        "limits",
         "options",
         "output",
-        "pacing",
         "records",
         "repository",
         "resources",
         "settings",
         "supervisor",
+        "targets",
         "telling",
         "tolerances",
     }
