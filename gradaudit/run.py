@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,31 +10,25 @@ import click
 from rich.console import Console
 
 from gradaudit import __version__
+from gradaudit.assets import check_assets, folder_for, linked
 from gradaudit.errors import GradauditError, UsageError
 from gradaudit.formats import FORMATS, places, rendered
-from gradaudit.guards import Tell, guarded
+from gradaudit.guards import guarded
 from gradaudit.output import check_folder, write_folder, write_stdout, write_whole
+from gradaudit.pacing import Progress
 from gradaudit.repository import Repository, repository
 from gradaudit.settings import Settings
 
 if TYPE_CHECKING:
+    from gradaudit.comparing.baseline import Baseline
     from gradaudit.records import Audited, Run
+    from gradaudit.targets import Target
 
 _READ = ("data", "loss", "build", "recipe_file")  # options that name files
 CURE_FILES = ("model.safetensors", "recipe.json", "fix.py", "report.html", "report.json")
 
 
-@dataclass(frozen=True)
-class Target:
-    """A model to be audited, and how."""
-
-    name: str  # as configured, else as the user named the model
-    model: str
-    settings: Settings
-    fail_on: str = "fail"
-
-
-def run_audit(targets: Sequence[Target], options: Mapping[str, Any]) -> int:
+def run_audit(targets: Sequence[Target], options: Mapping[str, Any], config: str = "") -> int:
     """Audit every target, write what was asked for, print the summary, and return the exit code.
 
     Nothing is written until every output is rendered. One target alone that cannot be audited
@@ -44,19 +37,14 @@ def run_audit(targets: Sequence[Target], options: Mapping[str, Any]) -> int:
     """
     home = repository(Path.cwd())  # before the user's code can change it
     try:
-        where = places(options)
-        with guarded(options["timeout"], quiet=options["quiet"]) as tell:
-            from gradaudit.rules import all_rules
-
-            audits = tuple(_audited(target, tell, alone=len(targets) == 1) for target in targets)
-            run = _run(audits, tuple(rule.described for rule in all_rules()), home)
-            tell("writing the report")
-            files, result = rendered(run, where)
+        check_assets(options["assets"], force=options["force"])
+        run, where, files, result = _rendered(targets, options, home, config)
     except GradauditError as error:
         if options["annotations"]:
-            _annotate(_run((), (), home), str(error))
+            _annotate(_run((), (), home, config), str(error))
         raise
-    write_whole(files)
+    with folder_for(options["assets"]):
+        write_whole(files)
     if result is not None:
         write_stdout(result)
     if not options["quiet"]:
@@ -66,26 +54,76 @@ def run_audit(targets: Sequence[Target], options: Mapping[str, Any]) -> int:
     return run.exit_code
 
 
-def _audited(target: Target, tell: Tell, *, alone: bool) -> Audited:
+def _baseline(options: Mapping[str, Any]) -> Baseline | None:
+    """What findings and numbers are held against; it is read before any work is done."""
+    if not options["baseline"]:
+        return None
+    from gradaudit.comparing.baseline import read_baseline
+
+    return read_baseline(options["baseline"])
+
+
+def _rendered(
+    targets: Sequence[Target], options: Mapping[str, Any], home: Repository, config: str
+) -> tuple[Run, dict[str, str], dict[Path, str], str | None]:
+    """The run, where its formats go, the text of every file, and what goes to standard output."""
+    names = [target.name for target in targets]
+    where = places(options, names)
+    baseline = _baseline(options)
+    accepted = where.get("baseline", "") if baseline is None else ""
+    with guarded(options["timeout"], quiet=options["quiet"]) as tell:
+        from gradaudit.rules import all_rules
+
+        audits = tuple(_audited(each, tell, names, baseline, accepted) for each in targets)
+        where = _without_parts(where, audits)
+        run = _run(audits, tuple(rule.described for rule in all_rules()), home, config)
+        tell.heading = ""
+        tell.forget()
+        tell("writing the report")
+        return run, where, *linked(*rendered(run, where), options["assets"])
+
+
+def _audited(
+    target: Target, tell: Progress, names: Sequence[str], baseline: Baseline | None, accepted: str
+) -> Audited:
+    """The model held against ``baseline``, or against what is found now, to be ``accepted``."""
     from gradaudit.auditing import audit_file
     from gradaudit.gate import exit_code, outcome
     from gradaudit.records import Audited
+    from gradaudit.subject.apart import apart
 
+    tell.heading = target.name if len(names) > 1 else ""
     try:
-        report = audit_file(target.model, target.settings, tell)
+        with apart():
+            report = audit_file(target.model, target.settings, tell)
     except GradauditError as error:
-        if alone:
+        if len(names) == 1:
             raise
         return Audited(target.name, None, error.exit_code, str(error), target.fail_on)
+    if accepted:
+        from gradaudit.comparing.baseline import baseline_of
+
+        baseline = baseline_of(report, target.name, accepted)
+    if baseline is not None:
+        tolerances = target.settings.all_tolerances
+        report = baseline.held_against(report, target.name, names, tolerances)
     judged = outcome(report)
     code = exit_code(judged, target.fail_on)
     return Audited(target.name, report, code, fail_on=target.fail_on, outcome=judged)
 
 
-def _run(audits: tuple[Audited, ...], rules: Any, home: Repository) -> Run:
+def _without_parts(where: dict[str, str], audits: Sequence[Audited]) -> dict[str, str]:
+    """No baseline of some models only: what it lacks would be new, or go unnoticed."""
+    if all(each.report is not None for each in audits) or "baseline" not in where:
+        return where
+    click.echo("gradaudit: no baseline is written: not every model could be audited", err=True)
+    return {kind: place for kind, place in where.items() if kind != "baseline"}
+
+
+def _run(audits: tuple[Audited, ...], rules: Any, home: Repository, config: str) -> Run:
     from gradaudit.records import Run
 
-    return Run(__version__, audits, rules, folder=home.folder, anchor=home.anchor)
+    return Run(__version__, audits, rules, config, home.folder, home.anchor)
 
 
 def _annotate(run: Run, error: str = "") -> None:
@@ -101,8 +139,7 @@ def _summarize(run: Run, where: Mapping[str, str]) -> None:
     from gradaudit.reports import terminal
 
     console = Console(stderr=True, highlight=False)
-    for report in run.reports:
-        terminal.render(report, console)
+    terminal.render_run(run, console)
     for kind, place in where.items():
         if place != "-":
             console.print(f"{FORMATS[kind].title}: {place}", markup=False, soft_wrap=True)
@@ -122,6 +159,7 @@ def run_fix(model: str, settings: Settings, options: Mapping[str, Any]) -> int:
         from gradaudit.written import cure_files, ending
 
         fixed = fix_file(model, settings, tell)
+        tell.forget()
         tell("writing the cure")
         files = {
             **cure_files(fixed),

@@ -7,10 +7,11 @@ from dataclasses import replace
 from typing import Literal
 
 from gradaudit.comparing.pairing import pairs
-from gradaudit.comparing.scale import Scale
+from gradaudit.comparing.scale import Scale, decades, factor, quotient
 from gradaudit.comparing.snapshots import SEVERITIES
 from gradaudit.records import Change, Estimate, FindingChange, Known, Limit
 from gradaudit.reports.numbers import LOG10, TERMINAL, amount
+from gradaudit.reports.text import plural
 
 _ALIKE = 0.01  # values of one layer under two names differ by rounding only
 
@@ -20,7 +21,8 @@ def changed_findings(
 ) -> tuple[FindingChange, ...]:
     """Every finding of either side, once."""
     changes = [_change(old, new, tolerances) for old, new in pairs(before, now)]
-    return tuple(_renamed(change, changes) for change in changes)
+    told = (_renamed(_spilled(change, before, tolerances), changes) for change in changes)
+    return tuple(told)
 
 
 def _change(old: Known | None, new: Known | None, tolerances: Mapping[str, Limit]) -> FindingChange:
@@ -53,20 +55,50 @@ def _turn(old: Known, new: Known, tolerances: Mapping[str, Limit]) -> tuple[Chan
 def _held_to(
     old: Known, new: Known, measured: Estimate, tolerances: Mapping[str, Limit]
 ) -> tuple[Scale, float, str]:
+    """Which way is worse, how far the value may move that way, and the same in words."""
     limit = new.limit or old.limit
     below = limit is not None and measured.value < limit.value
     worse: Literal["up", "down"] = "down" if below else "up"
     value = old.measured.value if old.measured else 0.0
     share = tolerances["finding"].value
     if measured.unit.startswith(LOG10):
-        allowed = max(tolerances["total_growth_log10"].value, share * abs(value))
-        return Scale("difference", worse), allowed, f"a factor {10 ** min(allowed, 300.0):.3g}"
+        allowed = decades(tolerances["total_growth_log10"], value, tolerances)
+        return Scale("difference", worse), allowed, factor(allowed)
     if measured.unit.startswith("share"):
-        return Scale("difference", worse), share, f"{share:.3g}"
+        allowed = tolerances["finding_share"].value
+        return Scale("difference", worse), allowed, f"{allowed:.3g}"
     if value <= 0 or measured.value <= 0:
         allowed = share * abs(limit.value if limit is not None else 1.0)
-        return Scale("difference", worse), allowed, f"{share:.3g} of its limit"
-    return Scale("ratio", worse), share, f"{share:.0%}"
+        return Scale("difference", worse), allowed, f"{quotient(share)} of its limit"
+    return Scale("ratio", worse), share, quotient(share)
+
+
+def _spilled(
+    change: FindingChange, before: Sequence[Known], tolerances: Mapping[str, Limit]
+) -> FindingChange:
+    """No news: a rule known elsewhere, at one more place that is hardly past its limit.
+
+    Of 30 layers half of whose units are dead it is chance which of them lie just above the limit.
+    """
+    new = change.now
+    if change.change != "new" or new is None or new.measured is None or new.limit is None:
+        return change
+    known = [each for each in before if each.code == new.code]
+    mildest = all(
+        SEVERITIES.index(new.severity) > SEVERITIES.index(each.severity) for each in known
+    )
+    if mildest or new.measured.unit != new.limit.unit:  # also where none is known
+        return change
+    at_limit = replace(new, measured=Estimate.exact(new.limit.value, new.limit.unit))
+    scale, allowed, words = _held_to(at_limit, new, new.measured, tolerances)
+    exact = Estimate.exact(new.measured.value, new.measured.unit)
+    if scale.turn(Estimate.exact(new.limit.value, new.limit.unit), exact, allowed) != "unchanged":
+        return change
+    why = (
+        f"{new.code} is known at {plural(len(known), 'other place')}, and here it is past its "
+        f"limit by no more than {words}: {_value(new)}."
+    )
+    return replace(change, change="unchanged", why=why)
 
 
 def _renamed(change: FindingChange, changes: Sequence[FindingChange]) -> FindingChange:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
+from gradaudit.comparing.chance import spread, widened_log10, widened_ratio
 from gradaudit.comparing.fields import Field
 from gradaudit.comparing.scale import Scale
 from gradaudit.records import Estimate, Measured
@@ -39,6 +40,28 @@ def _of_model(*path: str) -> Callable[[Field], _Found]:
         return _placed(MODEL, report.at("measurements", *path).estimate())
 
     return read
+
+
+def _growth_per_stage(report: Field) -> _Found:
+    """For another draw of the start the mean of ``n`` stages varies by spread / sqrt(n)."""
+    found = report.at("measurements", "trunk", "growth_per_stage").estimate()
+    half, stages = spread(report)
+    if found is None or stages < 2:  # of one stage it is the gain of the worst
+        return None
+    return MODEL, widened_ratio(found, half / stages**0.5)
+
+
+def _total_growth(report: Field) -> _Found:
+    found = report.at("measurements", "trunk", "total_growth_log10").estimate()
+    half, stages = spread(report)
+    return _placed(MODEL, found and widened_log10(found, half * stages**0.5))
+
+
+def _gsc(report: Field) -> _Found:
+    """A ratio of norms, which vary by half as much as the gains, their squares."""
+    found = report.at("measurements", "trunk", "gsc").estimate()
+    half, stages = spread(report)
+    return _placed(MODEL, found and widened_ratio(found, half * stages**0.5 / 2))
 
 
 def _placed(place: str, estimate: Estimate | None) -> _Found:
@@ -139,16 +162,16 @@ METRICS = (
         "growth_per_stage",
         "growth per stage",
         Scale("ratio", "away"),
-        _of_model("trunk", "growth_per_stage"),
+        _growth_per_stage,
     ),
     Metric(
         "total_growth_log10",
         "total growth",
         Scale("difference", "away"),
-        _of_model("trunk", "total_growth_log10"),
+        _total_growth,
     ),
     Metric("worst_stage_gain", "gain of the worst stage", Scale("ratio", "away"), _worst_stage),
-    Metric("gsc", "GSC of the trunk", Scale("ratio", "away"), _of_model("trunk", "gsc")),
+    Metric("gsc", "GSC of the trunk", Scale("ratio", "away"), _gsc),
     Metric("time_growth_log10", "growth over time", Scale("difference", "away"), _over_time),
     Metric("largest_spectral_norm", "largest spectral norm", Scale("ratio", "up"), _spectral_norm),
     Metric("gradient_norm", "gradient norm", Scale("ratio", "up"), _gradient_norm),

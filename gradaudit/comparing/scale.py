@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from gradaudit.records import Estimate
+from gradaudit.records import Estimate, Limit
+from gradaudit.reports.numbers import TERMINAL, number, percent, power
 
 Turn = Literal["worse", "better", "unchanged"]
 _TINY = 1e-300  # a norm of exactly 0 has no logarithm
@@ -51,6 +53,24 @@ class Scale:
     def _straight(self, value: float) -> float:
         """On a line where equal steps count the same."""
         return math.log(max(value, _TINY)) if self.kind == "ratio" else value
+
+
+def decades(tolerance: Limit, before: float, tolerances: Mapping[str, Limit]) -> float:
+    """How far a growth's decimal logarithm may move: a deep net's varies by more than a flat one's.
+
+    It is the tolerance, or a share of the exponent where that is more.
+    """
+    return max(tolerance.value, tolerances["exponent"].value * abs(before))
+
+
+def factor(log10: float) -> str:
+    """Decades in words: ``a factor 10``."""
+    return f"a factor {power(log10, TERMINAL)}"
+
+
+def quotient(tolerance: float) -> str:
+    """The tolerance of a ratio in words: ``10%``, ``a factor 4``."""
+    return percent(tolerance) if tolerance < 1 else f"a factor {number(1 + tolerance, TERMINAL)}"
 
 
 @dataclass(frozen=True)

@@ -8,13 +8,25 @@ from typing import Any, cast
 
 from gradaudit.comparing.fields import Field
 from gradaudit.comparing.metrics import MODEL, measured
-from gradaudit.records import Known, Report, Severity, Snapshot, Verdict
 from gradaudit.limits import LIMITS
+from gradaudit.records import Known, Report, Severity, Snapshot, Verdict
 
 SEVERITIES = ("note", "warn", "fail")  # the mildest first
 VERDICTS = ("pass", "warn", "fail", "inconclusive")
 # Settings that change what is measured or found; where files lie does not.
-_KEPT = ("effort", "seed", "device", "batch_size", "input", "state", "reinit", "select", "ignore")
+_KEPT = (
+    "effort",
+    "seed",
+    "device",
+    "batch_size",
+    "input",
+    "state",
+    "reinit",
+    "select",
+    "ignore",
+    "severities",
+    "layers",
+)
 _FOLDERS = re.compile(r"^.*[/\\]")
 
 

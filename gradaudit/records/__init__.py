@@ -10,6 +10,7 @@ from gradaudit.records.comparison import (
 )
 from gradaudit.records.contents import Contents, GlobalEntry, Standing, TensorEntry, Trust
 from gradaudit.records.curvature import Curvature
+from gradaudit.records.difference import Compared, Difference
 from gradaudit.records.estimate import Estimate, Limit, NotMeasured
 from gradaudit.records.findings import (
     Finding,
@@ -39,6 +40,7 @@ from gradaudit.records.measurements import (
     WeightPart,
     WeightRow,
 )
+from gradaudit.records.outcome import FAIL_ON, FailOn, exit_code, held
 from gradaudit.records.outlook import Outlook, Trial
 from gradaudit.records.precision import HalfRow, Precision
 from gradaudit.records.proof import Attempt, Prescription, Proof, Side
@@ -48,16 +50,20 @@ from gradaudit.records.run import Audited, RuleDoc, Run
 from gradaudit.records.snapshot import Measured, Snapshot
 
 __all__ = [
+    "FAIL_ON",
     "SCHEMA",
     "Attempt",
     "AttentionRow",
     "Audited",
     "Change",
+    "Compared",
     "Comparison",
     "Contents",
     "Curvature",
     "DataRow",
+    "Difference",
     "Estimate",
+    "FailOn",
     "Finding",
     "FindingChange",
     "Forecast",
@@ -105,5 +111,7 @@ __all__ = [
     "WeightPart",
     "WeightRow",
     "Where",
+    "exit_code",
+    "held",
     "plain",
 ]

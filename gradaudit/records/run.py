@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from gradaudit.records.findings import Severity, Verdict
@@ -11,6 +11,12 @@ from gradaudit.records.report import Report
 _WORST_FIRST = (2, 1, 3, 0)  # exit codes: cannot run, findings, inconclusive, pass
 # Severities from each --fail-on upwards.
 _COUNTED: Mapping[str, tuple[Severity, ...]] = {"fail": ("fail",), "warn": ("fail", "warn")}
+
+
+def worst_code(codes: Iterable[int]) -> int:
+    """The exit code of a whole run: cannot run, findings, inconclusive, pass."""
+    found = set(codes)
+    return next((code for code in _WORST_FIRST if code in found), 0)
 
 
 @dataclass(frozen=True)
@@ -58,8 +64,7 @@ class Run:
     @property
     def exit_code(self) -> int:
         """The worst of all: cannot run, findings, inconclusive, pass."""
-        codes = {each.exit_code for each in self.audits}
-        return next((code for code in _WORST_FIRST if code in codes), 0)
+        return worst_code(each.exit_code for each in self.audits)
 
     @property
     def reports(self) -> tuple[Report, ...]:

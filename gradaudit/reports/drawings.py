@@ -164,7 +164,9 @@ def _norms(m: Measurements) -> Chart | None:
     norm = m.gradient_norm
     if norm is None:
         return None
-    return _pair("norms", lambda w, p: norms.draw(m, norm, width=w, prefix=p), norms.groups(m, norm))
+    return _pair(
+        "norms", lambda w, p: norms.draw(m, norm, width=w, prefix=p), norms.groups(m, norm)
+    )
 
 
 def _halves(m: Measurements) -> Chart | None:

@@ -44,9 +44,7 @@ MEASURED = Look()
 AFTER = Look(INKS["after"], INKS["after-band"], "s", (4, 2))  # after the changes
 
 
-def series(
-    axes: Axes, points: list[Point], *, joined: bool = True, look: Look = MEASURED
-) -> None:
+def series(axes: Axes, points: list[Point], *, joined: bool = True, look: Look = MEASURED) -> None:
     """Dots with error bars; a band from smallest to largest where there are too many for dots."""
     stroke: dict[str, Any] = {"color": look.ink, "linewidth": 2}
     if look.dashes:

@@ -149,9 +149,7 @@ def _clip(page: Canvas, axes: Axes, place: float, text: str, lift: float | None)
     )
 
 
-def _words(
-    norm: GradientNorm, panels: Sequence[Norms], clips: Sequence[tuple[float, str]]
-) -> str:
+def _words(norm: GradientNorm, panels: Sequence[Norms], clips: Sequence[tuple[float, str]]) -> str:
     said = [
         f"Median over {plural(norm.batches, 'batch')} {number(norm.median)}, "
         f"90th percentile {number(norm.p90)}, largest {number(norm.max)}"

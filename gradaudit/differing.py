@@ -1,0 +1,108 @@
+"""``gradaudit diff``: what changed from one run, report or baseline to another."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from gradaudit import __version__
+from gradaudit.errors import UsageError
+from gradaudit.output import check_writable, write_stdout, write_whole
+
+if TYPE_CHECKING:
+    from gradaudit.comparing.files import Kept
+    from gradaudit.records import Compared, Difference, Snapshot
+
+
+def run_diff(
+    old: str,
+    new: str,
+    *,
+    markdown: str | None,
+    json_file: str | None,
+    fail_on: str,
+    everything: bool,
+    force: bool,
+) -> int:
+    """Tell what changed, write what was asked for, and return the exit code.
+
+    Raises a :class:`gradaudit.errors.GradauditError` of one line where either file is no report.
+    """
+    places = {kind: at for kind, at in (("markdown", markdown), ("json", json_file)) if at}
+    _check(places, force=force)
+    from gradaudit.comparing.files import read_models
+
+    difference = _difference(old, read_models(old), new, read_models(new), fail_on)
+    from gradaudit.reports import comparison_json, comparison_markdown
+
+    renderers = {"markdown": comparison_markdown.render, "json": comparison_json.render}
+    texts = {kind: renderers[kind](difference) for kind in places}
+    write_whole({Path(at): texts[kind] for kind, at in places.items() if at != "-"})
+    to_stdout = [texts[kind] for kind, at in places.items() if at == "-"]
+    if to_stdout:
+        write_stdout(to_stdout[0])
+    else:
+        _print(difference, everything=everything)
+    return difference.exit_code
+
+
+def _check(places: Mapping[str, str], *, force: bool) -> None:
+    files = [Path(at) for at in places.values() if at != "-"]
+    if list(places.values()).count("-") > 1:
+        raise UsageError(
+            "both --markdown and --json ask for standard output", expected="one at most"
+        )
+    for file in files:
+        check_writable(file, force=force)
+    if len({file.resolve() for file in files}) < len(files):
+        raise UsageError(f"two formats would be written to {files[0]}", expected="a file for each")
+
+
+def _print(difference: Difference, *, everything: bool) -> None:
+    """On standard output: here the text is what was asked for."""
+    import sys
+
+    from rich.console import Console
+
+    from gradaudit.reports import comparison_text
+
+    if sys.stdout is None:
+        raise UsageError("cannot write to standard output", found="it is closed")
+    console = Console(file=sys.stdout, highlight=False)
+    comparison_text.render(difference, console, everything=everything)
+
+
+def _difference(
+    old: str, before: Mapping[str, Kept], new: str, now: Mapping[str, Kept], fail_on: str
+) -> Difference:
+    from gradaudit.records import Difference
+
+    alone = len(before) == len(now) == 1
+    pairs = (
+        [(name, kept, next(iter(before.values()))) for name, kept in now.items()]
+        if alone
+        else [(name, kept, before.get(name)) for name, kept in now.items()]
+    )
+    models = tuple(_compared(name, then, kept, old, fail_on) for name, kept, then in pairs)
+    left = () if alone else tuple(sorted(set(before) - set(now)))
+    notes = tuple(f"{name} is in {old} only." for name in left)
+    if alone and set(before) != set(now):
+        notes = (f"{next(iter(now))} is held against {next(iter(before))}.",)
+    if not now:
+        notes = (*notes, f"{new} holds no model.")
+    return Difference(__version__, old, new, models, notes)
+
+
+def _compared(name: str, before: Kept | None, now: Kept, against: str, fail_on: str) -> Compared:
+    from gradaudit.comparing import compare
+    from gradaudit.gate import exit_code, held
+    from gradaudit.records import Compared
+    from gradaudit.tolerances import TOLERANCES
+
+    if isinstance(now, str):
+        return Compared(name, None, None, 2, now)
+    earlier: Snapshot | None = None if isinstance(before, str) else before
+    comparison = compare(earlier, now, against, TOLERANCES, baseline=False)
+    code = exit_code(held(now.verdict, comparison), fail_on)
+    return Compared(name, comparison, now.verdict, code)
