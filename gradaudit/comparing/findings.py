@@ -62,7 +62,7 @@ def _held_to(
     value = old.measured.value if old.measured else 0.0
     share = tolerances["finding"].value
     if measured.unit.startswith(LOG10):
-        allowed = decades(tolerances["total_growth_log10"], value, tolerances)
+        allowed = decades(tolerances["interior_growth_log10"], value, tolerances)
         return Scale("difference", worse), allowed, factor(allowed)
     if measured.unit.startswith("share"):
         allowed = tolerances["finding_share"].value
