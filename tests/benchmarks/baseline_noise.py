@@ -3,9 +3,9 @@
 ``python -m tests.benchmarks.baseline_noise [EFFORT [SEEDS]]`` audits small nets, sound and faulty,
 each under 20 seeds: other start weights, other probes, the same data. Every audit is then held
 against every other of the same net, in both orders, as ``--baseline`` holds them. Printed are, for
-each metric, the share of pairs past its tolerance and the tolerance that 99% of the pairs need, and for
-each net the share of pairs that would end in 1, and in 1 with ``--fail-on warn``. Ends in 1 where
-the first is 1% or more over all pairs of sound nets.
+each net, the share of pairs that would end in 1, and in 1 with ``--fail-on warn``; for each metric
+the share of pairs past its tolerance, and the tolerance that 99% of the pairs need. Ends in 1 where
+1% or more of all pairs of sound nets would.
 """
 
 from __future__ import annotations
