@@ -154,25 +154,26 @@ def inspect(ctx: click.Context, /, file: str, json_file: str | None, force: bool
 @click.option(
     "--fail-on",
     type=click.Choice(["fail", "warn", "never"]),
-    default="fail",
     help="What is new or worse ends in 1 (default fail).",
 )
 @click.option("--all", "-v", "everything", is_flag=True, help="List what is unchanged as well.")
 @click.option("--force", is_flag=True, help="Overwrite files that are no gradaudit reports.")
+@configured
 @click.pass_context
-def diff(ctx: click.Context, /, **options: Any) -> None:
+def diff(ctx: click.Context, /, config_file: str | None, isolated: bool, **options: Any) -> None:
     """Show what changed from OLD to NEW, each the JSON of an audit or a baseline.
 
     Findings are told apart by rule and layer. One is worse if its severity went up, or its value
     went further past its limit than its interval and the tolerance; so are numbers such as the
-    growth per stage, whether or not a rule finds fault with them.
+    growth per stage, whether or not a rule finds fault with them. Tolerances are those configured.
 
     Exit codes: 0 nothing new or worse that counts, 1 something, 2 a file cannot be read, 3 NEW is
     inconclusive.
     """
     from gradaudit.differing import run_diff
 
-    ctx.exit(run_diff(**options))
+    config = configuration(config_file, isolated=isolated)
+    ctx.exit(run_diff(config=config, **options))
 
 
 @cli.command(cls=Command)
