@@ -13,7 +13,7 @@ from rich.console import Console
 from gradaudit import __version__
 from gradaudit.errors import GradauditError, UsageError
 from gradaudit.formats import FORMATS, places, rendered
-from gradaudit.guards import Tell, guarded
+from gradaudit.guards import Tell, guarded, nobody_exits
 from gradaudit.output import check_folder, write_folder, write_stdout, write_whole
 from gradaudit.repository import Repository, repository
 from gradaudit.settings import Settings
@@ -90,7 +90,7 @@ def _audited(
     if len(names) > 1:
         tell = _about(target.name, tell)
     try:
-        with apart():
+        with apart(), nobody_exits():  # one model's end is not the end of the others
             report = audit_file(target.model, target.settings, tell)
     except GradauditError as error:
         if len(names) == 1:

@@ -17,6 +17,7 @@ from torch.nn.parameter import UninitializedBuffer, is_lazy
 
 from gradaudit.errors import ModelError, UsageError
 from gradaudit.onnx_graph.export_notes import ExportNotes
+from gradaudit.recipes import overlay
 from gradaudit.records import NotMeasured, Recipe, SubjectRow
 from gradaudit.settings import Settings
 from gradaudit.subject.code import UserCode, is_code
@@ -32,7 +33,6 @@ from gradaudit.subject.process_state import save_process_state
 from gradaudit.subject.recipe import (
     checked_recipe,
     from_optimizer,
-    overlay,
     suited,
     with_options,
 )
