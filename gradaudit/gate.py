@@ -6,18 +6,21 @@ import re
 from collections.abc import Sequence
 
 from gradaudit.records import (
-    Comparison,
     Finding,
     Measurements,
-    MetricChange,
     NotMeasured,
     Report,
     Verdict,
+    exit_code,
+    held,
 )
 from gradaudit.rules._judge import learned, made_up, number, plural, power
 from gradaudit.settings import Settings
 
+__all__ = ["cause", "exit_code", "first_sentence", "held", "missing", "outcome", "verdict"]
+
 _GROWTH = ("GA101", "GA102", "GA201", "GA202")
+_SENTENCES = 2  # of a finding: what is wrong with how much, and what that does to training
 
 
 def verdict(
@@ -68,34 +71,6 @@ def outcome(report: Report) -> Verdict:
     return held(report.verdict, report.comparison)
 
 
-def held(judged: Verdict, comparison: Comparison | None) -> Verdict:
-    """A verdict with what was known before taken out.
-
-    A number beyond its tolerance fails; a finding has the severity it has now. What could not be
-    judged stays so, whatever the baseline holds.
-    """
-    if comparison is None:
-        return judged
-    worst = {
-        "fail" if isinstance(each, MetricChange) else each.known.severity
-        for each in comparison.regressions
-    }
-    if "fail" in worst:
-        return "fail"
-    if judged == "inconclusive":
-        return "inconclusive"
-    return "warn" if "warn" in worst else "pass"
-
-
-def exit_code(judged: Verdict, fail_on: str = "fail") -> int:
-    """0 passed, 1 findings at or above ``fail_on``, 3 inconclusive; ``never`` is always 0."""
-    if fail_on == "never" or judged == "pass":
-        return 0
-    if judged == "inconclusive":
-        return 3
-    return 1 if judged == "fail" or fail_on == "warn" else 0
-
-
 def cause(
     findings: Sequence[Finding],
     outcome: Verdict,
@@ -113,11 +88,11 @@ def cause(
         lacks = f"Too little could be measured to judge: {missing(measurements, not_measured)}"
         return lacks + _weights_alone(findings, measurements) + "."
     top = next(finding for finding in findings if finding.severity == outcome)
-    sentence = first_sentence(top.why)
+    said = sentences(top.why)[:_SENTENCES]
     start = next((f for f in findings if f.code == "GA302" and f.severity != "note"), None)
     if top.code in _GROWTH and start is not None:
-        sentence = f"{sentence.rstrip('.')}: {_lowered(first_sentence(start.why))}"
-    return sentence
+        said.append(first_sentence(start.why))
+    return " ".join(said)
 
 
 def _weights_alone(findings: Sequence[Finding], measurements: Measurements) -> str:
@@ -130,13 +105,14 @@ def _weights_alone(findings: Sequence[Finding], measurements: Measurements) -> s
     return f"; {held} one stands out: {told}" if told else f"; {held} none calls for a change"
 
 
+def sentences(text: str) -> list[str]:
+    """The text at every full stop that is followed by a new sentence."""
+    return re.split(r"(?<=[.!?])\s+(?=[A-Z`\d])", text.strip())
+
+
 def first_sentence(text: str) -> str:
     """Up to the first full stop that is followed by a new sentence."""
-    return re.split(r"(?<=[.!?])\s+(?=[A-Z`\d])", text.strip(), maxsplit=1)[0]
-
-
-def _lowered(sentence: str) -> str:
-    return sentence[:1].lower() + sentence[1:]
+    return sentences(text)[0]
 
 
 def _passed(measurements: Measurements) -> str:
