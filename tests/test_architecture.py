@@ -17,7 +17,7 @@ ORDER = (
     ("telling", "pacing"),
     ("json_object",),
     ("records",),
-    ("limits", "tolerances"),
+    ("limits", "recipes", "tolerances"),
     ("settings",),
     ("output", "repository", "supervisor"),
     ("gauge",),
@@ -118,7 +118,7 @@ def test_linalg_knows_tensors_and_no_models() -> None:
     "name",
     [
         *("__init__", "cli", "options", "run", "guards", "output", "formats", "supervisor"),
-        *("given", "targets", "limits", "tolerances", "settings"),
+        *("given", "recipes", "targets", "limits", "tolerances", "settings"),
         *(f"config/{path.stem}" for path in sorted((PACKAGE / "config").glob("*.py"))),
     ],
 )
