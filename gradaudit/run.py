@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,22 +21,13 @@ from gradaudit.settings import Settings
 if TYPE_CHECKING:
     from gradaudit.comparing.baseline import Baseline
     from gradaudit.records import Audited, Run
+    from gradaudit.targets import Target
 
 _READ = ("data", "loss", "build", "recipe_file")  # options that name files
 CURE_FILES = ("model.safetensors", "recipe.json", "fix.py", "report.html", "report.json")
 
 
-@dataclass(frozen=True)
-class Target:
-    """A model to be audited, and how."""
-
-    name: str  # as configured, else as the user named the model
-    model: str
-    settings: Settings
-    fail_on: str = "fail"
-
-
-def run_audit(targets: Sequence[Target], options: Mapping[str, Any]) -> int:
+def run_audit(targets: Sequence[Target], options: Mapping[str, Any], config: str = "") -> int:
     """Audit every target, write what was asked for, print the summary, and return the exit code.
 
     Nothing is written until every output is rendered. One target alone that cannot be audited
@@ -45,11 +36,10 @@ def run_audit(targets: Sequence[Target], options: Mapping[str, Any]) -> int:
     """
     home = repository(Path.cwd())  # before the user's code can change it
     try:
-        where = places(options)
-        run, where, files, result = _rendered(targets, options, where, home)
+        run, where, files, result = _rendered(targets, options, home, config)
     except GradauditError as error:
         if options["annotations"]:
-            _annotate(_run((), (), home), str(error))
+            _annotate(_run((), (), home, config), str(error))
         raise
     write_whole(files)
     if result is not None:
@@ -71,19 +61,20 @@ def _baseline(options: Mapping[str, Any]) -> Baseline | None:
 
 
 def _rendered(
-    targets: Sequence[Target], options: Mapping[str, Any], where: dict[str, str], home: Repository
+    targets: Sequence[Target], options: Mapping[str, Any], home: Repository, config: str
 ) -> tuple[Run, dict[str, str], dict[Path, str], str | None]:
     """The run, where its formats go, the text of every file, and what goes to standard output."""
+    names = [target.name for target in targets]
+    where = places(options, names)
     baseline = _baseline(options)
     accepted = baseline is None and "baseline" in where
     with guarded(options["timeout"], quiet=options["quiet"]) as tell:
         from gradaudit.rules import all_rules
 
-        names = [target.name for target in targets]
         found = (_audited(target, tell, names, baseline) for target in targets)
         audits = tuple(_accepted(each) if accepted else each for each in found)
         where = _without_parts(where, audits)
-        run = _run(audits, tuple(rule.described for rule in all_rules()), home)
+        run = _run(audits, tuple(rule.described for rule in all_rules()), home, config)
         tell("writing the report")
         return run, where, *rendered(run, where)
 
@@ -94,19 +85,27 @@ def _audited(
     from gradaudit.auditing import audit_file
     from gradaudit.gate import exit_code, outcome
     from gradaudit.records import Audited
+    from gradaudit.subject.apart import apart
 
+    if len(names) > 1:
+        tell = _about(target.name, tell)
     try:
-        report = audit_file(target.model, target.settings, tell)
+        with apart():
+            report = audit_file(target.model, target.settings, tell)
     except GradauditError as error:
         if len(names) == 1:
             raise
         return Audited(target.name, None, error.exit_code, str(error), target.fail_on)
     if baseline is not None:
-        tolerances = target.settings.tolerances
+        tolerances = target.settings.all_tolerances
         report = baseline.held_against(report, target.name, names, tolerances)
     judged = outcome(report)
     code = exit_code(judged, target.fail_on)
     return Audited(target.name, report, code, fail_on=target.fail_on, outcome=judged)
+
+
+def _about(name: str, tell: Tell) -> Tell:
+    return lambda what: tell(f"{name}: {what}")
 
 
 def _accepted(audited: Audited) -> Audited:
@@ -122,10 +121,10 @@ def _without_parts(where: dict[str, str], audits: Sequence[Audited]) -> dict[str
     return {kind: place for kind, place in where.items() if kind != "baseline"}
 
 
-def _run(audits: tuple[Audited, ...], rules: Any, home: Repository) -> Run:
+def _run(audits: tuple[Audited, ...], rules: Any, home: Repository, config: str) -> Run:
     from gradaudit.records import Run
 
-    return Run(__version__, audits, rules, folder=home.folder, anchor=home.anchor)
+    return Run(__version__, audits, rules, config, home.folder, home.anchor)
 
 
 def _annotate(run: Run, error: str = "") -> None:
@@ -141,8 +140,7 @@ def _summarize(run: Run, where: Mapping[str, str]) -> None:
     from gradaudit.reports import terminal
 
     console = Console(stderr=True, highlight=False)
-    for report in run.reports:
-        terminal.render(report, console)
+    terminal.render_run(run, console)
     for kind, place in where.items():
         if place != "-":
             console.print(f"{FORMATS[kind].title}: {place}", markup=False, soft_wrap=True)

@@ -33,6 +33,7 @@ def render(report: Report, assets: str | None = None) -> str:
     of their folder, ``""`` or ending in a slash (:func:`assets` gives the files' texts).
     """
     layers = drilldown.drill(report)
+    groups = views.groups(report, layers.homes)
     return templating.page(
         "report.html.j2",
         assets,
@@ -47,7 +48,8 @@ def render(report: Report, assets: str | None = None) -> str:
         confidence=page.confidence(report),
         subject=page.subject(report),
         facts=page.facts(report),
-        groups=views.groups(report, layers.homes),
+        groups=groups,
+        reasons={group.code: group.shown[0].id for group in reversed(groups)},
         remedies=report.prescription.remedies if report.prescription else (),
         command=wording.command(report),
         charts=drawings.draw(report),

@@ -144,7 +144,7 @@ def _placed(
     by_parameter = {name: i for i, p in enumerate(places) for name in p.parameters}
     by_stage = {p.stage.index: i for i, p in enumerate(places) if p.stage}
     found: list[list[Finding]] = [[] for _ in places]
-    elsewhere = []
+    elsewhere: list[Finding] = []
     for finding in findings:
         where = finding.where
         place = by_stage.get(where.stage) if where.stage is not None else None

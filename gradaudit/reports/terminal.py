@@ -2,137 +2,153 @@
 
 from __future__ import annotations
 
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
+
+from rich.cells import cell_len
 from rich.console import Console
 from rich.text import Text
 
-from gradaudit.records import Finding, Report
-from gradaudit.reports import change, page, views
-from gradaudit.reports.numbers import TERMINAL, amount, percent
-from gradaudit.reports.text import cut, one_line, plural, shorten
+from gradaudit.records import Audited, Report, Run
+from gradaudit.reports import page, summary
+from gradaudit.reports.summary import COLOURS, Look
+from gradaudit.reports.text import encodable, one_line, plural
 
-_COLOURS = {
-    "fail": "red",
-    "warn": "yellow",
-    "pass": "green",
-    "inconclusive": "blue",
-    "note": "blue",
-}
-_SYMBOLS = {"fail": "✗", "warn": "▲", "pass": "✓", "inconclusive": "?", "note": "·"}
-_ASCII = {"fail": "x", "warn": "!", "pass": "ok", "inconclusive": "?", "note": "-"}
-_FINDINGS_SHOWN, _CODE_LINES = 4, 6
-_CAUSE_LETTERS, _NOTE_LETTERS, _NOTES_SHOWN = 400, 220, 3
-_WHAT_LETTERS = 60
+ROWS = 22  # of 24: the rest is for the file that was written and the prompt
+_NAME_LETTERS, _LEAST = 28, 16
+_MODELS_SHOWN = 14
+_ORDER = {2: 0, 1: 1, 3: 2, 0: 3}  # exit codes, worst first
+_COUNTED = (("fail", "fails", "fail"), ("warn", "warns", "warn"), ("pass", "passes", "pass"),
+            ("inconclusive", "is inconclusive", "are inconclusive"),
+            ("error", "could not be audited", "could not be audited"))  # fmt: skip
 
 
 def render(report: Report, console: Console) -> None:
-    """Print verdict, cause, forecast, the worst findings and the first remedy.
+    """Print verdict, cause, forecast, what changed, the worst findings and the first remedy.
 
-    Fits 24 lines of 80 letters for findings of usual length. Names are never read as markup, and
-    control characters in them are written out.
+    Takes at most ``ROWS`` lines of 80 letters unless names are very long: the more there is to
+    say, the less of each. Names are never read as markup, control characters in them are written
+    out, and words are never cut to fit a line.
     """
-    unicode = console.encoding.startswith("utf")
-    symbols = _SYMBOLS if unicode else _ASCII
-    lines = [*_verdict(report, symbols), *_findings(report, symbols, console.width)]
-    lines += [*_remedy(report, console.width), *_proof(report, symbols), *_missing(report)]
+    look = Look.of(console)
+    _print(_fitting(report, look, console, ROWS), console)
+
+
+def render_run(run: Run, console: Console) -> None:
+    """One model as :func:`render` does; of several a line each, the total, and the worst of all."""
+    if len(run.audits) == 1:
+        for report in run.reports:
+            render(report, console)
+        return
+    look = Look.of(console)
+    lines = [*_models(run.audits, look), *_total(run)]
+    worst = _worst(run.audits)
+    if worst is not None and worst.report is not None and worst.report.findings:
+        name = Text(f"Worst: {one_line(worst.name)}", "bold")
+        room = max(8, ROWS - len(lines) - 2)
+        lines += [Text(), name, *_most(worst.report, look, console, room)]
+    _print(lines, console)
+
+
+def _print(lines: Sequence[Text], console: Console) -> None:
     for line in lines:
-        console.print(line if unicode else _ascii(line), highlight=False)
+        fit = encodable(line.plain, console.encoding)
+        for part in _wrapped(line if fit == line.plain else Text(fit), console.width):
+            console.print(part, highlight=False, no_wrap=True, overflow="ignore", crop=False)
 
 
-def _verdict(report: Report, symbols: dict[str, str]) -> list[Text]:
-    colour = _COLOURS[report.verdict]
-    head = Text(f"{symbols[report.verdict]} {page.VERDICTS[report.verdict].upper()}  ", colour)
-    head.stylize("bold")
-    head.append(shorten(report.cause, _CAUSE_LETTERS), "not bold default")
-    forecast = str(report.forecast.outcome)
-    if report.forecast.outcome != "unknown":
-        forecast += f", {percent(report.forecast.confidence)} confident"
-        if report.forecast.because:
-            forecast += f" (because of {', '.join(map(one_line, report.forecast.because))})"
-    lines = [head, Text(f"  Forecast: {forecast}")]
-    unsampled = report.measurements.sample.source == "none"
-    loud = [n for n in report.notes if unsampled or _is_loud(n)]
-    loud = [n for n in loud if n.partition(": ")[2].rstrip(".") not in report.cause]
-    for note in loud[:_NOTES_SHOWN]:
-        lines.append(Text(f"  {symbols['warn']} {shorten(note, _NOTE_LETTERS)}", "yellow"))
+def _wrapped(line: Text, width: int) -> list[Text]:
+    """The line broken between words; a word that is longer than a line runs over its edge."""
+    indent = len(line.plain) - len(line.plain.lstrip())
+    breaks, start, end = list[int](), 0, 0
+    for word in re.finditer(r"\S+", line.plain):
+        room = width - (indent if breaks else 0)
+        if cell_len(line.plain[start : word.end()]) > room and end > start:
+            start = word.start()
+            breaks.append(start)
+        end = word.end()
+    parts = list(line.divide(breaks))
+    for part in parts:
+        part.rstrip()
+    return [parts[0], *(Text(" " * indent) + part for part in parts[1:])]
+
+
+def _fitting(report: Report, look: Look, console: Console, rows: int) -> list[Text]:
+    """All that fits: findings, code and notes give way in turn."""
+    for detail in summary.DETAILS:
+        lines = list(summary.lines(report, look, detail))
+        if _height(lines, console) <= rows:
+            break
     return lines
 
 
-def _is_loud(note: str) -> bool:
-    """Whether it changes what is judged: data made up, a recipe that the file gave."""
-    return note.partition(":")[0].isupper() or note.startswith("Recipe:")
-
-
-def _findings(report: Report, symbols: dict[str, str], width: int) -> list[Text]:
-    ordered = [view.finding for group in views.groups(report) for view in group.shown]
-    ordered.sort(key=lambda f: ("fail", "warn", "note").index(f.severity))
-    shown = _one_per_rule(ordered)[:_FINDINGS_SHOWN]
-    lines = [Text()] if shown else []
-    for finding in shown:
-        lines += _finding(finding, symbols, width)
-    left = len(report.findings) - len(shown)
-    if left > 0:
-        lines.append(Text(f"  and {plural(left, 'more finding')} in the report", "dim"))
+def _most(report: Report, look: Look, console: Console, rows: int) -> list[Text]:
+    """What to do about one of several models."""
+    for detail in summary.DETAILS:
+        lines = [*summary.findings(report, look, detail), *summary.remedy(report, look, detail)]
+        lines = [line for i, line in enumerate(lines) if i or line.plain]
+        if _height(lines, console) <= rows:
+            break
     return lines
 
 
-def _one_per_rule(findings: list[Finding]) -> list[Finding]:
-    first = {(f.severity, f.code): f for f in reversed(findings)}
-    return [f for f in findings if first[f.severity, f.code] is f]
+def _height(lines: Sequence[Text], console: Console) -> int:
+    return sum(len(_wrapped(line, console.width)) for line in lines)
 
 
-def _finding(finding: Finding, symbols: dict[str, str], width: int) -> list[Text]:
-    line = Text(f"  {symbols[finding.severity]} ", _COLOURS[finding.severity])
-    line.append(f"{one_line(finding.code)} {one_line(finding.name)}", "bold default")
-    line.append(f"  {shorten(views.place(finding), max(20, width - len(line) - 4))}", "default")
-    measured, limit = amount(finding.measured, TERMINAL), amount(finding.limit, TERMINAL)
-    bounds = f" ({measured.interval})" if measured.interval else ""
-    text = f"{measured.value}{bounds}, limit {limit.value} {one_line(measured.unit)}"
-    return [line, Text(f"    {shorten(text, max(20, width - 4))}", "dim")]
+def _models(audits: Sequence[Audited], look: Look) -> Iterator[Text]:
+    """A line for each model, the worst ones where there are too many."""
+    shown = list(audits)
+    if len(audits) > _MODELS_SHOWN:
+        worst = sorted(audits, key=lambda each: _ORDER[each.exit_code])[: _MODELS_SHOWN - 1]
+        kept = {id(each) for each in worst}
+        shown = [each for each in audits if id(each) in kept]
+    names = [look.name(each.name, _NAME_LETTERS) for each in shown]
+    widths = max(map(len, names)), max(len(_verdict(each)) for each in shown)
+    for each, name in zip(shown, names, strict=True):
+        yield _model(each, name, widths, look)
+    if left := len(audits) - len(shown):
+        yield Text(f"  and {plural(left, 'more model')}, none of them worse", "dim")
 
 
-def _remedy(report: Report, width: int) -> list[Text]:
-    remedies = report.prescription.remedies if report.prescription else ()
-    if not remedies:
-        return []
-    first = remedies[0]
-    lines = [Text(), Text.assemble("  First: ", (shorten(first.title, 2 * width - 20), "bold"))]
-    code = [cut(line, width - 6) for line in first.code.splitlines() if line.strip()]
-    if len(code) <= _CODE_LINES:
-        lines += [Text(f"    {line}", "cyan") for line in code]
-    else:
-        lines.append(Text(f"    {plural(len(code), 'line')} to paste, in the report", "dim"))
-    if len(remedies) > 1:
-        lines.append(Text(f"  then {plural(len(remedies) - 1, 'more change')}, in the report"))
-    return lines
+def _model(each: Audited, name: str, widths: tuple[int, int], look: Look) -> Text:
+    state = each.report.verdict if each.report else "error"
+    line = Text(f"{look.symbols[state]:{look.mark}} {name:{widths[0]}}  ", COLOURS[state])
+    line.append(f"{_verdict(each):{widths[1]}}  ", "bold")
+    room = max(_LEAST, look.width - len(line) - 1)
+    said = each.error if each.report is None else f"{_changed(each.report)}{each.report.cause}"
+    line.append(look.fit(said, room), "not bold default")
+    return line
 
 
-def _proof(report: Report, symbols: dict[str, str]) -> list[Text]:
-    """Before and after the changes in one line, or that a search found nothing."""
-    proof = report.prescription.proof if report.prescription else None
-    if proof is None:
-        none = change.not_found(report)
-        return [Text(f"  {symbols['inconclusive']} {none}", "bold")] if none else []
-    before, after = proof.before, proof.after
-    scaled = change.target_scaled(report.prescription)
-    line = Text(f"  {symbols['pass']} Proven: ", "bold green")
-    line.append(
-        f"{before.forecast.outcome} -> {after.forecast.outcome}, "
-        f"loss {change.turned(before, TERMINAL)} -> {change.turned(after, TERMINAL)} "
-        f"in {plural(proof.steps, 'step')}{' of the scaled target' if scaled else ''}",
-        "not bold default",
+def _verdict(each: Audited) -> str:
+    return page.VERDICTS[each.report.verdict] if each.report else "Error"
+
+
+def _changed(report: Report) -> str:
+    """How much is new or worse since the baseline, where there is one."""
+    if report.comparison is None:
+        return ""
+    count = len(report.comparison.regressions)
+    return f"({count} new or worse) " if count else "(nothing new) "
+
+
+def _total(run: Run) -> Iterator[Text]:
+    counts = Counter(each.report.verdict if each.report else "error" for each in run.audits)
+    said = [
+        f"{counts[state]} {one if counts[state] == 1 else many}"
+        for state, one, many in _COUNTED
+        if counts[state]
+    ]
+    yield Text(f"{plural(len(run.audits), 'model')}: {', '.join(said)}", "bold")
+
+
+def _worst(audits: Sequence[Audited]) -> Audited | None:
+    """The first of those with the worst exit code that have a report."""
+    order = ("fail", "warn", "inconclusive", "pass")
+    known = [(each, each.report) for each in audits if each.report is not None]
+    ranked = sorted(
+        known, key=lambda pair: (_ORDER[pair[0].exit_code], order.index(pair[1].verdict))
     )
-    return [line]
-
-
-def _ascii(line: Text) -> Text:
-    """The line without letters that an old terminal's encoding lacks."""
-    return Text(line.plain.replace("…", "...").encode("ascii", "backslashreplace").decode())
-
-
-def _missing(report: Report) -> list[Text]:
-    if not report.not_measured:
-        return []
-    whats = (cut(one_line(item.what), _WHAT_LETTERS) for item in report.not_measured)
-    names = list(dict.fromkeys(whats))
-    rest = f" and {len(names) - 4} more" if len(names) > 4 else ""
-    return [Text(), Text(f"  Not measured: {', '.join(names[:4])}{rest}", "dim")]
+    return ranked[0][0] if ranked else None

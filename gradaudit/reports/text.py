@@ -1,4 +1,4 @@
-"""Names written by others, made safe to show: visible, and of bounded length."""
+"""Text made fit to show: names written by others, plain ASCII numbers, and bounded length."""
 
 from __future__ import annotations
 
@@ -11,6 +11,20 @@ _UNSAFE = re.compile(
     "\ud800-\udfff\ufffe\uffff]"
 )
 _ELLIPSIS = "…"
+_SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+_PLAIN = {"…": "...", "×": "x", "→": "->", "–": "-", "−": "-", "²": "^2", "·": "-", "±": "+/-"}
+_RAISED = re.compile("⁻?[⁰¹²³⁴⁵⁶⁷⁸⁹]+")
+_LOWERED = str.maketrans("⁻⁰¹²³⁴⁵⁶⁷⁸⁹", "-0123456789")
+_TYPED = (
+    (re.compile(r"(?<=\d)x(?![\w.])"), "×"),  # 3.1x
+    (re.compile(r"(?<=\S) x (?=\S)"), " × "),
+    (re.compile(r" -> "), " → "),
+    (re.compile(r"(?<=\w)\^(-?\d+)"), lambda m: m[1].translate(_SUPERSCRIPTS)),
+    (
+        re.compile(r"(?<![\w.])(\d(?:\.\d+)?)e([+-]?\d+)(?![\w.]*\w)"),
+        lambda m: (f"{m[1]}×10" if m[1] != "1" else "10") + str(int(m[2])).translate(_SUPERSCRIPTS),
+    ),
+)
 
 
 def clean(text: str) -> str:
@@ -33,6 +47,35 @@ def shorten(text: str, width: int) -> str:
         return text
     head = (width - 1) // 3
     return text[:head] + _ELLIPSIS + text[len(text) - (width - 1 - head) :]
+
+
+def typeset(text: str) -> str:
+    """ASCII's ``3.1x`` and ``10^14`` as printed, ``3.1×`` and ``10¹⁴``; not between backticks."""
+    parts = text.split("`")
+    for i in range(0, len(parts), 2):
+        for pattern, printed in _TYPED:
+            parts[i] = pattern.sub(printed, parts[i])
+    return "`".join(parts)
+
+
+def encodable(text: str, encoding: str) -> str:
+    """``text`` in letters that an encoding has: ``10¹⁴`` becomes ``10^14`` where it must."""
+    try:
+        text.encode(encoding)
+    except UnicodeEncodeError:
+        plain = _RAISED.sub(lambda match: "^" + match.group().translate(_LOWERED), text)
+        plain = "".join(_PLAIN.get(letter, letter) for letter in plain)
+        return plain.encode(encoding, "backslashreplace").decode(encoding)
+    return text
+
+
+def opening(text: str, width: int) -> str:
+    """``one_line(text)`` in at most ``width`` characters, cut between words."""
+    text = one_line(text)
+    if len(text) <= width:
+        return text
+    head, space, _ = text[:width].rpartition(" ")
+    return (head.rstrip(" ,;:.") if space else text[: width - 2]) + " " + _ELLIPSIS
 
 
 def cut(line: str, width: int) -> str:

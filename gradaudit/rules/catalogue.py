@@ -17,7 +17,7 @@ from importlib import import_module
 from gradaudit.errors import UsageError
 from gradaudit.records import Finding, Measurements, RuleDoc, Severity
 from gradaudit.rules._astride import told
-from gradaudit.rules._terms import covers, found_by, with_demand
+from gradaudit.rules._terms import found_by, means, with_demand
 from gradaudit.rules._weighed import weighed
 from gradaudit.settings import Settings
 
@@ -135,7 +135,7 @@ def matching(patterns: Iterable[str]) -> set[Rule]:
     """The rules meant by codes, starts of codes or names; ``UsageError`` where one means none."""
     chosen: set[Rule] = set()
     for pattern in patterns:
-        hits = {each for each in all_rules() if covers(pattern, each)}
+        hits = {each for each in all_rules() if means(pattern, each)}
         if not hits:
             raise _unknown(pattern)
         chosen |= hits

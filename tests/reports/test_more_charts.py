@@ -53,19 +53,49 @@ def test_a_rate_of_zero_has_no_place_on_a_logarithmic_axis(m: Measurements) -> N
     assert "curvature bears" not in dict(rates.known(dataclasses.replace(m, curvature=flat)))
 
 
-def test_both_clips_are_drawn_among_the_norms(m: Measurements) -> None:
+def test_both_clips_are_drawn_through_the_histograms(m: Measurements) -> None:
     assert m.gradient_norm
     drawing = norms.draw(m, m.gradient_norm, width=880, prefix="n")
-    assert {"60 batches", "rehearsal", "your clip 1", "measured clip 3.3"} <= set(words(drawing))
-    assert "Median 1.92" in spoken(drawing)
-    assert "your clip 1" in spoken(drawing)
+    headings = {"Batches at the start weights (60)", "Steps of the rehearsal (20)"}
+    assert headings | {"your clip 1", "measured clip 3.3"} <= set(words(drawing))
+    assert "Median over 60 batches 1.92" in spoken(drawing)
+    assert "your clip 1, passed by 60 of 60 and 20 of 20" in spoken(drawing)
+    assert "measured clip 3.3, passed by 1 of 60 and 7 of 20" in spoken(drawing)
+
+
+def bars(drawing: str, paint: str) -> int:
+    return sum(e.get("class") == f"f-{paint}" for e in ET.fromstring(drawing).iter("path"))
+
+
+def test_what_is_beyond_the_clip_has_bars_of_its_own(m: Measurements) -> None:
+    assert m.gradient_norm
+    loose = dataclasses.replace(m, recipe=dataclasses.replace(m.recipe, clip_norm=None))
+    drawing = norms.draw(loose, m.gradient_norm, width=880, prefix="n")
+    assert bars(drawing, "bad") == 1 + 2  # the batch at 9.1, and two bins of rehearsal steps
+    assert bars(drawing, "series") > 10
+    tight = norms.draw(m, m.gradient_norm, width=880, prefix="n")
+    assert bars(tight, "series") == 0  # all of it is beyond a clip at 1
+
+
+def test_the_norms_axis_is_logarithmic_where_the_tail_is_heavy(m: Measurements) -> None:
+    assert m.gradient_norm
+    alone = dataclasses.replace(
+        m, rehearsal=None, recipe=dataclasses.replace(m.recipe, clip_norm=None)
+    )
+    heavy = dataclasses.replace(m.gradient_norm, norms=(1.0, 1.1, 0.9, 4e5), clip_threshold=2.0)
+    assert {"1", "10³"} <= set(words(norms.draw(alone, heavy, width=880, prefix="n")))
+    light = dataclasses.replace(heavy, norms=(10.0, 11.0, 13.0), clip_threshold=None)
+    assert {"10", "11", "12"} <= set(words(norms.draw(alone, light, width=880, prefix="n")))
 
 
 def test_gradients_of_zero_make_no_chart(m: Measurements) -> None:
     assert m.gradient_norm
-    zero = dataclasses.replace(m.gradient_norm, median=0.0, p90=0.0, p95=0.0, max=0.0)
+    zero = dataclasses.replace(m.gradient_norm, norms=(0.0, 0.0))
+    assert m.rehearsal
+    still = dataclasses.replace(m.rehearsal, gradient_norms=())
     report = dataclasses.replace(
-        shared_report.transformer(), measurements=dataclasses.replace(m, gradient_norm=zero)
+        shared_report.transformer(),
+        measurements=dataclasses.replace(m, gradient_norm=zero, rehearsal=still),
     )
     assert drawings.draw(report).norms is None
 

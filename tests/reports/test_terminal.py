@@ -5,7 +5,17 @@ from dataclasses import replace
 
 from rich.console import Console
 
-from gradaudit.records import NotMeasured, Report
+from gradaudit.records import (
+    Audited,
+    Comparison,
+    Estimate,
+    FindingChange,
+    Known,
+    MetricChange,
+    NotMeasured,
+    Report,
+    Run,
+)
 from gradaudit.reports import terminal
 from tests import shared_report
 
@@ -25,7 +35,7 @@ def test_verdict_cause_finding_and_remedy_are_there() -> None:
     assert text.startswith("✗ FAIL  This model will not train")
     assert "diverges, 93% confident" in text
     assert "GA101 exploding-jacobian  layers.12" in text
-    assert "3639 (2761 to 4797), limit 1000 total gain" in text
+    assert "3639 (2761 – 4797), limit 1000 total gain" in text
     assert "Initialize the 30 Linear layers with Glorot, gain 1.17" in text
     assert "nn.init.xavier_normal_(module.weight, gain=1.17)" in text
     assert "Not measured: curvature, noise scale" in text
@@ -33,10 +43,12 @@ def test_verdict_cause_finding_and_remedy_are_there() -> None:
 
 def test_the_proof_takes_one_line() -> None:
     lines = shown(shared_report.exploding()).splitlines()
-    proven = "  ✓ Proven: diverges -> trains, loss diverged -> 0.0218 in 143 steps"
+    proven = "  ✓ Proven: diverges → trains, loss diverged → 0.0218 in 143 steps"
     assert proven in lines
     assert "Proven" not in shown(shared_report.made_up())
-    assert "  ok Proven: diverges" in shown(shared_report.exploding(), encoding="ascii")
+    plain = shown(shared_report.exploding(), encoding="ascii")
+    assert "  ok Proven: diverges -> trains" in plain
+    assert "3639 (2761 to 4797)" in plain
 
 
 def test_a_search_without_a_result_is_said() -> None:
@@ -46,15 +58,36 @@ def test_a_search_without_a_result_is_said() -> None:
 
 
 def test_it_fits_one_screen() -> None:
-    for report in (*shared_report.every().values(), shared_report.deep(300)):
+    for report in (*shared_report.every().values(), shared_report.deep(300), regressed()):
         lines = shown(report).splitlines()
-        assert len(lines) <= 24
+        assert len(lines) <= terminal.ROWS < 24
         assert max(map(len, lines)) <= 80
+
+
+def test_the_more_there_is_to_say_the_less_of_each_is_said() -> None:
+    cause = " ".join(f"Reason {i} is long enough to take most of a line." for i in range(7))
+    text = shown(replace(regressed(), cause=cause))
+    assert len(text.splitlines()) <= terminal.ROWS
+    assert "GA101" in text
+    assert "GA105 poor-initialization  layers.14.weight\n    3" not in text
+    assert "5 lines to paste" in text
+    usual = shown(shared_report.exploding())
+    assert "GA105 poor-initialization  layers.14.weight\n    3" in usual
+    assert "nn.init.xavier_normal_" in usual
+    assert "GA112" in shown(replace(shared_report.exploding(), prescription=None))
+
+
+def test_no_word_is_cut_to_fit_a_line() -> None:
+    place = "encoder." + ".".join(f"block_{i}" for i in range(30))
+    report = replace(shared_report.exploding(), cause=f"Nothing reaches `{place}` at all.")
+    assert f"`{place}`" in shown(report).splitlines()
+    for width in (20, 33, 80):
+        assert set(report.cause.split()) <= set(shown(report, width=width).split())
 
 
 def test_worst_findings_come_first_and_one_per_rule() -> None:
     text = shown(shared_report.exploding())
-    assert text.index("GA101 ") < text.index("GA105 poor") < text.index("GA107 ")
+    assert text.index("GA101 exp") < text.index("GA105 poor")
     many = shown(shared_report.deep(300))
     assert many.count("poor-initialization") == 1
     assert "299 more findings" in many
@@ -111,3 +144,106 @@ def test_what_was_not_measured_is_named_to_its_end() -> None:
     gaps = (NotMeasured(what, "the model", "the file holds only weights"),)
     text = shown(replace(shared_report.exploding(), not_measured=gaps))
     assert what in " ".join(text.split())
+
+
+BEFORE = Known("GA105", "poor-initialization", "layers.14.weight", "note", None)
+
+
+def regressed() -> Report:
+    """The exploding net held against a baseline: one finding new, one worse, a number worse."""
+    base = shared_report.exploding()
+    known = [
+        Known(f.code, f.name, str(f.where) or "the model", f.severity, f.measured)
+        for f in base.findings
+    ]
+    changes = (
+        FindingChange("new", None, known[0], "not in the baseline"),
+        FindingChange("worse", BEFORE, known[1], "a note became a warning"),
+        FindingChange("fixed", known[2], None, "no longer there"),
+        FindingChange("unchanged", known[3], known[3], "within its interval"),
+    )
+    growth = MetricChange(
+        "worse",
+        "growth_per_stage",
+        "the model",
+        Estimate.exact(1.02, "gain"),
+        Estimate.exact(1.34, "gain"),
+        "its interval or 10%",
+        "rose by 31%",
+    )
+    compared = Comparison("baseline.json", changes, (growth,), ("It was made by gradaudit 0.0.9.",))
+    return replace(base, comparison=compared)
+
+
+def test_what_is_new_or_worse_since_the_baseline_is_named() -> None:
+    text = shown(regressed())
+    assert "  Against baseline.json: 1 new, 2 worse, 1 fixed, 1 unchanged" in text.splitlines()
+    assert "✗ new   GA101 exploding-jacobian  layers.12" in text
+    assert "▲ worse GA105 poor-initialization  layers.14.weight" in text
+    assert "✗ worse growth per stage: 1.02 → 1.34" in text
+    assert "Stale baseline: It was made by gradaudit 0.0.9." in text
+    assert "growth per stage: 1.02 -> 1.34" in shown(regressed(), encoding="ascii")
+
+
+def test_a_baseline_that_holds_is_said() -> None:
+    report = regressed()
+    assert report.comparison
+    held = Comparison("baseline.json", report.comparison.findings[2:], ())
+    text = shown(replace(report, comparison=held))
+    said = "Against baseline.json: nothing new or worse, so the gate passes (1 fixed, 1 unchanged)"
+    assert said in " ".join(text.split())
+    unjudged = replace(shared_report.weights_only(), comparison=Comparison("b.json", (), ()))
+    assert "Against b.json: nothing new or worse\n" in shown(unjudged)
+
+
+def run_of(reports: dict[str, Report], *, gone: bool = True) -> Run:
+    codes = {"fail": 1, "warn": 0, "pass": 0, "inconclusive": 3}
+    audits = [Audited(name, report, codes[report.verdict]) for name, report in reports.items()]
+    if gone:
+        audits.append(Audited("gone.py:model", None, 2, "no such file: gone.py; expected a model"))
+    return Run("0.1.0", tuple(audits))
+
+
+def shown_run(run: Run, *, width: int = 80, encoding: str = "utf-8") -> str:
+    raw = io.BytesIO()
+    stream = io.TextIOWrapper(raw, encoding=encoding, errors="strict", newline="\n")
+    terminal.render_run(run, Console(file=stream, width=width))
+    stream.flush()
+    return raw.getvalue().decode(encoding)
+
+
+def test_several_models_take_a_line_each_then_the_total_and_the_worst() -> None:
+    reports = {"sound": shared_report.sound(), "deep net": shared_report.exploding()}
+    lines = shown_run(run_of(reports)).splitlines()
+    assert lines[0].startswith("✓ sound          Pass   This model trains")
+    assert lines[1].startswith("✗ deep net       Fail   This model will not train")
+    assert lines[2].startswith("✗ gone.py:model  Error  no such file: gone.py")
+    assert lines[3] == "3 models: 1 fails, 1 passes, 1 could not be audited"
+    assert lines[5] == "Worst: deep net"
+    assert any("GA101 exploding-jacobian" in line for line in lines)
+    assert "Initialize the 30 Linear layers" in "\n".join(lines)
+
+
+def test_a_run_of_all_reports_fits_one_screen() -> None:
+    run = run_of({**shared_report.every(), "regressed": regressed()})
+    for encoding in ("utf-8", "ascii"):
+        lines = shown_run(run, encoding=encoding).splitlines()
+        assert len(lines) <= 24
+        assert max(map(len, lines)) <= 80
+    many = run_of({f"model {i}": shared_report.sound() for i in range(50)})
+    text = shown_run(many)
+    assert "gone.py:model" in text
+    assert "and 38 more models, none of them worse" in text
+    assert "51 models: 50 pass, 1 could not be audited" in text
+    assert len(text.splitlines()) <= 24
+
+
+def test_a_run_of_one_is_that_models_summary() -> None:
+    report = shared_report.exploding()
+    alone = Run("0.1.0", (Audited("x", report, 1),))
+    assert shown_run(alone) == shown(report)
+
+
+def test_the_baseline_of_each_model_is_told_in_its_line() -> None:
+    text = shown_run(run_of({"a": regressed(), "b": shared_report.sound()}), width=120)
+    assert "Fail   (3 new or worse) This model" in text

@@ -185,5 +185,6 @@ def _words(total: list[Point], single: list[Point], after: list[Point]) -> str:
     mended = f" After the changes: {power(after[0].value)}." if after else ""
     return (
         f"From the output back to the input the gradient's sum of squares is multiplied by "
-        f"{power(total[0].value)}; single stages multiply it by {power(low)} to {power(high)}.{mended}"
+        f"{power(total[0].value)}; single stages multiply it by {power(low)} to {power(high)}."
+        f"{mended}"
     )
