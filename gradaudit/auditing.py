@@ -16,8 +16,8 @@ from gradaudit.errors import UsageError
 from gradaudit.gate import cause
 from gradaudit.judging import judge
 from gradaudit.locating import located
-from gradaudit.measure import Progress
 from gradaudit.mending.proof import mend
+from gradaudit.pacing import QUIET, Progress
 from gradaudit.records import Report
 from gradaudit.rules import notes_on
 from gradaudit.settings import Settings
@@ -51,13 +51,14 @@ def audit(
     with thread_count(settings.threads):
         started = time.perf_counter()
         opened = from_python(model, sample, loss, optimizer, settings)
-        return examine(opened, settings, lambda _: None, started)
+        return examine(opened, settings, QUIET, started)
 
 
-def audit_file(spec: str, settings: Settings, progress: Progress = lambda _: None) -> Report:
+def audit_file(spec: str, settings: Settings, progress: Progress = QUIET) -> Report:
     """Audit what ``spec`` names: a file, ``file.py:name`` or ``package.module:name``."""
     with thread_count(settings.threads):
         started = time.perf_counter()
+        progress.forget()
         progress("opening")
         opened = open_subject(spec, settings)
         return examine(opened, settings, progress, started)

@@ -62,9 +62,9 @@ def _markdown(run: Run) -> str:
 
 
 def _baseline(run: Run) -> str:
-    from gradaudit.comparing.baseline import baseline_of
+    from gradaudit.comparing import baseline
 
-    return baseline_of(run)
+    return baseline.render(run)
 
 
 FORMATS: Mapping[str, Format] = {

@@ -20,6 +20,7 @@ from gradaudit.settings import Settings
 __all__ = ["cause", "exit_code", "first_sentence", "held", "missing", "outcome", "verdict"]
 
 _GROWTH = ("GA101", "GA102", "GA201", "GA202")
+_SENTENCES = 2  # of a finding: what is wrong with how much, and what that does to training
 
 
 def verdict(
@@ -87,11 +88,11 @@ def cause(
         lacks = f"Too little could be measured to judge: {missing(measurements, not_measured)}"
         return lacks + _weights_alone(findings, measurements) + "."
     top = next(finding for finding in findings if finding.severity == outcome)
-    sentence = first_sentence(top.why)
+    said = sentences(top.why)[:_SENTENCES]
     start = next((f for f in findings if f.code == "GA302" and f.severity != "note"), None)
     if top.code in _GROWTH and start is not None:
-        sentence = f"{sentence.rstrip('.')}: {_lowered(first_sentence(start.why))}"
-    return sentence
+        said.append(first_sentence(start.why))
+    return " ".join(said)
 
 
 def _weights_alone(findings: Sequence[Finding], measurements: Measurements) -> str:
@@ -104,13 +105,14 @@ def _weights_alone(findings: Sequence[Finding], measurements: Measurements) -> s
     return f"; {held} one stands out: {told}" if told else f"; {held} none calls for a change"
 
 
+def sentences(text: str) -> list[str]:
+    """The text at every full stop that is followed by a new sentence."""
+    return re.split(r"(?<=[.!?])\s+(?=[A-Z`\d])", text.strip())
+
+
 def first_sentence(text: str) -> str:
     """Up to the first full stop that is followed by a new sentence."""
-    return re.split(r"(?<=[.!?])\s+(?=[A-Z`\d])", text.strip(), maxsplit=1)[0]
-
-
-def _lowered(sentence: str) -> str:
-    return sentence[:1].lower() + sentence[1:]
+    return sentences(text)[0]
 
 
 def _passed(measurements: Measurements) -> str:

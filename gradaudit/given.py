@@ -136,14 +136,14 @@ def _level(
 
 def _settled(options: dict[str, Any], levels: Mapping[str, Level]) -> dict[str, Any]:
     """The options with what contradicts a higher level taken out of the lower ones."""
-    for one, other in (("output", "no_html"), ("input", "data")):
+    for one, other in (("output", "no_html"), ("assets", "no_html"), ("input", "data")):
         if not (options.get(one) and options.get(other)):
             continue
         if levels[one] != levels[other]:
             dropped = min(one, other, key=lambda name: levels[name])
             options[dropped] = False if dropped == "no_html" else None
-        elif one == "output":
-            raise UsageError("--no-html and --output contradict each other", next_step="drop one")
+        elif other == "no_html":
+            raise UsageError(f"--no-html and --{one} contradict each other", next_step="drop one")
     return _one_on_stdout(options, levels)
 
 

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 from gradaudit.forecast import forecast
 from gradaudit.gate import verdict
-from gradaudit.measure import Progress, measure
+from gradaudit.measure import measure
+from gradaudit.pacing import Progress
 from gradaudit.records import Finding, Forecast, Measurements, NotMeasured, Verdict
 from gradaudit.rules import run_rules
 from gradaudit.settings import Settings

@@ -84,6 +84,11 @@ _REPORTS: tuple[_Decorator, ...] = (
         "-o", "--output", metavar="FILE", help="HTML report (default gradaudit-report.html)."
     ),
     click.option("--no-html", is_flag=True, help="Write no HTML."),
+    click.option(
+        "--assets",
+        metavar="DIR",
+        help="Folder for the HTML's style and script, where a server forbids them within.",
+    ),
     click.option("--json", "json_file", metavar="FILE", help="JSON report; - is standard output."),
     click.option("--sarif", metavar="FILE", help="SARIF 2.1.0, as code scanning takes it."),
     click.option("--junit", metavar="FILE", help="JUnit XML: a case for every rule."),

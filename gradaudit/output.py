@@ -16,6 +16,7 @@ from typing import Any
 from gradaudit.errors import UsageError
 
 _HTML = (b"<!doctype html>", b'<meta name="generator" content="gradaudit ')
+_ASSET = b"/* gradaudit: "  # how style sheet and script of the pages start
 _SCHEMAS = tuple(
     f"gradaudit.{kind}/" for kind in ("report", "run", "contents", "baseline", "diff", "config")
 )
@@ -82,7 +83,7 @@ def _is_report(path: Path) -> bool:
             return _is_ours(json.loads(content))
     start, tag = _HTML
     head = content[:_HEAD].lstrip()
-    if not content or head.startswith(_MARKDOWN) or _JUNIT.match(head):
+    if not content or head.startswith((_MARKDOWN, _ASSET)) or _JUNIT.match(head):
         return True
     return head.lower().startswith(start) and tag in head
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,10 +10,12 @@ import click
 from rich.console import Console
 
 from gradaudit import __version__
+from gradaudit.assets import check_assets, folder_for, linked
 from gradaudit.errors import GradauditError, UsageError
 from gradaudit.formats import FORMATS, places, rendered
-from gradaudit.guards import Tell, guarded
+from gradaudit.guards import guarded
 from gradaudit.output import check_folder, write_folder, write_stdout, write_whole
+from gradaudit.pacing import Progress
 from gradaudit.repository import Repository, repository
 from gradaudit.settings import Settings
 
@@ -36,12 +37,14 @@ def run_audit(targets: Sequence[Target], options: Mapping[str, Any], config: str
     """
     home = repository(Path.cwd())  # before the user's code can change it
     try:
+        check_assets(options["assets"], force=options["force"])
         run, where, files, result = _rendered(targets, options, home, config)
     except GradauditError as error:
         if options["annotations"]:
             _annotate(_run((), (), home, config), str(error))
         raise
-    write_whole(files)
+    with folder_for(options["assets"]):
+        write_whole(files)
     if result is not None:
         write_stdout(result)
     if not options["quiet"]:
@@ -67,28 +70,29 @@ def _rendered(
     names = [target.name for target in targets]
     where = places(options, names)
     baseline = _baseline(options)
-    accepted = baseline is None and "baseline" in where
+    accepted = where.get("baseline", "") if baseline is None else ""
     with guarded(options["timeout"], quiet=options["quiet"]) as tell:
         from gradaudit.rules import all_rules
 
-        found = (_audited(target, tell, names, baseline) for target in targets)
-        audits = tuple(_accepted(each) if accepted else each for each in found)
+        audits = tuple(_audited(each, tell, names, baseline, accepted) for each in targets)
         where = _without_parts(where, audits)
         run = _run(audits, tuple(rule.described for rule in all_rules()), home, config)
+        tell.heading = ""
+        tell.forget()
         tell("writing the report")
-        return run, where, *rendered(run, where)
+        return run, where, *linked(*rendered(run, where), options["assets"])
 
 
 def _audited(
-    target: Target, tell: Tell, names: Sequence[str], baseline: Baseline | None
+    target: Target, tell: Progress, names: Sequence[str], baseline: Baseline | None, accepted: str
 ) -> Audited:
+    """The model held against ``baseline``, or against what is found now, to be ``accepted``."""
     from gradaudit.auditing import audit_file
     from gradaudit.gate import exit_code, outcome
     from gradaudit.records import Audited
     from gradaudit.subject.apart import apart
 
-    if len(names) > 1:
-        tell = _about(target.name, tell)
+    tell.heading = target.name if len(names) > 1 else ""
     try:
         with apart():
             report = audit_file(target.model, target.settings, tell)
@@ -96,21 +100,16 @@ def _audited(
         if len(names) == 1:
             raise
         return Audited(target.name, None, error.exit_code, str(error), target.fail_on)
+    if accepted:
+        from gradaudit.comparing.baseline import baseline_of
+
+        baseline = baseline_of(report, target.name, accepted)
     if baseline is not None:
         tolerances = target.settings.all_tolerances
         report = baseline.held_against(report, target.name, names, tolerances)
     judged = outcome(report)
     code = exit_code(judged, target.fail_on)
     return Audited(target.name, report, code, fail_on=target.fail_on, outcome=judged)
-
-
-def _about(name: str, tell: Tell) -> Tell:
-    return lambda what: tell(f"{name}: {what}")
-
-
-def _accepted(audited: Audited) -> Audited:
-    """With ``--write-baseline`` alone what is found is known from now on, and counts no more."""
-    return replace(audited, exit_code=0) if audited.exit_code == 1 else audited
 
 
 def _without_parts(where: dict[str, str], audits: Sequence[Audited]) -> dict[str, str]:
@@ -160,6 +159,7 @@ def run_fix(model: str, settings: Settings, options: Mapping[str, Any]) -> int:
         from gradaudit.written import cure_files, ending
 
         fixed = fix_file(model, settings, tell)
+        tell.forget()
         tell("writing the cure")
         files = {
             **cure_files(fixed),

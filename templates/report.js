@@ -125,6 +125,13 @@
     if (state.sort.has(table.id)) order(table);
   }
 
+  // Layers of long nets are many: their tables are made sortable once somebody looks.
+  function whenShown(table, act) {
+    const fold = table.closest(".layer");
+    if (!fold || fold.open || state.sort.has(table.id)) act();
+    else fold.addEventListener("toggle", act, { once: true });
+  }
+
   // Filter and "hide what passes": rows, layers, findings. One that is linked to is always shown.
   const wanted = (text) => text.toLowerCase().includes(state.filter.toLowerCase());
   let seen = 0;
@@ -186,7 +193,7 @@
       const layer = table.closest(".layer");
       if (layer) layer.hidden = (state.filter || state.hide) && count === 0;
     }
-    for (const layer of all("#layers > .layer")) {
+    for (const layer of all(".layer")) {
       if (layer.querySelector("table.data")) continue;
       const text = layer.querySelector("summary").textContent
         + all(".held", layer).map((list) => list.textContent).join(" ");
@@ -277,7 +284,7 @@
 
   function ready() {
     controls();
-    for (const table of all("main table.data")) sortable(table);
+    for (const table of all("main table.data")) whenShown(table, () => sortable(table));
     if (state.filter || state.hide) siftAll();
     for (const button of all("button.copy")) {
       const label = button.textContent;

@@ -177,27 +177,29 @@ def headline(seen: Measurements, missing: tuple[NotMeasured, ...] = ()) -> str:
 
 def test_growth_is_told_with_the_weights_that_cause_it() -> None:
     assert headline(EXPLODING) == (
-        "Gradient norms grow 3.16x per stage on their way back from `layers.20` to `layers.1`; "
-        "over 20 stages that is 10^10, most of all in `layers.1`: the start weights "
-        "`layers.0.weight` (and 19 more like it) have variance x fan_in 64 where Tanh needs 1."
+        "Gradients grow 3.16x per layer from `layers.20` back to `layers.1`; after 20 layers that "
+        "is 10^10. Expect NaN within a few steps. The start weights `layers.0.weight` and 19 more "
+        "have 64x the variance that Tanh needs."
     )
 
 
 def test_data_comes_before_growth_and_non_finite_numbers_before_data() -> None:
     unscaled = replace(EXPLODING, data=(data(mean=290.0, std=10.0),), loss=loss("mse"))
     assert headline(unscaled) == (
-        "The input has mean 290 and standard deviation 10, not about 0 and 1."
+        "The input has mean 290 and standard deviation 10, not about 0 and 1. The first layer's "
+        "gradients grow or shrink with it."
     )
     nan = replace(unscaled, nonfinite=(NonFinite("forward", "log", "head", 0),))
     assert headline(nan) == (
-        "`log` in `head` makes a NaN or infinity out of finite numbers (forward)."
+        "`log` in `head` makes a NaN or infinity out of finite numbers (forward). The first step "
+        "would spread it to every weight it reaches."
     )
 
 
 def test_a_warning_is_told_where_nothing_fails() -> None:
     assert headline(WARNS) == (
         "The loss does not reach 1 of 3 trainable parameter tensors (33% of the parameters): "
-        "`unused`."
+        "`unused`. No optimizer step will ever change them."
     )
 
 
@@ -241,3 +243,11 @@ def test_an_inconclusive_audit_gives_the_reason_on_record() -> None:
 )
 def test_first_sentence(text: str, sentence: str) -> None:
     assert first_sentence(text) == sentence
+
+
+def test_the_headline_says_what_to_expect_unless_training_says_otherwise() -> None:
+    assert "Expect NaN within a few steps." in headline(EXPLODING)
+    trains = replace(EXPLODING, rehearsal=SOUND.rehearsal)
+    said = headline(trains)
+    assert "Expect NaN" not in said
+    assert "The rehearsal trains all the same" in said

@@ -34,6 +34,7 @@ OPTIONS: Mapping[str, str] = {
     "reinit": _SWITCH,
     "output": _TEXT,
     "no-html": _SWITCH,
+    "assets": _TEXT,
     "json": _TEXT,
     "sarif": _TEXT,
     "junit": _TEXT,
@@ -52,11 +53,14 @@ OPTIONS: Mapping[str, str] = {
     "quiet": _SWITCH,
     "force": _SWITCH,
 }
-_FILES = ("recipe", "output", "json", "sarif", "junit", "markdown", "baseline", "write-baseline")
+_FILES = (
+    *("recipe", "output", "assets", "json", "sarif", "junit", "markdown"),
+    *("baseline", "write-baseline"),
+)
 _SPECS = ("data", "loss", "build")
 # What holds for the run as a whole, and so for no single model of it.
 RUN_WIDE = (
-    *("output", "no-html", "json", "sarif", "junit", "markdown", "annotations"),
+    *("output", "no-html", "assets", "json", "sarif", "junit", "markdown", "annotations"),
     *("baseline", "write-baseline", "timeout", "quiet", "force"),
 )
 

@@ -1,8 +1,8 @@
 """Addresses within the page: the same layer or finding always has the same one.
 
 Every layer has ``anchor("layer", name)``, where ``name`` is that of a module or of a stage (the
-model itself is ``""``), and every finding one of :func:`addresses`: ``GA101-encoder.3``. The names are
-the user's: whatever they hold, an address is made of letters, digits and ``. _ - ~`` alone.
+model itself is ``""``), and every finding one of :func:`addresses`: ``GA101-encoder.3``. The
+names are the user's: whatever they hold, an address is made of letters, digits and ``. _ - ~``.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def addresses(findings: Sequence[Finding]) -> tuple[str, ...]:
 
 
 def finding(found: Finding) -> str:
-    """The id of a finding that is alone at its place: its rule and the place, ``GA101-encoder.3``."""
+    """The id of a finding that is alone at its place, of its rule and that: ``GA101-encoder.3``."""
     where = found.where
     name = str(where) or f"stage-{where.stage}"
     return anchor(found.code, name) + (f"~call-{where.call}" if where.call else "")

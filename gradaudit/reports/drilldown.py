@@ -23,7 +23,7 @@ from gradaudit.reports.text import plural
 SINGLY = 300  # layers that are each given a fold of their own
 BLOCKS = 100  # folds where they are gathered
 ROWS = 6000  # layers that are given a row
-_MARKS = ("fail", "warn", "note")
+_STATES = ("fail", "warn", "note", "pass")
 
 
 @dataclass(frozen=True)
@@ -75,6 +75,7 @@ class Drilldown:
     """All layers of a report, in one of the two ways."""
 
     count: int
+    summary: str  # how many fare how
     singly: tuple[LayerView, ...]
     blocks: tuple[Block, ...]
     note: str
@@ -86,7 +87,7 @@ def drill(report: Report) -> Drilldown:
     found = layers(report)
     if len(found) <= SINGLY:
         homes = {address: layer.id for layer in found for address, _ in layer.findings}
-        return Drilldown(len(found), tuple(map(_view, found)), (), "", homes)
+        return Drilldown(len(found), _summary(found), tuple(map(_view, found)), (), "", homes)
     blocks = tuple(_blocks(found, ROWS / len(found)))
     rows = [row for block in blocks for row in block.rows]
     note = (
@@ -95,7 +96,14 @@ def drill(report: Report) -> Drilldown:
         "group. Intervals and everything else about each are in the JSON report."
     )
     homes = {address: row.id for row in rows for address, _ in row.findings}
-    return Drilldown(len(found), (), blocks, note, homes)
+    return Drilldown(len(found), _summary(found), (), blocks, note, homes)
+
+
+def _summary(found: Sequence[Layer]) -> str:
+    counts = Counter(layer.severity for layer in found)
+    words = {"fail": "failing", "warn": "suspect", "note": "noted", "pass": "fine"}
+    said = (f"{counts[state]:,} {words[state]}" for state in _STATES if counts[state])
+    return f"{plural(len(found), 'layer')}: {', '.join(said)}"
 
 
 def _view(layer: Layer) -> LayerView:
@@ -116,7 +124,7 @@ def _view(layer: Layer) -> LayerView:
 def _gist(layer: Layer) -> str:
     words = dict(zip(COLUMNS, _numbers(layer), strict=True))
     said = (f"{name.lower()} {number(value)}" for name, value in words.items() if value is not None)
-    return next(said, "")
+    return next(said, "") + (f", {layer.adds} too much" if layer.adds else "")
 
 
 def _numbers(layer: Layer) -> tuple[float | None, ...]:
@@ -154,14 +162,13 @@ def _block(place: int, members: Sequence[Layer], room: int) -> Block:
     kept = set(map(id, sorted(members, key=_calm)[:room]))
     rows = tuple(_row(layer) for layer in members if id(layer) in kept)
     bare = tuple(layer.id for layer in members if layer.stages and id(layer) not in kept)
-    held = Counter(f.severity for layer in members for _, f in layer.findings)
-    severity = next((each for each in _MARKS if held[each]), "pass")
+    severity = min((layer.severity for layer in members), key=_STATES.index)
     left = len(members) - len(rows)
     return Block(
         f"layers-{place}",
         f"{members[0].name or 'the model'} … {members[-1].name or 'the model'}",
         severity,
-        bool(held["fail"] + held["warn"]),
+        any(layer.calls_for_action for layer in members),
         _spread(members),
         rows,
         bare,
@@ -174,7 +181,7 @@ def _block(place: int, members: Sequence[Layer], room: int) -> Block:
 
 def _calm(layer: Layer) -> int:
     """Sorts what calls for action before notes, and those before the rest."""
-    return (*_MARKS, "pass").index(layer.severity)
+    return _STATES.index(layer.severity)
 
 
 def _row(layer: Layer) -> LayerRow:

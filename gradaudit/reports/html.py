@@ -26,17 +26,12 @@ from gradaudit.reports.tables import attention, halves, trunk, units, weights
 from gradaudit.reports.tables.cells import Table, addressed
 
 
-def render(report: Report, assets: str | None = None) -> str:
-    """The page as text, to be written as UTF-8. Equal reports give equal text.
-
-    Style and script stand in it, or with ``assets`` it links to them: that is the relative address
-    of their folder, ``""`` or ending in a slash (:func:`assets` gives the files' texts).
-    """
+def render(report: Report) -> str:
+    """The page as text, to be written as UTF-8. Equal reports give equal text."""
     layers = drilldown.drill(report)
     groups = views.groups(report, layers.homes)
     return templating.page(
         "report.html.j2",
-        assets,
         report=report,
         version=report.version,
         m=report.measurements,
@@ -61,11 +56,10 @@ def render(report: Report, assets: str | None = None) -> str:
     )
 
 
-def render_run(run: Run, links: Mapping[str, str], assets: str | None = None) -> str:
+def render_run(run: Run, links: Mapping[str, str]) -> str:
     """The page that lists several models; ``links`` are relative addresses of theirs by name."""
     return templating.page(
         "index.html.j2",
-        assets,
         version=run.version,
         rows=overview.rows(run, links),
         summary=overview.summary(run),
@@ -74,8 +68,22 @@ def render_run(run: Run, links: Mapping[str, str], assets: str | None = None) ->
 
 
 def assets() -> dict[str, str]:
-    """The text of each file that pages with linked style and script need beside them."""
+    """Style sheet and script by the names under which :func:`linked` pages look for them."""
     return templating.asset_files()
+
+
+def linked(text: str, folder: str) -> str:
+    """The page with style and script linked to, for servers whose policy forbids them within.
+
+    ``folder`` is the relative address of the folder they lie in: empty, or ending in a slash.
+    Raises ``ValueError`` where ``text`` is no page of this version.
+    """
+    return templating.linked(text, folder)
+
+
+def is_page(text: str) -> bool:
+    """Whether ``text`` is a page, and no other format."""
+    return text.startswith("<!doctype html>")
 
 
 def _tables(report: Report) -> dict[str, Table | None]:
@@ -83,7 +91,7 @@ def _tables(report: Report) -> dict[str, Table | None]:
     failing = [f.where for f in report.findings if f.severity in ("fail", "warn")]
     marked = {where.stage for where in failing if where.stage is not None}
     names = {name for where in failing for name in (where.module, where.parameter) if name}
-    marked |= {row.index for row in m.stages if row.name in names}
+    marked |= {row.index for row in m.stages if row.name in names} | model_map.adds(report).keys()
     tables = {
         "stages": trunk.table(m.stages, marked) if m.stages else None,
         "weights": weights.table(m.weights) if m.weights else None,

@@ -77,7 +77,7 @@ def _call(row: ModuleRow) -> Iterator[Fact]:
     if row.output_rms is not None:
         yield Fact("Output rms", number(row.output_rms), "")
     if row.gradient_rms is not None:
-        yield Fact("Gradient rms", number(row.gradient_rms), "with respect to the output")
+        yield Fact("Gradient rms", number(row.gradient_rms), "at the output")
     if row.dead_fraction is not None:
         yield Fact("Dead units", percent(row.dead_fraction), "")
     if row.saturated_fraction is not None:
@@ -96,7 +96,7 @@ def _weight(row: WeightRow) -> Iterator[Fact]:
     if row.spectral_norm:
         yield Fact("Spectral norm", number(row.spectral_norm.value), interval(row.spectral_norm))
     if row.random_edge:
-        yield Fact("Random entries'", number(row.random_edge), "spectral norm at the same size")
+        yield Fact("Random entries'", number(row.random_edge), "norm at this size")
     if row.stable_rank is not None:
         yield Fact("Stable rank", number(row.stable_rank), "")
     if row.spectral_radius is not None:

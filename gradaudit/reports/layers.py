@@ -16,6 +16,7 @@ from gradaudit.records import (
     StageRow,
     WeightRow,
 )
+from gradaudit.reports import model_map
 from gradaudit.reports.anchors import addresses, anchor
 
 _WORST = ("fail", "warn", "note")
@@ -35,6 +36,7 @@ class Layer:
     recurrent: list[RecurrentRow] = field(default_factory=list)
     findings: list[tuple[str, Finding]] = field(default_factory=list)  # with their addresses
     within: StageRow | None = None  # the stage that it is a part of
+    adds: str = ""  # what it does to gradients that are past their limit: "grows", "shrinks"
 
     @property
     def id(self) -> str:
@@ -44,13 +46,14 @@ class Layer:
     @property
     def type(self) -> str:
         """The module's class, as far as it is known."""
-        named = (*self.calls, *self.weights, *self.recurrent)
-        return next((row.type for row in named if row.type), "stage" if self.stages else "")
+        types = [row.type for rows in (self.calls, self.weights, self.recurrent) for row in rows]
+        return next(filter(None, types), "stage" if self.stages else "")
 
     @property
     def severity(self) -> str:
-        """Of its worst finding; ``pass`` where the rules found nothing in it."""
+        """Of its worst finding; ``pass`` where there is nothing to be said against it."""
         held = {found.severity for _, found in self.findings}
+        held |= {"warn"} if self.adds else set()
         return next((each for each in _WORST if each in held), "pass")
 
     @property
@@ -66,19 +69,20 @@ def layers(report: Report) -> tuple[Layer, ...]:
         getattr(found.setdefault(name, Layer(name)), kind).append(row)
     within = {name: stage for stage in report.measurements.stages for name in stage.modules}
     order = {name: float(i) for i, name in enumerate(found)}
+    adding = model_map.adds(report)
     for name, layer in found.items():
+        layer.adds = next((adding[s.index] for s in layer.stages if s.index in adding), "")
         if layer.stages:
-            held = [
-                order[part] for stage in layer.stages for part in stage.modules if part in order
-            ]
+            parts = {part for stage in layer.stages for part in stage.modules}
+            held = (order[part] for part in parts if part in order)
             order[name] = min(held, default=order[name]) - 0.5
         elif name in within:
             layer.within = within[name]
     owners = _owners(report)
     for address, finding in zip(addresses(report.findings), report.findings, strict=True):
-        name = _name(finding, report, owners)
-        if name is not None and name in found:
-            found[name].findings.append((address, finding))
+        home = _name(finding, report, owners)
+        if home is not None and home in found:
+            found[home].findings.append((address, finding))
     return tuple(sorted(found.values(), key=lambda layer: order[layer.name]))
 
 

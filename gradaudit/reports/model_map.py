@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
@@ -75,8 +75,9 @@ def draw(report: Report) -> ModelMap | None:
     rows = _places(report)
     if len(rows) < 2:
         return None
-    found, elsewhere = _placed(report.findings, rows)
-    layers = [_layer(row, found[i], report) for i, row in enumerate(rows)]
+    found, elsewhere = _placed(report, rows)
+    marked = adds(report)
+    layers = [_layer(row, found[i], marked) for i, row in enumerate(rows)]
     adding = [layer.adds for layer in layers if layer.adds]
     what = "stage" if report.measurements.stages else "layer"
     reach = max([_LEAST_REACH, *(abs(x.gain_log10) for x in layers if x.gain_log10 is not None)])
@@ -84,7 +85,7 @@ def draw(report: Report) -> ModelMap | None:
         tuple(_box(group, reach) for group in grouped(layers)),
         len(layers),
         what,
-        tuple((f.severity, f.code, f.name, anchors.finding(f)) for f in elsewhere),
+        tuple((f.severity, f.code, f.name, address) for address, f in elsewhere),
         _summary(layers, what),
         (len(adding), adding[0] if adding else ""),
     )
@@ -136,17 +137,18 @@ def _places(report: Report) -> list[_Place]:
     return [_Place(name, frozenset((name,)), frozenset(owned[name])) for name in order]
 
 
-def _placed(
-    findings: Iterable[Finding], places: Sequence[_Place]
-) -> tuple[list[list[Finding]], list[Finding]]:
+_Found = tuple[str, Finding]  # with its address
+
+
+def _placed(report: Report, places: Sequence[_Place]) -> tuple[list[list[_Found]], list[_Found]]:
     """The findings of each place, and those of none."""
     by_module = {name: i for i, p in reversed([*enumerate(places)]) for name in p.modules if name}
     by_parameter = {name: i for i, p in enumerate(places) for name in p.parameters}
     by_stage = {p.stage.index: i for i, p in enumerate(places) if p.stage}
-    found: list[list[Finding]] = [[] for _ in places]
-    elsewhere: list[Finding] = []
-    for finding in findings:
-        where = finding.where
+    found: list[list[_Found]] = [[] for _ in places]
+    elsewhere: list[_Found] = []
+    for pair in zip(anchors.addresses(report.findings), report.findings, strict=True):
+        where = pair[1].where
         place = by_stage.get(where.stage) if where.stage is not None else None
         if place is None:
             place = by_parameter.get(where.parameter)
@@ -154,38 +156,49 @@ def _placed(
         while place is None and name:  # else the nearest module around it
             place = by_module.get(name)
             name = name.rpartition(".")[0]
-        (elsewhere if place is None else found[place]).append(finding)
+        (elsewhere if place is None else found[place]).append(pair)
     return found, elsewhere
 
 
-def _layer(place: _Place, findings: Sequence[Finding], report: Report) -> Layer:
-    state = min((f.severity for f in findings), key=_STATES.index, default="pass")
-    ordered = sorted(findings, key=lambda f: _STATES.index(f.severity))
-    codes = {f.code: anchors.finding(f) for f in reversed(ordered)}
-    named = tuple((f.code, codes[f.code]) for f in ordered)
+def _layer(place: _Place, findings: Sequence[_Found], marked: Mapping[int, str]) -> Layer:
+    ordered = sorted(findings, key=lambda pair: _STATES.index(pair[1].severity))
+    state: str = ordered[0][1].severity if ordered else "pass"
+    firsts: dict[str, str] = {}
+    for address, finding in ordered:
+        firsts.setdefault(finding.code, address)
     log10 = None
     if place.stage and place.stage.backward_gain and place.stage.backward_gain.value > 0:
         log10 = math.log10(place.stage.backward_gain.value)
-    adds = _adds(place.stage, log10, report) if place.stage and log10 is not None else ""
-    if adds and state in ("note", "pass"):
+    does = marked.get(place.stage.index, "") if place.stage else ""
+    if does and state in ("note", "pass"):
         state = "warn"
-    return Layer(place.name, state, tuple(dict.fromkeys(named)), log10, adds)
+    return Layer(place.name, state, tuple(firsts.items()), log10, does)
 
 
-def _adds(stage: StageRow, log10: float, report: Report) -> str:
-    """What the stage does to gradients that are past their limit, where they would be so too if
-    all stages did as this one does; else nothing.
+def adds(report: Report) -> dict[int, str]:
+    """What stages do to gradients that are past their limit, by index: ``grows``, ``shrinks``.
+
+    Only those are named under which gradients would be past it too if all stages did the same.
     """
-    if stage.role == "inlet":
-        return ""
-    for finding in report.findings:
-        word, limit = _GROWTH.get(finding.name, ""), finding.limit
-        if not word or finding.severity == "note" or not limit.unit.startswith(LOG10):
+    limits = [
+        (_GROWTH[finding.name], finding.limit.value)
+        for finding in report.findings
+        if finding.name in _GROWTH
+        and finding.severity != "note"
+        and finding.limit.unit.startswith(LOG10)
+    ]
+    found: dict[int, str] = {}
+    stages = report.measurements.stages
+    for stage in stages if limits else ():
+        gain = stage.backward_gain
+        if stage.role == "inlet" or gain is None or gain.value <= 0:
             continue
-        sign = 1 if word == "grows" else -1
-        if sign * log10 * (len(report.measurements.stages) - 1) > sign * limit.value:
-            return word
-    return ""
+        in_all = math.log10(gain.value) * (len(stages) - 1)
+        for word, limit in limits:
+            sign = 1 if word == "grows" else -1
+            if sign * in_all > sign * limit:
+                found.setdefault(stage.index, word)
+    return found
 
 
 def _box(layers: Sequence[Layer], reach: float) -> Box:

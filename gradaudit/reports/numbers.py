@@ -11,6 +11,7 @@ from gradaudit.records import Estimate, Limit
 _SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 _MINUS = "−"
 LOG10 = "log10 of "  # how units of logarithms start
+_ROUNDING = 1e-9  # half-widths below this share of the value are those of arithmetic
 _SMALL, _LARGE = 1e-3, 1e5  # outside, powers of ten read better than zeros
 
 
@@ -72,7 +73,7 @@ def power(log10: float, style: Style = PAGE) -> str:
 
 
 def interval(estimate: Estimate, style: Style = PAGE) -> str:
-    """The 95% interval in words; empty where the value is exact."""
+    """The 95% interval in words; empty where the value is exact, to rounding."""
     return _bounds(estimate, style, figures)
 
 
@@ -136,7 +137,10 @@ def _bounds(estimate: Estimate, style: Style, write: _Writer) -> str:
     joint = " – " if style.typographic else " to "
     first, last = write(low, style), write(high, style)
     if first == last and estimate.value:
-        half = percent(max(high - estimate.value, estimate.value - low) / abs(estimate.value))
+        share = max(high - estimate.value, estimate.value - low) / abs(estimate.value)
+        if share < _ROUNDING:
+            return ""
+        half = percent(share)
         return f"± {half}" if style.typographic else f"+/- {half}"
     return f"{first}{joint}{last}"
 

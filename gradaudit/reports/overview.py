@@ -160,9 +160,9 @@ def _metric(row: MetricChange) -> Changed:
 def _known(known: Known | None) -> tuple[str, str]:
     if known is None:
         return "", ""
-    return (
-        _estimate(known.measured) if known.measured else (VERDICTS.get(known.severity, "Note"), "")
-    )
+    if known.measured is None:
+        return VERDICTS.get(known.severity, "Note"), ""
+    return _estimate(known.measured)
 
 
 def _estimate(measured: Estimate | None) -> tuple[str, str]:

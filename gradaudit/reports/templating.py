@@ -12,35 +12,45 @@ from markupsafe import Markup, escape
 
 from gradaudit.reports import wording
 from gradaudit.reports.numbers import count, interval, number, percent
-from gradaudit.reports.text import clean, plural
+from gradaudit.reports.text import clean, plural, typeset
 from gradaudit.resources import resource
 
 STYLE, SCRIPT = "gradaudit.css", "gradaudit.js"  # the files that pages without inline parts link to
 _STRICT = "default-src 'none'; img-src data:; base-uri 'none'; form-action 'none'; "
+_LINKED = _STRICT + "style-src 'self'; script-src 'self'"
 _SECTION = re.compile(r'<section id="([a-z-]+)"[^>]*>\s*<h2>(.*?)</h2>', re.S)
 _TAG = re.compile(r"<[^>]*>")
 
 
-def page(template: str, assets: str | None, **values: Any) -> str:
-    """The template as a page, complete in itself, or with style and script linked from ``assets``.
-
-    ``assets`` is what stands before their names in a link: ``""``, ``"static/"``, ``"../a%20b/"``.
-    """
+def page(template: str, **values: Any) -> str:
+    """The template as a page that is complete in itself."""
     texts = asset_files()
     style, script = texts[STYLE], texts[SCRIPT]
     return (
         _environment()
         .get_template(template)
-        .render(
-            assets=assets,
-            policy=policy(style, script) if assets is None else linked_policy(),
-            style=Markup(style),
-            script=Markup(script),
-            style_name=STYLE,
-            script_name=SCRIPT,
-            **values,
-        )
+        .render(policy=policy(style, script), style=Markup(style), script=Markup(script), **values)
     )
+
+
+def linked(text: str, folder: str) -> str:
+    """A page with links to style and script in place of its own.
+
+    ``folder`` is what stands before their names in a link: ``""``, ``"static/"``, ``"../a%20b/"``.
+    """
+    texts = asset_files()
+    style, script = texts[STYLE], texts[SCRIPT]
+    place = escape(folder)
+    for own, link in (
+        (f'content="{escape(policy(style, script))}"', f'content="{escape(_LINKED)}"'),
+        (f"<style>{style}</style>", f'<link rel="stylesheet" href="{place}{STYLE}">'),
+        (f"<script>{script}</script>", f'<script src="{place}{SCRIPT}"></script>'),
+        ('<link rel="icon" href="data:,">\n', ""),  # such a policy forbids data: too
+    ):
+        if own not in text:
+            raise ValueError("not a page of this version")
+        text = text.replace(own, link, 1)
+    return text
 
 
 def asset_files() -> dict[str, str]:
@@ -55,11 +65,6 @@ def asset_files() -> dict[str, str]:
 def policy(style: str, script: str) -> str:
     """A Content-Security-Policy that allows this style sheet and this script only."""
     return _STRICT + f"style-src '{_digest(style)}'; script-src '{_digest(script)}'"
-
-
-def linked_policy() -> str:
-    """A Content-Security-Policy that allows files from where the page itself lies, and no more."""
-    return _STRICT + "style-src 'self'; script-src 'self'"
 
 
 def _digest(text: str) -> str:
@@ -95,8 +100,8 @@ def _visible(value: Any) -> Any:
 
 
 def ticked(text: str) -> Markup:
-    """Text with what stands between backticks set as code."""
-    parts = clean(text).split("`")
+    """Text typeset, with what stands between backticks set as code."""
+    parts = typeset(clean(text)).split("`")
     if len(parts) % 2 == 0:  # a backtick too many: which ones belong together is unknown
         return escape(clean(text))
     return Markup("").join(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from gradaudit.records import Finding, Measurements, Where
+from gradaudit.records import Finding, Measurements, StageRow, Where
 from gradaudit.rules._growth import (
     Growth,
     Span,
@@ -14,7 +14,7 @@ from gradaudit.rules._growth import (
     judge_growth,
     judged_stages,
 )
-from gradaudit.rules._judge import all_the_same, number, plural, power
+from gradaudit.rules._judge import all_the_same, number, power
 from gradaudit.settings import Settings
 
 
@@ -28,11 +28,14 @@ def growth_findings(
     span = find_span(judged_stages(measurements), above=above)
     severity = growth_severity(growth, measurements, settings)
     sentences = [_headline(growth, span, measurements, above=above)]
-    if growth.past:
+    closing = all_the_same(measurements).strip() if severity == "warn" else ""
+    if closing:  # what growth does to others it does not do here
+        sentences.append(closing)
+    elif growth.past:
         sentences.append(_consequence(growth, measurements, above=above))
     else:
         sentences.append("The interval reaches both sides of the limit: more probes would tell.")
-    closing = all_the_same(measurements) if severity == "warn" else ""
+    sentences += _details(growth, span, measurements, above=above)
     yield Finding(
         code,
         name,
@@ -40,7 +43,7 @@ def growth_findings(
         _where(span, measurements),
         growth.measured,
         growth.limit,
-        " ".join(sentences) + closing,
+        " ".join(sentences),
     )
 
 
@@ -53,40 +56,69 @@ def _where(span: Span | None, measurements: Measurements) -> Where:
 
 
 def _headline(growth: Growth, span: Span | None, measurements: Measurements, *, above: bool) -> str:
-    """Where it starts and how fast, in norms (the roots of the squared gains)."""
+    """How fast, from where on and over how many layers, in norms (the roots of the gains)."""
     verb = "grow" if above else "shrink"
     if not growth.plain:
         return (
-            f"Measured against the activations, gradients {verb} to {number(growth.measured.value)}"
-            f" times their share along the trunk (GSC; limit {number(growth.limit.value)})."
+            f"Relative to the activations, gradients {verb} to {number(growth.measured.value)}x "
+            f"their size along the net (GSC; limit {number(growth.limit.value)})."
         )
-    blocked = next((s for s in judged_stages(measurements) if blocks(s)), None)
-    if blocked is not None and not above:
+    blocked = _blocked(measurements, above=above)
+    if blocked is not None:
         return f"`{blocked.name}` passes no gradient back at all."
     total = growth.measured.value / 2
     if span is None:
+        count = measurements.trunk.stages
+        return f"Gradients {verb} {_fold(total)} from the last layer to the first, {count} in all."
+    count, layer = len(span.stages), _noun(span)
+    if not _steady(span):
         return (
-            f"Gradient norms {verb} by {power(total)} on their way back through "
-            f"{plural(measurements.trunk.stages, 'stage')}.{_squared(2 * total)}"
+            f"Gradients {verb} {_fold(span.worst_log10 / 2)} in `{span.worst.name}` alone, and "
+            f"{_fold(total)} from the last {layer} to the first."
         )
-    count = len(span.stages)
-    # In a span of one, or one dominated by a single stage, a rate "per stage" would mislead.
-    if count == 1 or abs(span.worst_log10) > 0.7 * abs(span.log10):
-        return (
-            f"Gradient norms {verb} by {power(span.worst_log10 / 2)} in `{span.worst.name}` alone, "
-            f"and by {power(total)} from the output to the first layer.{_squared(2 * total)}"
-        )
-    rate = 10.0 ** (span.log10 / 2 / count)
+    rate = number(10.0 ** (abs(span.log10) / 2 / count))
+    left = power(span.log10 / 2)
+    end = f"that is {left}" if above else f"only {left} is left"
     return (
-        f"Gradient norms {verb} {number(rate)}x per stage on their way back from "
-        f"`{span.stages[-1].name}` to `{span.stages[0].name}`; over {count} stages that is "
-        f"{power(span.log10 / 2)}, most of all in `{span.worst.name}`.{_squared(span.log10)}"
+        f"Gradients {verb} {rate}x per {layer} from `{span.stages[-1].name}` back to "
+        f"`{span.stages[0].name}`; after {count} {layer}s {end}."
     )
 
 
-def _squared(log10: float) -> str:
-    """The same as a gain, which is what is measured and held against the limit."""
-    return f" As a gain, which counts squares, that is {power(log10)}."
+def _details(
+    growth: Growth, span: Span | None, measurements: Measurements, *, above: bool
+) -> Iterator[str]:
+    """Where most of it happens, and the gain: that is what is measured and held to the limit."""
+    if not growth.plain or _blocked(measurements, above=above) is not None:
+        return
+    steady = span is not None and _steady(span)
+    if span is not None and steady:
+        yield f"`{span.worst.name}` does the most."
+    log10 = span.log10 if span is not None and steady else growth.measured.value
+    yield f"As a gain, which counts squares, that is {power(log10)}."
+
+
+def _blocked(measurements: Measurements, *, above: bool) -> StageRow | None:
+    """The stage that passes nothing back, where gradients shrink."""
+    if above:
+        return None
+    return next((s for s in judged_stages(measurements) if blocks(s)), None)
+
+
+def _steady(span: Span) -> bool:
+    """Whether a rate "per layer" would not mislead: no single stage dominates."""
+    return len(span.stages) > 1 and abs(span.worst_log10) <= 0.7 * abs(span.log10)
+
+
+def _fold(log10: float) -> str:
+    """By how much, in either direction: ``3.2x``, ``10^14-fold``."""
+    words = power(abs(log10))
+    return f"{words}-fold" if "^" in words else f"{words}x"
+
+
+def _noun(span: Span) -> str:
+    """What users call such stages."""
+    return "block" if any(stage.residual for stage in span.stages) else "layer"
 
 
 def _consequence(growth: Growth, measurements: Measurements, *, above: bool) -> str:

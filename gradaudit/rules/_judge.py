@@ -153,7 +153,8 @@ def number(value: float) -> str:
         return "0"
     if 1e-3 <= abs(value) < 1e6:
         return f"{value:.3g}" if abs(value) < 1000 else f"{value:.0f}"
-    return f"{value:.1e}"
+    mantissa, exponent = f"{value:.1e}".split("e")
+    return f"{mantissa.removesuffix('.0')}e{int(exponent)}"
 
 
 def listed(names: Sequence[str], show: int = 3) -> str:

@@ -48,6 +48,8 @@ from gradaudit.settings import Settings
 CODE = "GA201"
 NAME = "exploding-through-time"
 ORDER = 60
+
+_CONSEQUENCE = " The oldest inputs rule the update, and one long sequence can end in NaN."
 LIMITS = ("time_growth_max",)
 
 
@@ -61,12 +63,11 @@ def _found(measurements: Measurements, settings: Settings) -> Iterator[Finding]:
         severity = time_severity(row, found, measurements, settings, above=True)
         why = (
             f"Through {through(row)} the gradient grows {number(per_step(row, measured))}x per "
-            f"step {way_back(row)}; over {row.steps} steps that is {power(measured.value / 2)}."
+            f"step {way_back(row)}; after {row.steps} steps that is {power(measured.value / 2)}."
         )
         if severity == "note":
             why += " The interval reaches both sides of the limit."
         else:
-            why += " The oldest inputs rule the update, and one long sequence can end in NaN."
-        if severity == "warn":
-            why += all_the_same(measurements)
+            closing = all_the_same(measurements) if severity == "warn" else ""
+            why += closing or _CONSEQUENCE
         yield Finding(CODE, NAME, severity, Where(module=row.module), measured, limit, why)

@@ -74,7 +74,7 @@ def check(measurements: Measurements, settings: Settings) -> Iterable[Finding]:
     if rehearsal.outcome == "diverges" and rehearsal.rescued_by_rate is not None:
         limit = Limit(rehearsal.rescued_by_rate, _UNIT, "rehearsed here: the loss fell under it")
         why = (
-            f"Under the rate {number(rate)} the rehearsal diverges, under "
+            f"The rate {number(rate)} is too high: the rehearsal diverges, and at "
             f"{number(rehearsal.rescued_by_rate)} its loss falls."
         )
     elif ceiling is not None and rate > ceiling and rehearsal.outcome != "falls":
@@ -113,10 +113,12 @@ def _seen(rate: float, measurements: Measurements) -> Finding:
         limit = Limit(ranged.ceiling, _UNIT, "range test here: above it the loss left its course")
     else:
         limit = Limit(other.lr or 0.0, _UNIT, f"{other.optimizer}, followed from the same start")
+    lowest, end = number(own.lowest), number(own.end)
+    been = f" ({lowest} at its lowest)" if lowest != end else ""
     why = (
-        f"Under the rate {number(rate)} the loss is at {number(own.end)} after {own.steps} steps, "
-        f"having been at {number(own.lowest)}; from the same start {other.optimizer} at "
-        f"{number(other.lr or 0.0)} brings it to {number(other.end)}."
+        f"The rate {number(rate)} is too high: after {own.steps} steps the loss is {end}{been}; "
+        f"from the same start {other.optimizer} at {number(other.lr or 0.0)} brings it to "
+        f"{number(other.end)}."
     )
     return Finding(CODE, NAME, "fail", Where(), Estimate.exact(rate, _UNIT), limit, why)
 

@@ -91,7 +91,7 @@ def _seen(rate: float, measurements: Measurements) -> Finding:
     assert other is not None
     limit = Limit(other.lr or 0.0, "learning rate", f"{other.optimizer}, from the same start")
     why = (
-        f"Under the rate {number(rate)} the loss only creeps from {number(own.start)} to "
+        f"The rate {number(rate)} is too low: the loss creeps from {number(own.start)} to "
         f"{number(own.end)} in {own.steps} steps; from the same start {other.optimizer} at "
         f"{number(other.lr or 0.0)} brings it to {number(other.end)} in {other.steps}."
     )

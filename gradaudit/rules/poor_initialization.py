@@ -96,10 +96,8 @@ def _finding(
     worst = found[0]
     tolerance = settings.limit("initialization_off")
     limit = tolerance if above else Limit(1 / tolerance.value, tolerance.unit, tolerance.source)
-    activation = worst.row.activation or "a layer without activation"
-    others = f" (and {len(found) - 1} more like it)" if len(found) > 1 else ""
-    factor = worst.ratio if above else 1 / worst.ratio
-    side = "more" if above else "less"
+    activation = worst.row.activation or "a linear layer"
+    others = f" and {len(found) - 1} more" if len(found) > 1 else ""
     return Finding(
         CODE,
         NAME,
@@ -107,9 +105,9 @@ def _finding(
         Where(module=worst.row.module, parameter=worst.row.parameter),
         Estimate.exact(worst.ratio, limit.unit),
         limit,
-        f"The start weights `{worst.row.parameter}`{others} have variance x fan_in "
-        f"{number(worst.have)} where {activation} needs {number(worst.need)}. That is "
-        f"{number(factor)}x {side} than can be carried, once per layer.",
+        f"The start weights `{worst.row.parameter}`{others} have {number(worst.ratio)}x the "
+        f"variance that {activation} needs. Variance x fan_in is {number(worst.have)} there, not "
+        f"{number(worst.need)}: the difference counts once per layer.",
     )
 
 

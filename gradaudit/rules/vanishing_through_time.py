@@ -37,7 +37,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from gradaudit.records import Finding, Measurements, RecurrentRow, Where
+from gradaudit.records import Estimate, Finding, Measurements, RecurrentRow, Where
 from gradaudit.rules._judge import Standing, number, power
 from gradaudit.rules._through_time import (
     excused,
@@ -67,13 +67,19 @@ def _found(measurements: Measurements, settings: Settings) -> Iterator[Finding]:
     for row, measured, limit, found in judged_rows(measurements, settings, above=False):
         bound = "at most " if measured.low is None else ""
         why = (
-            f"Through {through(row)} the gradient shrinks to {number(per_step(row, measured))}x "
-            f"per step {way_back(row)}; over {row.steps} steps that is "
-            f"{bound}{power(measured.value / 2)}. {_horizon(row)}"
+            f"Through {through(row)} the gradient shrinks {_rate(row, measured)}x per step "
+            f"{way_back(row)}; after {row.steps} steps {bound}{power(measured.value / 2)} is left. "
+            f"{_horizon(row)}"
         )
         severity = time_severity(row, found, measurements, settings, above=False)
         why = f"{why} {_closing(row, found, measurements, settings)}"
         yield Finding(CODE, NAME, severity, Where(module=row.module), measured, limit, why)
+
+
+def _rate(row: RecurrentRow, measured: Estimate) -> str:
+    """By how much each step divides it."""
+    kept = per_step(row, measured)
+    return number(1 / kept) if kept > 0 else power(300)
 
 
 def _horizon(row: RecurrentRow) -> str:

@@ -11,7 +11,7 @@ import pytest
 from markupsafe import Markup
 
 from gradaudit.records import Estimate, Limit, Prescription, Where
-from gradaudit.reports import html, page, views, wording
+from gradaudit.reports import html, page, templating, views, wording
 from gradaudit.resources import resource
 from tests import shared_report
 
@@ -256,8 +256,8 @@ def test_the_command_repeats_settings_recipe_and_seed() -> None:
 
 
 def test_backticks_become_code_and_nothing_else() -> None:
-    assert html.ticked("see `a<b` & c") == Markup("see <code>a&lt;b</code> &amp; c")
-    assert html.ticked("one ` only <b>") == "one ` only &lt;b&gt;"
+    assert templating.ticked("see `a<b` & c") == Markup("see <code>a&lt;b</code> &amp; c")
+    assert templating.ticked("one ` only <b>") == "one ` only &lt;b&gt;"
 
 
 def test_words_of_the_field_are_explained() -> None:

@@ -109,8 +109,8 @@ def test_plain_growth_is_told_first_where_both_are_past() -> None:
 
 def test_names_the_run_of_stages_and_its_rate_in_norm() -> None:
     finding = only("GA101", measurements(**EXPLODES))
-    assert "3.16x per stage" in finding.why
-    assert "from `layers.20` to `layers.1`; over 20 stages that is 10^10" in finding.why
+    assert "3.16x per layer" in finding.why
+    assert "from `layers.20` back to `layers.1`; after 20 layers that is 10^10" in finding.why
     assert "NaN" in finding.why
 
 
@@ -120,13 +120,13 @@ def test_growth_that_starts_midway_is_located() -> None:
     finding = only("GA101", measurements(stages=stages, trunk=trunk(estimate(8.3))))
     assert finding.where.module == "layers.5"
     assert finding.where.stage == 5
-    assert "from `layers.7` to `layers.4`" in finding.why
+    assert "from `layers.7` back to `layers.4`" in finding.why
 
 
 def test_one_stage_that_does_it_all_is_named_alone() -> None:
     stages = tuple(stage(i, 1e8 if i == 2 else 1.1) for i in range(5))
     finding = only("GA101", measurements(stages=stages, trunk=trunk(estimate(8.2))))
-    assert "by 10^4 in `layers.2` alone" in finding.why
+    assert "10^4-fold in `layers.2` alone" in finding.why
     assert finding.where.stage == 2
 
 
@@ -140,7 +140,7 @@ def test_a_trunk_without_stage_gains_is_judged_by_its_total() -> None:
     bare = TrunkRow(True, None, estimate(-12.0), 1, None, 3)
     finding = only("GA102", measurements(trunk=bare, stages=(stage(0, None), stage(1, None))))
     assert finding.where.module == "layers.1"
-    assert "through 3 stages" in finding.why
+    assert "from the last layer to the first, 3 in all" in finding.why
 
 
 def test_a_stage_that_passes_nothing_is_vanishing_without_a_logarithm() -> None:
@@ -185,7 +185,7 @@ def test_growth_before_a_zero_head_is_judged(gain: float, code: str) -> None:
     finding = only(code, measurements(**behind_zero_head(gain, heard=0.3)))
     assert finding.severity == "fail"
     assert finding.measured.value == pytest.approx(12 if code == "GA101" else -12)
-    assert "from `layers.6` to `layers.1`" in finding.why
+    assert "from `layers.6` back to `layers.1`" in finding.why
 
 
 def test_a_head_that_rescales_once_is_not_growth_with_depth() -> None:

@@ -74,7 +74,14 @@ def test_nothing_observed_leaves_the_whole_range() -> None:
 
 @pytest.mark.parametrize(
     ("value", "text"),
-    [(0, "0"), (3.14159, "3.14"), (1234.4, "1234"), (2e-7, "2.0e-07"), (1e9, "1.0e+09")],
+    [
+        (0, "0"),
+        (3.14159, "3.14"),
+        (1234.4, "1234"),
+        (2e-7, "2e-7"),
+        (1e9, "1e9"),
+        (1.23e9, "1.2e9"),
+    ],
 )
 def test_numbers_for_people(value: float, text: str) -> None:
     assert _judge.number(value) == text

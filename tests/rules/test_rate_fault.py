@@ -90,7 +90,7 @@ def test_a_rate_that_is_seen_to_be_too_high() -> None:
     finding = only("GA601", followed(own, DOWN, recipe=SGD))
     assert (finding.severity, finding.measured.value, finding.limit.value) == ("fail", 0.01, 1e-3)
     assert finding.why == (
-        "Under the rate 0.01 the loss is at 0.7 after 1000 steps, having been at 0.6; from the "
+        "The rate 0.01 is too high: after 1000 steps the loss is 0.7 (0.6 at its lowest); from the "
         "same start adamw at 0.001 brings it to 0.3."
     )
     above = only("GA601", followed(own, DOWN, recipe=SGD, rate_range=RANGE))
@@ -103,7 +103,7 @@ def test_a_rate_that_is_seen_to_be_too_low() -> None:
     finding = only("GA602", followed(trial(1.0, 0.96, 0.93, 0.9), DOWN, recipe=SGD))
     assert (finding.severity, finding.measured.value, finding.limit.value) == ("fail", 0.01, 1e-3)
     assert finding.why == (
-        "Under the rate 0.01 the loss only creeps from 1 to 0.9 in 1000 steps; from the same start "
+        "The rate 0.01 is too low: the loss creeps from 1 to 0.9 in 1000 steps; from the same start "
         "adamw at 0.001 brings it to 0.3 in 500."
     )
 

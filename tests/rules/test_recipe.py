@@ -35,7 +35,9 @@ def test_a_rate_that_diverges_and_a_lower_one_that_falls() -> None:
     finding = only("GA601", measurements(recipe=HOT, rehearsal=RESCUED))
     assert finding.severity == "fail"
     assert (finding.measured.value, finding.limit.value) == (1.0, 0.01)
-    assert "Under the rate 1 the rehearsal diverges, under 0.01 its loss falls" in finding.why
+    assert (
+        "The rate 1 is too high: the rehearsal diverges, and at 0.01 its loss falls" in finding.why
+    )
 
 
 def test_the_step_and_operation_that_overflowed_are_named() -> None:
@@ -172,7 +174,7 @@ def test_weights_that_hardly_move_where_the_loss_stays() -> None:
     seen = measurements(recipe=COLD, rehearsal=FLAT, **moving(**ratios))
     finding = only("GA605", seen)
     assert (finding.severity, finding.where.parameter) == ("warn", "stem")
-    assert "2 weights of 3 change by less than 1.0e-05" in finding.why
+    assert "2 weights of 3 change by less than 1e-5" in finding.why
     assert "hardly falls" in finding.why
     assert check("GA605", replace(seen, rehearsal=DIVERGES)) == []  # not for want of a step
     assert check("GA605", replace(seen, state=TRAINED)) == []

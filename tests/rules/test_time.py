@@ -28,7 +28,7 @@ def test_exploding_fails_unless_the_rehearsal_contradicts() -> None:
         assert finding.severity == "fail"
     assert only("GA201", seen(16.0, FALLS)).severity == "warn"
     assert only("GA201", seen(16.0, None, sample=MADE_UP)).severity == "fail"
-    assert "1.58x per step back in time; over 41 steps that is 10^8" in finding.why
+    assert "1.58x per step back in time; after 41 steps that is 10^8" in finding.why
     assert finding.where.module == "rnn"
     assert (finding.measured.value, finding.limit.value) == (16.0, 4.0)
 
