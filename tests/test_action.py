@@ -33,7 +33,19 @@ def subject(gain=1.0):
 def broken():
     return subject(gain=4.0)
 """
-FAST = "--effort quick --threads 1"
+CONFIG = """\
+[tool.gradaudit]
+effort = "quick"
+threads = 1
+
+[[tool.gradaudit.model]]
+name = "sound"
+model = "my model.py:subject"
+
+[[tool.gradaudit.model]]
+name = "broken"
+model = "my model.py:broken"
+"""
 GH = """#!/bin/sh
 printf '%s\\n' "$*" >> "$(dirname "$0")/gh.log"
 case "$*" in *--paginate*) cat "$(dirname "$0")/known" ;; esac
@@ -45,6 +57,7 @@ for word; do case "$word" in body=@*) cp "${word#body=@}" "$(dirname "$0")/body"
 def runner(tmp_path_factory: pytest.TempPathFactory) -> Runner:
     folder, scratch = tmp_path_factory.mktemp("it's a repo"), tmp_path_factory.mktemp("temp")
     (folder / "my model.py").write_text(MODEL)
+    (folder / "pyproject.toml").write_text(CONFIG)
     subprocess.run(["git", "init", "-q"], cwd=folder, check=True)
     (scratch / "bin").mkdir()
     (scratch / "bin" / "known").write_text("")
@@ -56,23 +69,25 @@ def runner(tmp_path_factory: pytest.TempPathFactory) -> Runner:
 
 @pytest.fixture(scope="module")
 def failed(runner: Runner) -> Job:
-    return runner.use(model="my model.py:broken", args=FAST, comment="true", name="nightly")
+    """The models that are configured, one of which fails."""
+    return runner.use(comment="true", name="nightly")
 
 
 def test_a_model_that_fails_ends_the_job_in_1_after_everything_is_kept(failed: Job) -> None:
     assert failed.code == 1
     assert failed.outputs["verdict"] == "fail"
     assert failed.outputs["exit-code"] == "1"
-    report = checked(Path(failed.outputs["json"]).read_text())
-    assert report["verdict"] == "fail"
-    assert report["subject"]["source"] == "my model.py:broken"
+    run = json.loads(Path(failed.outputs["json"]).read_text())
+    assert [(each["name"], each["exit_code"]) for each in run["models"]] == [
+        ("sound", 0),
+        ("broken", 1),
+    ]
     assert Path(failed.outputs["report"]).read_text().startswith("<!doctype html>")
     assert failed.used["github/codeql-action/upload-sarif"] == {
         "sarif_file": failed.outputs["sarif"],
         "category": "nightly",
     }
-    (run,) = json.loads(Path(failed.outputs["sarif"]).read_text())["runs"]
-    assert run["results"]
+    assert json.loads(Path(failed.outputs["sarif"]).read_text())["runs"][0]["results"]
     kept = failed.used["actions/upload-artifact"]
     assert kept["name"] == "nightly"
     assert Path(kept["path"]) == Path(failed.outputs["report"]).parent
@@ -128,7 +143,7 @@ def test_what_cannot_run_ends_in_2_with_the_reason_in_the_summary(runner: Runner
     assert job.code == 2
     assert (job.outputs["verdict"], job.outputs["exit-code"]) == ("error", "2")
     assert "gradaudit could not run" in job.summary
-    assert "    no such file: no such.pt" in job.summary
+    assert "    there is no file and no configured model 'no such.pt'" in job.summary
     assert "::error " in job.log
     assert list(job.used) == ["actions/setup-python"]  # nothing is there to be kept
     assert job.outputs["sarif"] == ""
