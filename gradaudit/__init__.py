@@ -12,7 +12,7 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from gradaudit.auditing import audit
-    from gradaudit.errors import GradauditError
+    from gradaudit.errors import GradauditError, VerdictError
     from gradaudit.fixing import Fixed, fix
     from gradaudit.onnx_graph.loading import load_onnx
     from gradaudit.records import Recipe, Report
@@ -26,6 +26,7 @@ __all__ = [
     "Report",
     "Settings",
     "Subject",
+    "VerdictError",
     "__version__",
     "audit",
     "fix",
@@ -42,6 +43,7 @@ _HOME = {
     "Report": "gradaudit.records",
     "Settings": "gradaudit.settings",
     "Subject": "gradaudit.subject",
+    "VerdictError": "gradaudit.errors",
 }
 
 

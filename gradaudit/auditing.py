@@ -16,12 +16,12 @@ from gradaudit.errors import UsageError
 from gradaudit.gate import cause
 from gradaudit.judging import judge
 from gradaudit.locating import located
-from gradaudit.measure import Progress
 from gradaudit.mending.proof import mend
+from gradaudit.pacing import QUIET, Progress
 from gradaudit.records import Report
 from gradaudit.rules import notes_on
 from gradaudit.settings import Settings
-from gradaudit.subject import Batch, Opened, from_python, open_subject
+from gradaudit.subject import Batch, Opened, from_python, open_subject, seeded
 from gradaudit.subject.batches import sample_count
 from gradaudit.subject.memory import in_memory
 
@@ -51,13 +51,14 @@ def audit(
     with thread_count(settings.threads):
         started = time.perf_counter()
         opened = from_python(model, sample, loss, optimizer, settings)
-        return examine(opened, settings, lambda _: None, started)
+        return examine(opened, settings, QUIET, started)
 
 
-def audit_file(spec: str, settings: Settings, progress: Progress = lambda _: None) -> Report:
+def audit_file(spec: str, settings: Settings, progress: Progress = QUIET) -> Report:
     """Audit what ``spec`` names: a file, ``file.py:name`` or ``package.module:name``."""
     with thread_count(settings.threads):
         started = time.perf_counter()
+        progress.forget()
         progress("opening")
         opened = open_subject(spec, settings)
         return examine(opened, settings, progress, started)
@@ -86,7 +87,8 @@ def _examined(opened: Opened, settings: Settings, progress: Progress, started: f
     with thread_count(1 if settings.threads is None and _small(opened) else settings.threads):
         environment = _environment(settings)
         judged = judge(opened, settings, progress)
-        prescription, findings = mend(opened, judged, settings, progress)
+        with seeded(settings.seed):
+            prescription, findings = mend(opened, judged, settings, progress)
     measurements, gaps = judged.measurements, judged.not_measured
     return Report(
         version=__version__,

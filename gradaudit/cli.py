@@ -4,38 +4,33 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
-from gradaudit import __version__
-from gradaudit.errors import GradauditError, UsageError
-from gradaudit.options import audit_options, configured, fix_options, settings_from, settled
-from gradaudit.output import results_alone_on_stdout
+from gradaudit import __version__, completion
+from gradaudit.config import load_config
+from gradaudit.config.document import near
+from gradaudit.errors import GradauditError
+from gradaudit.given import Command, given
+from gradaudit.options import audit_options, configured, fix_options
+from gradaudit.output import check_writable, results_alone_on_stdout
 from gradaudit.supervisor import supervised
+from gradaudit.targets import Target, choose, configuration
 from gradaudit.telling import printable, told
 
-if TYPE_CHECKING:
-    from gradaudit.run import Target
 
-_LATER = {
-    "config": "the report's last section shows the settings in force",
-}
-
-
-class _Commands(click.Group):
+class _Commands(completion.Commands):
     """A group whose default command is ``audit``: ``gradaudit model.pt``."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         own = {"--help", "-h", "--version"}
-        if args and args[0] in _LATER and not Path(args[0]).exists():
-            raise UsageError(
-                f"`gradaudit {args[0]}` is not in version {__version__}", next_step=_LATER[args[0]]
-            )
         if args and args[0] not in self.commands and args[0] not in own:
             args = ["audit", *args]
+        if not args and not ctx.resilient_parsing and load_config(Path.cwd()).models:
+            args = ["audit"]
         return super().parse_args(ctx, args)
 
     def invoke(self, ctx: click.Context) -> Any:
@@ -73,31 +68,45 @@ def cli() -> None:
     """
 
 
-@cli.command()
-@click.argument("model")
+@cli.command(cls=Command)
+@click.argument("model", nargs=-1)
 @configured
 @audit_options
 @click.pass_context
-def audit(ctx: click.Context, /, model: str, **options: Any) -> None:
-    """Audit MODEL and write the report."""
+def audit(
+    ctx: click.Context,
+    /,
+    model: tuple[str, ...],
+    config_file: str | None,
+    isolated: bool,
+    **_: Any,
+) -> None:
+    """Audit each MODEL and write the report.
+
+    MODEL is a file, a folder, or code (`gradaudit --help` says more), or the name of one that is
+    configured. Without any all that are configured are audited, in one run with one summary.
+    """
     from gradaudit.run import run_audit
 
-    options = settled(ctx, options)
-    ctx.exit(run_audit([_target(ctx, model, options)], options))
+    config = configuration(config_file, isolated=isolated)
+    chosen = choose(ctx, config, model)
+    options = given(ctx, config.part).options
+    if not chosen:
+        if not options["quiet"]:
+            click.echo("gradaudit: nothing to audit: the configuration excludes it", err=True)
+        ctx.exit(0)
+    targets = [each.target for each in chosen]
+    ctx.exit(run_audit(targets, options, near(config.path) if config.path else ""))
 
 
-def _target(ctx: click.Context, model: str, options: Mapping[str, Any]) -> Target:
-    from gradaudit.run import Target
-
-    return Target(model, model, settings_from(ctx, options), options["fail_on"] or "fail")
-
-
-@cli.command()
+@cli.command(cls=Command)
 @click.argument("model")
 @configured
 @fix_options
 @click.pass_context
-def fix(ctx: click.Context, /, model: str, **options: Any) -> None:
+def fix(
+    ctx: click.Context, /, model: str, config_file: str | None, isolated: bool, **_: Any
+) -> None:
     """Audit MODEL, search for a cure, and write what is shown to work into DIR.
 
     \b
@@ -114,8 +123,9 @@ def fix(ctx: click.Context, /, model: str, **options: Any) -> None:
     """
     from gradaudit.run import run_fix
 
-    options = settled(ctx, options)
-    ctx.exit(run_fix(model, settings_from(ctx, options), options))
+    chosen = choose(ctx, configuration(config_file, isolated=isolated), [model], excluding=False)
+    target, options = chosen[0].target, chosen[0].given.options
+    ctx.exit(run_fix(target.model, target.settings, options))
 
 
 @cli.command()
@@ -144,39 +154,71 @@ def inspect(ctx: click.Context, /, file: str, json_file: str | None, force: bool
 @click.option(
     "--fail-on",
     type=click.Choice(["fail", "warn", "never"]),
-    default="fail",
     help="What is new or worse ends in 1 (default fail).",
 )
 @click.option("--all", "-v", "everything", is_flag=True, help="List what is unchanged as well.")
 @click.option("--force", is_flag=True, help="Overwrite files that are no gradaudit reports.")
+@configured
 @click.pass_context
-def diff(ctx: click.Context, /, **options: Any) -> None:
+def diff(ctx: click.Context, /, config_file: str | None, isolated: bool, **options: Any) -> None:
     """Show what changed from OLD to NEW, each the JSON of an audit or a baseline.
 
     Findings are told apart by rule and layer. One is worse if its severity went up, or its value
     went further past its limit than its interval and the tolerance; so are numbers such as the
-    growth per stage, whether or not a rule finds fault with them.
+    growth per stage, whether or not a rule finds fault with them. Tolerances are those configured.
 
     Exit codes: 0 nothing new or worse that counts, 1 something, 2 a file cannot be read, 3 NEW is
     inconclusive.
     """
     from gradaudit.differing import run_diff
 
-    ctx.exit(run_diff(**options))
+    config = configuration(config_file, isolated=isolated)
+    ctx.exit(run_diff(config=config, **options))
 
 
-@cli.command()
+@cli.command(cls=Command)
+@click.argument("model", required=False)
+@configured
 @audit_options
 @click.pass_context
-def demo(ctx: click.Context, /, **options: Any) -> None:
+def config(
+    ctx: click.Context,
+    /,
+    model: str | None,
+    config_file: str | None,
+    isolated: bool,
+    **options: Any,
+) -> None:
+    """Show what is in force, and where each value came from.
+
+    Options, limits, severities, layers, tolerances and models; with MODEL what holds for it.
+    Takes the options of an audit, and shows what they would change; only --json writes this
+    itself as JSON (- is standard output).
+    """
+    from gradaudit.in_force import in_force, render, render_json
+    from gradaudit.inspecting import put
+
+    json_file = options["json_file"]
+    if json_file not in (None, "-"):
+        check_writable(Path(json_file), force=options["force"])
+    found = configuration(config_file, isolated=isolated)
+    chosen = choose(ctx, found, [model], excluding=False)[0] if model else None
+    content = in_force(found, given(ctx, found.part), chosen)
+    put(render(content), render_json(content), json_file)
+    ctx.exit(0)
+
+
+@cli.command(cls=Command)
+@audit_options
+@click.pass_context
+def demo(ctx: click.Context, /, **_: Any) -> None:
     """Audit a built-in sample that explodes; needs no file."""
     from gradaudit.resources import resource
     from gradaudit.run import run_audit
 
-    sample = resource("samples", "exploding_mlp.py")
-    options = settled(ctx, options)
-    code = run_audit([_target(ctx, f"{sample}:subject", options)], options)
-    if code == 1 and not options["quiet"]:
+    asked, spec = given(ctx), f"{resource('samples', 'exploding_mlp.py')}:subject"
+    code = run_audit([Target(spec, spec, asked.settings(), asked.fail_on)], asked.options)
+    if code == 1 and not asked.options["quiet"]:
         click.echo("The sample fails its audit, as it should: gradaudit demo ends in 0.", err=True)
     ctx.exit(0 if code == 1 else code)
 
@@ -202,6 +244,8 @@ def explain(code: str) -> None:
 
 def main() -> None:
     """Run the command line; every error is one line and exit code 2, and 1 means findings only."""
+    if completion.wanted():
+        sys.exit(completion.complete(cli))
     sys.exit(supervised(_command, lambda message: _say(f"error: {message}", 2)))
 
 

@@ -44,5 +44,20 @@ class BadData(GradauditError):
     """A data sample the model cannot be given."""
 
 
+class VerdictError(GradauditError, AssertionError):
+    """An audit whose verdict is not what was asked for, as a test is told it: several lines.
+
+    To ``unittest`` and ``pytest`` a failed assertion. ``exit_code`` is that of the command: 1 for
+    findings, 3 where too little could be measured to judge.
+    """
+
+    def __init__(self, complaint: str, exit_code: int) -> None:
+        self.exit_code = exit_code
+        super().__init__(complaint)
+
+    def __str__(self) -> str:
+        return self.what
+
+
 class ModelError(GradauditError):
     """The user's own code raised: a factory, a forward pass, a loss."""

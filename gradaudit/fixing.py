@@ -12,9 +12,9 @@ from torch import Tensor, nn
 
 from gradaudit.auditing import examine, thread_count
 from gradaudit.errors import UsageError
-from gradaudit.measure import Progress
 from gradaudit.mending.change import changed
 from gradaudit.mending.made import Made, made
+from gradaudit.pacing import QUIET, Progress
 from gradaudit.records import Report
 from gradaudit.settings import BUDGETS, Settings
 from gradaudit.subject import Opened, from_python, open_subject
@@ -58,14 +58,15 @@ def fix(
     with thread_count(settings.threads):
         started = time.perf_counter()
         opened = from_python(model, sample, loss, optimizer, settings)
-        return _fixed(opened, settings, lambda _: None, started)
+        return _fixed(opened, settings, QUIET, started)
 
 
-def fix_file(spec: str, settings: Settings, progress: Progress = lambda _: None) -> Fixed:
+def fix_file(spec: str, settings: Settings, progress: Progress = QUIET) -> Fixed:
     """The same for what ``spec`` names. Raises ``UsageError`` for a file that is only weights."""
     settings = searching(settings)
     with thread_count(settings.threads):
         started = time.perf_counter()
+        progress.forget()
         progress("opening")
         opened = open_subject(spec, settings)
         if opened.model is None:

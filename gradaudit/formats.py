@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,13 +30,17 @@ class Format:
 def _html(run: Run) -> str:
     from gradaudit.reports import html
 
-    return html.render(run.reports[0])
+    (report,) = run.reports
+    return html.render(report, run.rules)
 
 
 def _json(run: Run) -> str:
     from gradaudit.reports import json_report
 
-    return json_report.render(run.reports[0])
+    if len(run.audits) > 1:
+        return json_report.render_run(run)
+    (report,) = run.reports
+    return json_report.render(report)
 
 
 def _sarif(run: Run) -> str:
@@ -57,9 +62,9 @@ def _markdown(run: Run) -> str:
 
 
 def _baseline(run: Run) -> str:
-    from gradaudit.comparing.baseline import baseline_of
+    from gradaudit.comparing import baseline
 
-    return baseline_of(run)
+    return baseline.render(run)
 
 
 FORMATS: Mapping[str, Format] = {
@@ -75,32 +80,67 @@ FORMATS: Mapping[str, Format] = {
 }
 
 
-def places(options: Mapping[str, Any]) -> dict[str, str]:
+def places(options: Mapping[str, Any], names: Sequence[str]) -> dict[str, str]:
     """Where each format that is asked for goes, by its kind; ``-`` is standard output.
 
-    HTML is always asked for, unless ``no_html``. Raises ``UsageError`` where a file could not be
-    written, or two formats would be written to one.
+    HTML is always asked for, unless ``no_html``; of several models, which ``names`` are, a page for
+    each goes beside it. Raises ``UsageError`` where a file could not be written, or two formats
+    would be written to one.
     """
     found = {kind: options[each.option] for kind, each in FORMATS.items() if options[each.option]}
     if options["no_html"]:
         found.pop("html", None)
     else:
         found = {"html": DEFAULT_REPORT, **found}
-    taken: dict[Path, str] = {}
-    for kind, place in found.items():
-        if place == "-":
-            continue
-        check_writable(Path(place), force=options["force"])
-        other = taken.setdefault(Path(place).resolve(), kind)
-        if other != kind:
-            raise UsageError(
-                f"two reports would be written to {Path(place)}", expected="a file for each"
-            )
+    files = [Path(place) for place in found.values() if place != "-"]
+    if len(names) > 1 and "html" in found:
+        files += pages(found["html"], names).values()
+    taken: set[Path] = set()
+    for file in files:
+        check_writable(file, force=options["force"])
+        if file.resolve() in taken:
+            raise UsageError(f"two reports would be written to {file}", expected="a file for each")
+        taken.add(file.resolve())
+    return found
+
+
+def pages(index: str, names: Sequence[str]) -> dict[str, Path]:
+    """The file of each model's own page, beside that of the index: ``report-NAME.html``.
+
+    Names that differ only in letters that file names may not have get a number. Raises
+    ``UsageError`` where the index goes to standard output, from which nothing can be beside it.
+    """
+    if index == "-":
+        raise UsageError(
+            f"{len(names)} models are a page each, which standard output has no place for",
+            next_step="name a file with -o, or audit one model",
+        )
+    home, found, taken = Path(index), dict[str, Path](), set[str]()
+    for name in names:
+        plain = re.sub(r"[^A-Za-z0-9._]+", "-", name).strip("-.")[:80] or "model"
+        free = (plain, *(f"{plain}-{number}" for number in range(2, len(names) + 2)))
+        chosen = next(each for each in free if each.lower() not in taken)
+        taken.add(chosen.lower())
+        found[name] = home.with_name(f"{home.stem}-{chosen}{home.suffix}")
     return found
 
 
 def rendered(run: Run, where: Mapping[str, str]) -> tuple[dict[Path, str], str | None]:
     """The text of every file, and what goes to standard output."""
+    if len(run.audits) > 1 and "html" in where:
+        files, result = rendered(run, {k: place for k, place in where.items() if k != "html"})
+        return {**_site(run, where["html"]), **files}, result
     texts = {kind: FORMATS[kind].render(run) for kind in where}
     files = {Path(place): texts[kind] for kind, place in where.items() if place != "-"}
     return files, next((texts[kind] for kind, place in where.items() if place == "-"), None)
+
+
+def _site(run: Run, index: str) -> dict[Path, str]:
+    """The index of several models, and a page for each that could be audited."""
+    from gradaudit.reports import html
+
+    places = pages(index, [each.name for each in run.audits])
+    reports = {each.name: each.report for each in run.audits if each.report is not None}
+    links = {name: places[name].name for name in reports}
+    texts = {places[name]: html.render(report) for name, report in reports.items()}
+    return {Path(index): html.render_run(run, links), **texts}

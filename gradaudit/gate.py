@@ -6,16 +6,18 @@ import re
 from collections.abc import Sequence
 
 from gradaudit.records import (
-    Comparison,
     Finding,
     Measurements,
-    MetricChange,
     NotMeasured,
     Report,
     Verdict,
+    exit_code,
+    held,
 )
 from gradaudit.rules._judge import learned, made_up, number, plural, power
 from gradaudit.settings import Settings
+
+__all__ = ["cause", "exit_code", "first_sentence", "held", "missing", "outcome", "verdict"]
 
 _GROWTH = ("GA101", "GA102", "GA201", "GA202")
 _SENTENCES = 2  # of a finding: what is wrong with how much, and what that does to training
@@ -67,34 +69,6 @@ def _reason(not_measured: Sequence[NotMeasured], plainly: str, about: str = "") 
 def outcome(report: Report) -> Verdict:
     """What the gate goes by: the verdict, or with a baseline what is new or worse since."""
     return held(report.verdict, report.comparison)
-
-
-def held(judged: Verdict, comparison: Comparison | None) -> Verdict:
-    """A verdict with what was known before taken out.
-
-    A number beyond its tolerance fails; a finding has the severity it has now. What could not be
-    judged stays so, whatever the baseline holds.
-    """
-    if comparison is None:
-        return judged
-    worst = {
-        "fail" if isinstance(each, MetricChange) else each.known.severity
-        for each in comparison.regressions
-    }
-    if "fail" in worst:
-        return "fail"
-    if judged == "inconclusive":
-        return "inconclusive"
-    return "warn" if "warn" in worst else "pass"
-
-
-def exit_code(judged: Verdict, fail_on: str = "fail") -> int:
-    """0 passed, 1 findings at or above ``fail_on``, 3 inconclusive; ``never`` is always 0."""
-    if fail_on == "never" or judged == "pass":
-        return 0
-    if judged == "inconclusive":
-        return 3
-    return 1 if judged == "fail" or fail_on == "warn" else 0
 
 
 def cause(

@@ -6,49 +6,35 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 
 import click
-from rich.console import Console
-from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from gradaudit.errors import GradauditError, ModelError
+from gradaudit.gauge import shown
+from gradaudit.pacing import Progress
 from gradaudit.supervisor import ended_after
 from gradaudit.telling import text_of
 
-Tell = Callable[[str], None]  # called with what is being done now
-
 
 @contextmanager
-def guarded(timeout: float | None, *, quiet: bool) -> Iterator[Tell]:
-    """Run the user's code within ``timeout`` seconds; gives what is to be told of the progress.
+def guarded(timeout: float | None, *, quiet: bool) -> Iterator[Progress]:
+    """Run the user's code within ``timeout`` seconds; gives what is to be told of the
+    progress.
 
     What it prints goes to standard error (standard output is for results), an exit it asks for
     becomes a :class:`gradaudit.errors.ModelError`, and the working folder comes back.
     """
     with (
         _deadline(timeout),
-        _nobody_exits(),
+        nobody_exits(),
         _stays_here(),
         redirect_stdout(sys.stderr),
-        _progress(quiet=quiet) as tell,
+        shown(quiet=quiet) as progress,
     ):
-        yield tell
-
-
-@contextmanager
-def _progress(*, quiet: bool) -> Iterator[Tell]:
-    """A line on standard error that says what is being measured; nothing in a pipe."""
-    console = Console(stderr=True)
-    if quiet or not console.is_terminal:
-        yield lambda _: None
-        return
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
-    with Progress(*columns, console=console, transient=True) as bar:
-        task = bar.add_task("starting", total=None)
-        yield lambda what: bar.update(task, description=what)
+        yield progress
 
 
 class _TimeUp(BaseException):
@@ -98,7 +84,7 @@ def _stays_here() -> Iterator[None]:
 
 
 @contextmanager
-def _nobody_exits() -> Iterator[None]:
+def nobody_exits() -> Iterator[None]:
     """Turn an exit the user's code asks for into an error: its code would pass for a verdict."""
     try:
         yield

@@ -22,11 +22,16 @@ def run_inspect(file: str, json_file: str | None, *, force: bool) -> int:
     if is_code(file):
         raise UsageError(f"{file} is code", expected="a model file", next_step="read it instead")
     contents = inspect_file(Path(file))
-    if json_file is None:
-        write_stdout(render_text(contents))
-    elif json_file == "-":
-        write_stdout(render_json(contents))
-    else:
-        write_whole({Path(json_file): render_json(contents)})
+    put(render_text(contents), render_json(contents), json_file)
     dangerous = any(each.standing == "dangerous" for each in contents.globals)
     return 1 if dangerous else 0
+
+
+def put(text: str, as_json: str, json_file: str | None) -> None:
+    """Write the text to standard output, or the JSON where that is asked for."""
+    if json_file is None:
+        write_stdout(text)
+    elif json_file == "-":
+        write_stdout(as_json)
+    else:
+        write_whole({Path(json_file): as_json})

@@ -6,11 +6,12 @@ from dataclasses import dataclass
 
 from gradaudit.forecast import forecast
 from gradaudit.gate import verdict
-from gradaudit.measure import Progress, measure
+from gradaudit.measure import measure
+from gradaudit.pacing import Progress
 from gradaudit.records import Finding, Forecast, Measurements, NotMeasured, Verdict
 from gradaudit.rules import run_rules
 from gradaudit.settings import Settings
-from gradaudit.subject import Opened
+from gradaudit.subject import Opened, seeded
 
 
 @dataclass(frozen=True)
@@ -30,8 +31,13 @@ class Judged:
 
 
 def judge(opened: Opened, settings: Settings, progress: Progress) -> Judged:
-    """Run the probes, the rules and the forecast; the model comes back bit-identical."""
-    measurements, gaps = measure(opened, settings, progress)
+    """Run the probes, the rules and the forecast; the model comes back bit-identical.
+
+    What a model draws on its way (dropout, noise, a layer left out) comes from ``settings.seed``
+    too, whatever was drawn in this process before.
+    """
+    with seeded(settings.seed):
+        measurements, gaps = measure(opened, settings, progress)
     progress("judging")
     findings = run_rules(measurements, settings)
     return Judged(

@@ -198,15 +198,19 @@ def with_limits(
     limits = dict(over)
     for written, value in given.items():
         name = limit_name(written)
-        if isinstance(value, Limit):
-            limits[name] = value
-            continue
-        before = limits[name]
-        _check_value(name, value, before)
-        stated = f"{source}, instead of {told_value(before.value)} from {before.source}"
-        limits[name] = Limit(float(value), before.unit, stated)
-    _check_order(limits)
+        limits[name] = (
+            value if isinstance(value, Limit) else changed_limit(name, value, source, limits[name])
+        )
+    check_order(limits)
     return limits
+
+
+def changed_limit(name: str, value: object, source: str, before: Limit | None = None) -> Limit:
+    """The limit called ``name`` with another value; raises ``UsageError`` for what it cannot be."""
+    before = before or LIMITS[name]
+    number = _checked(name, value)
+    stated = f"{source}, instead of {told_value(before.value)} from {before.source}"
+    return Limit(number, before.unit, stated)
 
 
 def told_value(value: float) -> str:
@@ -228,25 +232,24 @@ def limit_name(written: str, known: Mapping[str, Limit] | tuple[str, ...] = LIMI
     )
 
 
-def _check_value(name: str, value: object, default: Limit) -> None:
-    expected = ""
+def _checked(name: str, value: object) -> float:
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
         expected = "a finite number"
     elif value < 0 or (value == 0 and LIMITS[name].value != 0):
         expected = "a number above 0"
-    elif default.unit.startswith("share") and value > 1:
+    elif LIMITS[name].unit.startswith("share") and value > 1:
         expected = "a share, 1 at most"
     elif name in _ABOVE_ONE and value < 1:
         expected = "a factor, 1 at least"
-    if expected:
-        raise UsageError(
-            f"the limit {name.replace('_', '-')} cannot be that",
-            expected=expected,
-            found=repr(value),
-        )
+    else:
+        return float(value)
+    raise UsageError(
+        f"the limit {name.replace('_', '-')} cannot be that", expected=expected, found=repr(value)
+    )
 
 
-def _check_order(limits: Mapping[str, Limit]) -> None:
+def check_order(limits: Mapping[str, Limit]) -> None:
+    """Raise ``UsageError`` where a lower limit is above its upper one."""
     for lower, upper in _IN_ORDER:
         low, high = limits[lower].value, limits[upper].value
         if low > high:

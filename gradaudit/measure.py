@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from torch import nn
 
+from gradaudit import plan
 from gradaudit.errors import GradauditError, ModelError
+from gradaudit.pacing import Progress
 from gradaudit.probes.attention import measure_attention
 from gradaudit.probes.attention_heads import measure_heads
 from gradaudit.probes.bag import measure_bag
@@ -35,8 +37,6 @@ from gradaudit.settings import Settings
 from gradaudit.subject import Opened, borrowed
 from gradaudit.subject.formats.stored_weights import StoredWeights
 from gradaudit.telling import first_line
-
-Progress = Callable[[str], None]  # called with what is being measured now
 
 
 @dataclass
@@ -91,8 +91,9 @@ def measure(
     start = Measurements(opened.sample, opened.recipe, unknown)
     book = _Notebook(opened, settings, progress, start, list(opened.not_measured))
     if opened.model is None:
+        book.progress.plan(plan.READING, {"spectral norms": 1.0})
         book.progress("spectral norms")
-        bag = measure_bag(StoredWeights.of(opened.weights), settings)
+        bag = measure_bag(StoredWeights.of(opened.weights), settings, book.progress)
         state = judged_by_file(bag.state, opened.trained)
         book.put(bag.not_measured, nonfinite=bag.nonfinite, weights=bag.rows, state=state)
         return book.measurements, tuple(book.gaps)
@@ -112,6 +113,14 @@ def _measure_model(book: _Notebook, model: nn.Module) -> None:
         return
     with told_in_one_line("computing the loss"):
         book.expense = expense_of(opened)
+    if book.expense is not None:
+        real = opened.sample.source != "made up"
+        book.progress.plan(
+            plan.MEASURING,
+            plan.measuring(
+                book.expense, book.settings.budget, model, steps=opened.recipe.steps, real=real
+            ),
+        )
     _measure_start(book, model)
     book.progress("half-precision range")
     with told_in_one_line("forecasting half precision"):
@@ -180,7 +189,9 @@ def _weights(
     if growth.trace is not None:
         sizes, behind = input_sizes(model, growth.trace), activations(model, growth.trace)
         behind_norms = folds_behind(model, growth.trace, folds or {})
-    rows, gaps = measure_weights(model, sizes, behind, book.settings, behind_norms)
+    rows, gaps = measure_weights(
+        model, sizes, behind, book.settings, behind_norms, progress=book.progress
+    )
     state = judge_state(rows, model, book.settings)
     if book.measurements.sample.target in ("given", "in the model"):
         state = judged_by_loss(state, book.measurements.loss)

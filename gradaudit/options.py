@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
-from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import click
-from click.core import ParameterSource
 
-from gradaudit.errors import UsageError
-from gradaudit.records import Recipe
-from gradaudit.settings import EFFORTS, Settings
+from gradaudit.settings import EFFORTS
 
 _Decorator = Callable[[Callable[..., None]], Callable[..., None]]
 
@@ -157,20 +152,6 @@ _FIX_OPTIONS: tuple[_Decorator, ...] = (
 )
 
 
-_TO_FILES = ("output", "json_file", "sarif", "junit", "markdown", "write_baseline")
-
-
-def _configured(ctx: click.Context, _param: click.Parameter, value: bool) -> None:
-    """Make ``[tool.gradaudit]`` the defaults of the other options."""
-    if value:
-        return
-    from gradaudit.config import load_config
-
-    found, _path = load_config(Path.cwd())
-    renamed = {"json": "json_file", "recipe": "recipe_file"}
-    ctx.default_map = {renamed.get(key, key): item for key, item in found.items()}
-
-
 def audit_options(command: Callable[..., None]) -> Callable[..., None]:
     """Add all options of an audit."""
     return _with(_OPTIONS, command)
@@ -188,74 +169,15 @@ def _with(options: Sequence[_Decorator], command: Callable[..., None]) -> Callab
 
 
 def configured(command: Callable[..., None]) -> Callable[..., None]:
-    """Give the options their defaults from ``[tool.gradaudit]``, unless ``--isolated``."""
-    return click.option(
-        "--isolated",
-        is_flag=True,
-        is_eager=True,
-        expose_value=False,
-        callback=_configured,
-        help="Read no [tool.gradaudit].",
-    )(command)
-
-
-def settled(ctx: click.Context, options: dict[str, Any]) -> dict[str, Any]:
-    """The options with what contradicts the command line taken out of ``[tool.gradaudit]``.
-
-    Raises ``UsageError`` where they contradict each other in one place.
-    """
-    options = dict(options)
-    for one, other in (("output", "no_html"), ("assets", "no_html"), ("input", "data")):
-        if not (options.get(one) and options.get(other)):
-            continue
-        stated = [name for name in (one, other) if _stated(ctx, name)]
-        if len(stated) == 1:
-            dropped = other if stated == [one] else one
-            options[dropped] = False if dropped == "no_html" else None
-        elif other == "no_html":
-            raise UsageError(f"--no-html and --{one} contradict each other", next_step="drop one")
-    return _one_on_stdout(ctx, options)
-
-
-def _one_on_stdout(ctx: click.Context, options: dict[str, Any]) -> dict[str, Any]:
-    """The options with one format at most on standard output: what is stated goes first."""
-    asking = [name for name in _TO_FILES if options.get(name) == "-"]
-    stated = [name for name in asking if _stated(ctx, name)]
-    if len(stated) == 1:
-        dropped = [name for name in asking if name not in stated]
-        options["no_html"] = options["no_html"] or "output" in dropped
-        return {**options, **dict.fromkeys(dropped)}
-    if len(asking) > 1:
-        names = [name.removesuffix("_file").replace("_", "-") for name in asking]
-        both = " and ".join(f"--{name}" for name in names[:2])
-        raise UsageError(f"both {both} ask for standard output", expected="one at most")
-    return options
-
-
-def _stated(ctx: click.Context, name: str) -> bool:
-    return ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE
-
-
-def settings_from(ctx: click.Context, options: Mapping[str, Any]) -> Settings:
-    """Settings from :func:`settled` options; raises ``UsageError`` for a recipe that is none."""
-    known = {f.name for f in dataclasses.fields(Settings)} - {"recipe", "limits", "tolerances"}
-    rest = {k: v for k, v in options.items() if k in known and v is not None}
-    return Settings(recipe=_recipe(ctx, options), **rest)
-
-
-def _recipe(ctx: click.Context, options: Mapping[str, Any]) -> Recipe:
-    """The recipe file with single options over it; a stated file goes before configured ones."""
-    names = {f.name for f in dataclasses.fields(Recipe)}
-    if _stated(ctx, "optimizer"):  # what was configured for another kind it may not take
-        names -= {name for name in ("momentum", "betas") if not _stated(ctx, name)}
-    given = {k: v for k, v in options.items() if k in names and v is not None}
-    if not options["recipe_file"]:
-        return Recipe(**given)
-    from gradaudit.subject.recipe import overlay, read_recipe
-
-    recipe = read_recipe(Path(options["recipe_file"]))
-    if not _stated(ctx, "recipe_file"):
-        return dataclasses.replace(recipe, **given)
-    stated = {k: v for k, v in given.items() if _stated(ctx, k)}
-    configured = {k: v for k, v in given.items() if k not in stated}
-    return dataclasses.replace(overlay(Recipe(**configured), recipe), **stated)
+    """Let the command line say which configuration file counts, or none."""
+    for option in (
+        click.option(
+            "--config",
+            "config_file",
+            metavar="FILE",
+            help="Configuration file, instead of the nearest.",
+        ),
+        click.option("--isolated", is_flag=True, help="Read no configuration file."),
+    ):
+        command = option(command)
+    return command

@@ -17,7 +17,9 @@ from gradaudit.errors import UsageError
 
 _HTML = (b"<!doctype html>", b'<meta name="generator" content="gradaudit ')
 _ASSET = b"/* gradaudit: "  # how style sheet and script of the pages start
-_SCHEMAS = tuple(f"gradaudit.{kind}/" for kind in ("report", "run", "contents", "baseline", "diff"))
+_SCHEMAS = tuple(
+    f"gradaudit.{kind}/" for kind in ("report", "run", "contents", "baseline", "diff", "config")
+)
 _HEAD = 4096  # bytes; the HTML report's generator tag stands within
 _JUNIT = re.compile(rb"""<\?xml[^>]*\?>\s*<testsuites name=["']gradaudit["'][ />]""")
 _MARKDOWN = b"<!-- gradaudit report -->\n"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,30 +13,22 @@ from gradaudit import __version__
 from gradaudit.assets import check_assets, folder_for, linked
 from gradaudit.errors import GradauditError, UsageError
 from gradaudit.formats import FORMATS, places, rendered
-from gradaudit.guards import Tell, guarded
+from gradaudit.guards import guarded, nobody_exits
 from gradaudit.output import check_folder, write_folder, write_stdout, write_whole
+from gradaudit.pacing import Progress
 from gradaudit.repository import Repository, repository
 from gradaudit.settings import Settings
 
 if TYPE_CHECKING:
     from gradaudit.comparing.baseline import Baseline
     from gradaudit.records import Audited, Run
+    from gradaudit.targets import Target
 
 _READ = ("data", "loss", "build", "recipe_file")  # options that name files
 CURE_FILES = ("model.safetensors", "recipe.json", "fix.py", "report.html", "report.json")
 
 
-@dataclass(frozen=True)
-class Target:
-    """A model to be audited, and how."""
-
-    name: str  # as configured, else as the user named the model
-    model: str
-    settings: Settings
-    fail_on: str = "fail"
-
-
-def run_audit(targets: Sequence[Target], options: Mapping[str, Any]) -> int:
+def run_audit(targets: Sequence[Target], options: Mapping[str, Any], config: str = "") -> int:
     """Audit every target, write what was asked for, print the summary, and return the exit code.
 
     Nothing is written until every output is rendered. One target alone that cannot be audited
@@ -46,12 +37,11 @@ def run_audit(targets: Sequence[Target], options: Mapping[str, Any]) -> int:
     """
     home = repository(Path.cwd())  # before the user's code can change it
     try:
-        where = places(options)
         check_assets(options["assets"], force=options["force"])
-        run, where, files, result = _rendered(targets, options, where, home)
+        run, where, files, result = _rendered(targets, options, home, config)
     except GradauditError as error:
         if options["annotations"]:
-            _annotate(_run((), (), home), str(error))
+            _annotate(_run((), (), home, config), str(error))
         raise
     with folder_for(options["assets"]):
         write_whole(files)
@@ -74,47 +64,52 @@ def _baseline(options: Mapping[str, Any]) -> Baseline | None:
 
 
 def _rendered(
-    targets: Sequence[Target], options: Mapping[str, Any], where: dict[str, str], home: Repository
+    targets: Sequence[Target], options: Mapping[str, Any], home: Repository, config: str
 ) -> tuple[Run, dict[str, str], dict[Path, str], str | None]:
     """The run, where its formats go, the text of every file, and what goes to standard output."""
+    names = [target.name for target in targets]
+    where = places(options, names)
     baseline = _baseline(options)
-    accepted = baseline is None and "baseline" in where
+    accepted = where.get("baseline", "") if baseline is None else ""
     with guarded(options["timeout"], quiet=options["quiet"]) as tell:
         from gradaudit.rules import all_rules
 
-        names = [target.name for target in targets]
-        found = (_audited(target, tell, names, baseline) for target in targets)
-        audits = tuple(_accepted(each) if accepted else each for each in found)
+        audits = tuple(_audited(each, tell, names, baseline, accepted) for each in targets)
         where = _without_parts(where, audits)
-        run = _run(audits, tuple(rule.described for rule in all_rules()), home)
+        run = _run(audits, tuple(rule.described for rule in all_rules()), home, config)
+        tell.heading = ""
+        tell.forget()
         tell("writing the report")
         return run, where, *linked(*rendered(run, where), options["assets"])
 
 
 def _audited(
-    target: Target, tell: Tell, names: Sequence[str], baseline: Baseline | None
+    target: Target, tell: Progress, names: Sequence[str], baseline: Baseline | None, accepted: str
 ) -> Audited:
+    """The model held against ``baseline``, or against what is found now, to be ``accepted``."""
     from gradaudit.auditing import audit_file
     from gradaudit.gate import exit_code, outcome
     from gradaudit.records import Audited
+    from gradaudit.subject.apart import apart
 
+    tell.heading = target.name if len(names) > 1 else ""
     try:
-        report = audit_file(target.model, target.settings, tell)
+        with apart(), nobody_exits():  # one model's end is not the end of the others
+            report = audit_file(target.model, target.settings, tell)
     except GradauditError as error:
         if len(names) == 1:
             raise
         return Audited(target.name, None, error.exit_code, str(error), target.fail_on)
+    if accepted:
+        from gradaudit.comparing.baseline import baseline_of
+
+        baseline = baseline_of(report, target.name, accepted)
     if baseline is not None:
-        tolerances = target.settings.tolerances
+        tolerances = target.settings.all_tolerances
         report = baseline.held_against(report, target.name, names, tolerances)
     judged = outcome(report)
     code = exit_code(judged, target.fail_on)
     return Audited(target.name, report, code, fail_on=target.fail_on, outcome=judged)
-
-
-def _accepted(audited: Audited) -> Audited:
-    """With ``--write-baseline`` alone what is found is known from now on, and counts no more."""
-    return replace(audited, exit_code=0) if audited.exit_code == 1 else audited
 
 
 def _without_parts(where: dict[str, str], audits: Sequence[Audited]) -> dict[str, str]:
@@ -125,10 +120,10 @@ def _without_parts(where: dict[str, str], audits: Sequence[Audited]) -> dict[str
     return {kind: place for kind, place in where.items() if kind != "baseline"}
 
 
-def _run(audits: tuple[Audited, ...], rules: Any, home: Repository) -> Run:
+def _run(audits: tuple[Audited, ...], rules: Any, home: Repository, config: str) -> Run:
     from gradaudit.records import Run
 
-    return Run(__version__, audits, rules, folder=home.folder, anchor=home.anchor)
+    return Run(__version__, audits, rules, config, home.folder, home.anchor)
 
 
 def _annotate(run: Run, error: str = "") -> None:
@@ -161,13 +156,16 @@ def run_fix(model: str, settings: Settings, options: Mapping[str, Any]) -> int:
     with guarded(options["timeout"], quiet=options["quiet"]) as tell:
         from gradaudit.fixing import fix_file
         from gradaudit.reports import html, json_report, terminal
+        from gradaudit.rules import all_rules
         from gradaudit.written import cure_files, ending
 
+        rules = tuple(rule.described for rule in all_rules())
         fixed = fix_file(model, settings, tell)
+        tell.forget()
         tell("writing the cure")
         files = {
             **cure_files(fixed),
-            "report.html": html.render(fixed.report),
+            "report.html": html.render(fixed.report, rules),
             "report.json": json_report.render(fixed.report),
         }
     write_folder(folder, files, CURE_FILES)

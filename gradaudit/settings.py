@@ -14,7 +14,7 @@ from typing import Literal, cast
 
 from gradaudit.limits import LIMITS, told_value, with_limits
 from gradaudit.records import Limit, Recipe, Severity
-from gradaudit.tolerances import TOLERANCES
+from gradaudit.tolerances import TOLERANCES, with_tolerances
 
 EFFORTS = ("quick", "standard", "thorough")
 State = Literal["auto", "fresh", "trained"]
@@ -67,6 +67,7 @@ class LayerSettings:
     limits: Mapping[str, float | Limit] = field(default_factory=dict)
     reason: str = ""
     source: str = ""  # where it is set, for the sources of its limits
+    place: str = field(default="", compare=False)  # the same with the line
 
     def covers(self, name: str) -> bool:
         """Whether ``name``, or what it lies in, is called as one of the patterns."""
@@ -87,11 +88,12 @@ class LayerSettings:
 class Settings:
     """How an audit is run. Field names are the long option names with ``_`` for ``-``.
 
-    ``limits`` may be given as numbers and in part: ``Settings(limits={"growth_max": 1e4})``.
+    ``limits`` and ``tolerances`` may be given as numbers and in part:
+    ``Settings(limits={"growth_max": 1e4})``.
     ``severities`` replace what a rule says: its findings that fail or warn have that severity; one
     that is a note stays a note, and ``"off"`` ignores the rule. Keys of ``severities`` and
     ``reasons`` are what ``select`` and ``ignore`` hold: codes, prefixes of codes, or names.
-    Raises ``UsageError`` for a limit that is unknown or cannot have that value.
+    Raises ``UsageError`` for one that is unknown or cannot have that value.
     """
 
     data: str | None = None
@@ -114,11 +116,12 @@ class Settings:
     severities: Mapping[str, Demand] = field(default_factory=dict)
     layers: tuple[LayerSettings, ...] = ()
     limits: Mapping[str, float | Limit] = field(default_factory=lambda: dict(LIMITS))
-    tolerances: Mapping[str, Limit] = field(default_factory=lambda: dict(TOLERANCES))
+    tolerances: Mapping[str, float | Limit] = field(default_factory=lambda: dict(TOLERANCES))
     spent: Budget | None = None  # instead of the effort's budget, for trials inside a search
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "limits", with_limits(self.limits))
+        object.__setattr__(self, "tolerances", with_tolerances(self.tolerances))
         for layer in self.layers:
             with_limits(layer.limits, over=self.all_limits)
 
@@ -126,6 +129,11 @@ class Settings:
     def all_limits(self) -> Mapping[str, Limit]:
         """Every limit in force, by name."""
         return cast("Mapping[str, Limit]", self.limits)  # __post_init__ has made them so
+
+    @property
+    def all_tolerances(self) -> Mapping[str, Limit]:
+        """Every tolerance in force, by name."""
+        return cast("Mapping[str, Limit]", self.tolerances)
 
     @property
     def budget(self) -> Budget:

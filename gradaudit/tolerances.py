@@ -7,8 +7,11 @@ Keys are the metrics' names; in ``[tool.gradaudit.tolerances]`` with ``-`` for `
 
 from __future__ import annotations
 
+import difflib
+import math
 from collections.abc import Mapping
 
+from gradaudit.errors import UsageError
 from gradaudit.records import Limit
 
 _SPREAD = (
@@ -20,7 +23,7 @@ TOLERANCES: Mapping[str, Limit] = {
     "growth_per_stage": Limit(
         0.1, _SHARE, "10% a stage is a factor 10 in 24 stages, and within its interval by chance"
     ),
-    "total_growth_log10": Limit(1.0, "log10 of the gain", _SPREAD),
+    "interior_growth_log10": Limit(1.0, "log10 of the gain", _SPREAD),
     "time_growth_log10": Limit(1.0, "log10 of the gain", _SPREAD),
     "exponent": Limit(0.2, "share of the exponent of a growth, where that is more", _SPREAD),
     "worst_stage_gain": Limit(1.0, _SHARE, _SPREAD),
@@ -29,7 +32,7 @@ TOLERANCES: Mapping[str, Limit] = {
     "gradient_norm": Limit(2.5, _SHARE, _SPREAD),
     "sharpness": Limit(7.0, _SHARE, _SPREAD),
     "noise_scale": Limit(1.0, _SHARE, _SPREAD),
-    "rehearsal_fall": Limit(0.15, "share of the loss", _SPREAD),
+    "rehearsal_loss": Limit(0.35, _SHARE, _SPREAD),
     "trains": Limit(0.4, "probability", _SPREAD),
     "clip_rate": Limit(0.1, "share of steps", _SPREAD),
     "dead_fraction": Limit(0.25, "share of units", _SPREAD),
@@ -38,3 +41,32 @@ TOLERANCES: Mapping[str, Limit] = {
     "finding": Limit(0.5, "share of a known finding's value", _SPREAD),
     "finding_share": Limit(0.15, "of a known finding's value, where that is a share", _SPREAD),
 }
+
+
+def with_tolerances(
+    given: Mapping[str, float | Limit], source: str = "set by the user"
+) -> dict[str, Limit]:
+    """All tolerances with the given ones in them; names may have ``-`` for ``_``.
+
+    Raises ``UsageError`` for an unknown name, and for what is no number from 0 on.
+    """
+    found = dict(TOLERANCES)
+    for written, value in given.items():
+        name = written.replace("-", "_")
+        if name not in found:
+            near = difflib.get_close_matches(name, list(found), n=1, cutoff=0.4)
+            hint = f"did you mean {near[0].replace('_', '-')!r}?" if near else ""
+            raise UsageError(f"no tolerance is called {written!r}", next_step=hint)
+        if isinstance(value, Limit):
+            found[name] = value
+            continue
+        if type(value) not in (int, float) or not 0 <= value < math.inf:
+            raise UsageError(
+                f"the tolerance {written} cannot be that",
+                expected="a number, 0 or more",
+                found=repr(value),
+            )
+        before = found[name]
+        stated = f"{source}, instead of {before.value:g}: {before.source}"
+        found[name] = Limit(float(value), before.unit, stated)
+    return found

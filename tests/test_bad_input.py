@@ -296,7 +296,6 @@ def test_a_report_is_replaced_without_force(tmp_path: Path, folder: Path) -> Non
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["diff", "a.json", "b.json"], ["`gradaudit diff` is not in version"]),
         (["audit"], ["Missing argument 'MODEL'", "gradaudit audit --help"]),
         (["--quiet"], ["Missing argument 'MODEL'"]),
         (["explain", "GA999"], ["GA999"]),

@@ -68,8 +68,13 @@ def read_baseline(file: str) -> Baseline:
     return Baseline(file, read_models(file))
 
 
-def baseline_of(run: Run) -> str:
-    """The baseline in which everything found in ``run`` is accepted."""
+def baseline_of(report: Report, name: str, file: str) -> Baseline:
+    """The baseline, to be written to ``file``, in which everything found now is accepted."""
+    return Baseline(file, {model_key(name): snapshot(report)})
+
+
+def render(run: Run) -> str:
+    """The baseline of all models of ``run``."""
     models = {
         model_key(each.name): snapshot(each.report)
         for each in run.audits

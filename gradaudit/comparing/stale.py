@@ -39,7 +39,8 @@ def _reasons(before: Snapshot | None, now: Snapshot, called: str) -> Iterator[st
         )
     old, new = before.subject.get("name"), now.subject.get("name")
     if old and new and old != new:
-        yield f"{called} is of a {printable(str(old), 80)}, this is a {printable(str(new), 80)}"
+        first, second = printable(str(old), 80), printable(str(new), 80)
+        yield f"{called} is of a model of class {first}, this one is of class {second}"
     yield from _settings(before.settings, now.settings, called)
     gone = [one for one, other in pairs(before.findings, now.findings) if one and not other]
     if gone and called == "the baseline":

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from gradaudit.judging import Judged
-from gradaudit.measure import Progress
 from gradaudit.mending.attempts import last_loss, worse
 from gradaudit.mending.completed import completed
 from gradaudit.mending.search import (
@@ -19,6 +18,8 @@ from gradaudit.mending.search import (
     judge_changed,
     trial_settings,
 )
+from gradaudit.pacing import Progress
+from gradaudit.plan import PROVING, SEARCHING, searching
 from gradaudit.records import Estimate, Finding, Prescription, Proof, Remedy, Side
 from gradaudit.remedies import answered, prescribe, recipe_of, shown_only
 from gradaudit.rules._judge import made_up
@@ -47,11 +48,13 @@ def mend(
     if made_up(judged.measurements) or (wanted is None and not judged.ill):
         return wanted, findings
     choosing, proving, batches = _split(opened)
+    trials = _trials(judged, settings)
+    progress.plan(SEARCHING, searching(progress.spent, trials if judged.ill else 1))
     looking = Search(
         choosing if judged.ill else proving,
         trial_settings(settings, judged),
         progress,
-        _trials(judged, settings),
+        trials,
         failing_codes(judged),
     )
     cure = _proven(looking, judged, settings, proving)
@@ -101,7 +104,7 @@ def _proven(looking: Search, judged: Judged, settings: Settings, proving: Opened
         if id(tried) in proved:
             continue
         proved.add(id(tried))
-        looking.progress("proving the changes")
+        looking.progress(PROVING)
         after = Tried(tried.remedies, judge_changed(proving, tried.remedies, known))
         if after.passed:
             return after

@@ -7,10 +7,11 @@ from dataclasses import dataclass, field, replace
 
 from gradaudit.errors import GradauditError
 from gradaudit.judging import Judged, judge
-from gradaudit.measure import Progress
 from gradaudit.mending.attempts import attempt_of, broken_attempt, worse
 from gradaudit.mending.change import START, applicable, changed
 from gradaudit.mending.further import further, rate_in_use, with_rate
+from gradaudit.pacing import QUIET, Progress
+from gradaudit.plan import trial
 from gradaudit.records import Attempt, Remedy
 from gradaudit.remedies import prescribe
 from gradaudit.rules._outlook import held_out, learns_beyond, pace, reading
@@ -87,7 +88,9 @@ class Search:
         self.left -= 1
         count = len(self.attempts) + 1
         names = " + ".join(each.id for each in remedies)
-        self.progress(f"trying changes {count} of at most {count + self.left}: {names}")
+        self.progress(
+            f"trying changes {count} of at most {count + self.left}: {names}", trial(count)
+        )
         try:
             judged = judge_changed(self.opened, remedies, self.settings)
         except GradauditError as error:
@@ -125,7 +128,7 @@ def _said(judged: Judged) -> frozenset[str]:
 def judge_changed(opened: Opened, remedies: Sequence[Remedy], settings: Settings) -> Judged:
     """The subject judged with the remedies applied to a loan of it."""
     with changed(opened, remedies, settings.seed) as subject:
-        return judge(subject, settings, lambda _: None)
+        return judge(subject, settings, QUIET)
 
 
 def trial_settings(settings: Settings, judged: Judged) -> Settings:

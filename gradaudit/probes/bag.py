@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from gradaudit.pacing import QUIET, Progress
 from gradaudit.probes._hooks import all_finite
 from gradaudit.probes.state import judge_looks
 from gradaudit.probes.vector_looks import VectorLook, look_at_vector
@@ -29,7 +30,7 @@ class Bag:
     state: StateRow
 
 
-def measure_bag(weights: StoredWeights, settings: Settings) -> Bag:
+def measure_bag(weights: StoredWeights, settings: Settings, progress: Progress = QUIET) -> Bag:
     """Rows, non-finite tensors and the state of ``weights``, told from names and shapes.
 
     In memory at one time: the largest tensor, and what its norm takes
@@ -40,7 +41,10 @@ def measure_bag(weights: StoredWeights, settings: Settings) -> Bag:
     book = WeightBook(settings, missing)
     looks: list[VectorLook] = []
     finite: dict[Hashable, bool] = {}
-    for entry in weights.entries():
+    total, read = max(sum(entry.nbytes for entry in weights.entries()), 1), 0
+    for i, entry in enumerate(weights.entries()):
+        progress.within(read / total, f"tensor {i + 1:,} of {len(weights):,}")
+        read += entry.nbytes
         declared = weights.declared(entry.name)
         if not (declared.is_floating_point() or declared.is_complex()):
             continue  # such cannot hold a number that is not finite

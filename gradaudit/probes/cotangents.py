@@ -221,15 +221,31 @@ def _pull_back(
     return [s.grad for s in sources if s.grad is not None]
 
 
-def probe(forward: Forward, sources: list[Tensor], ladder: Ladder, m: int) -> Logs:
-    """Pull ``m`` random cotangents back from the outputs to ``sources``."""
-    arrived, sent = [], []
+def probe(
+    forward: Forward,
+    sources: list[Tensor],
+    ladder: Ladder,
+    m: int,
+    *,
+    up_to: int = 0,
+    wanted: Callable[[Logs], bool] = lambda _: False,
+) -> Logs:
+    """Pull ``m`` random cotangents back from the outputs to ``sources``.
+
+    ``up_to`` as many where they are ``wanted`` after all of the ``m`` but the last, which gives
+    the activations back.
+    """
+    arrived: list[list[float]] = []
+    sent: list[list[float]] = []
     with ladder.attached():
-        for i in range(m):
+        while len(arrived) < m:
+            last = len(arrived) == m - 1
+            if last and m < up_to and m > 2 and wanted(_logs(arrived, sent)):
+                m, last = up_to, False
             ladder.exponent, ladder.logs, ladder.fresh = 0, {}, {}
             cotangents = [ladder.draw(t) for t in forward.outputs]
             top = ladder.log_square(joint_norm(cotangents))
-            gradients = _pull_back(forward, cotangents, sources, last=i == m - 1)
+            gradients = _pull_back(forward, cotangents, sources, last=last)
             norm = joint_norm(gradients)
             first = ladder.log_square(norm) if ladder.start is None else ladder.logs[ladder.start]
             rest = [
@@ -240,4 +256,8 @@ def probe(forward: Forward, sources: list[Tensor], ladder: Ladder, m: int) -> Lo
             sent.append(
                 [ladder.fresh.get(n, log) for n, log in zip(nodes, arrived[-1], strict=True)]
             )
+    return _logs(arrived, sent)
+
+
+def _logs(arrived: list[list[float]], sent: list[list[float]]) -> Logs:
     return Logs(*(torch.tensor(rows, dtype=torch.float64) for rows in (arrived, sent)))

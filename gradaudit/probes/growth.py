@@ -3,7 +3,8 @@
 Gains are ratios of plain sums of squares of pulled-back cotangents (see
 :mod:`gradaudit.probes.cotangents`), J from the end-to-end chain, so that the gains of all stages
 multiply to the total. GSC is Philipp et al.'s gradient scale coefficient (arXiv 1712.05577).
-Cost: one forward pass and ``settings.budget.probes`` vector-Jacobian products.
+Cost: one forward pass and ``settings.budget.probes`` vector-Jacobian products, more of them where
+the growth lies astride its limit.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from gradaudit.probes.cotangents import (
 from gradaudit.probes.graph import Graph, leaf_variable
 from gradaudit.probes.trace import Op, Trace, joint_norm
 from gradaudit.probes.trunk import Trunk, find_trunk, module_chain
+from gradaudit.probes.undecided import probes_to_spend, undecided
 from gradaudit.records import Estimate, NotMeasured, StageRow, TrunkRow
 from gradaudit.settings import Settings
 from gradaudit.subject import Opened
@@ -237,11 +239,12 @@ def _missing(rows: Sequence[StageRow], trunk: TrunkRow, logs: Logs) -> list[NotM
     return missing
 
 
-def measure_growth(opened: Opened, settings: Settings) -> Growth:
+def measure_growth(opened: Opened, settings: Settings, *, cheap: bool = False) -> Growth:
     """Backward gain, GSC and Jacobian norm of every stage, and of the trunk as a whole.
 
-    To be called inside ``borrowed(model)`` on an opened subject with a model and a batch. What
-    forward raises passes through.
+    Where the growth then lies astride its limit, by more probes; by many more where they are
+    ``cheap``. To be called inside ``borrowed(model)`` on an opened subject with a model and a
+    batch. What forward raises passes through.
     """
     assert opened.model is not None
     torch.manual_seed(settings.seed)
@@ -258,10 +261,10 @@ def measure_growth(opened: Opened, settings: Settings) -> Growth:
         row = TrunkRow(False, None, None, None, None, why=reason)
         gap = NotMeasured("Jacobian growth", "trunk", reason)
         return Growth((), row, forward.trace, None, (gap,))
-    return _measure(opened.model, forward, settings)
+    return _measure(opened.model, forward, settings, cheap=cheap)
 
 
-def _measure(model: nn.Module, forward: Forward, settings: Settings) -> Growth:
+def _measure(model: nn.Module, forward: Forward, settings: Settings, *, cheap: bool) -> Growth:
     plan, graph, source = _plan(model, forward)
     sources = forward.from_input(source)
     if not plan.found:
@@ -271,8 +274,16 @@ def _measure(model: nn.Module, forward: Forward, settings: Settings) -> Growth:
             row = TrunkRow(False, None, None, None, None, why=plan.why)
             gap = NotMeasured("Jacobian growth", "trunk", plan.why)
             return Growth((), row, forward.trace, None, (gap,))
-    ladder = Ladder(plan.stages, settings.seed, rescale=plan.found)
-    logs = probe(forward, sources, ladder, settings.budget.probes)
+    hidden = int(_role(0, plan) == "inlet") if plan.found else 0
+    rms = _rms_of(plan.stages[hidden].start, sources) if hidden < len(plan.stages) else math.nan
+
+    def open_still(logs: Logs) -> bool:
+        rows = _stage_rows(plan, logs, sources, forward.outputs)
+        return undecided(_trunk_row(plan, rows, logs, rms), settings)
+
+    ladder, count = Ladder(plan.stages, settings.seed, rescale=plan.found), settings.budget.probes
+    more = probes_to_spend(count, cheap=cheap) if plan.found else count
+    logs = probe(forward, sources, ladder, count, up_to=more, wanted=open_still)
     if forward.reentrant:  # its backward passes left gradients behind
         model.zero_grad(set_to_none=True)
     rows = _stage_rows(plan, logs, sources, forward.outputs)
@@ -280,8 +291,6 @@ def _measure(model: nn.Module, forward: Forward, settings: Settings) -> Growth:
         row = TrunkRow(False, None, None, None, None, stages=len(rows), why=plan.why)
         gap = NotMeasured("growth along a trunk", "trunk", plan.why)
         return Growth(rows, row, forward.trace, plan, (gap,))
-    hidden = 1 if rows[0].role == "inlet" else 0
-    rms = _rms_of(plan.stages[hidden].start, sources) if hidden < len(rows) else math.nan
     trunk = _trunk_row(plan, rows, logs, rms)
     made, ends = forward.trace.by_result(), [(t.grad_fn, t.output_nr) for t in forward.outputs]
     outputs = tuple(made[end] for end in ends if end in made)

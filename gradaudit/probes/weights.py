@@ -17,6 +17,7 @@ from torch import Tensor
 
 from gradaudit.linalg.dense import frobenius_norm
 from gradaudit.linalg.entries import Entries, look_at
+from gradaudit.pacing import QUIET, Progress
 from gradaudit.probes.folding import Fold, fits, fold
 from gradaudit.probes.initialization import name_initialization
 from gradaudit.probes.peers import beside_peers
@@ -37,6 +38,8 @@ def measure_weights(
     activations: Mapping[str, str],
     settings: Settings,
     folds: Mapping[str, Fold] | None = None,
+    *,
+    progress: Progress = QUIET,
 ) -> tuple[tuple[WeightRow, ...], tuple[NotMeasured, ...]]:
     """One row per weight of ``source``, a live model or tensors by name, and what is missing.
 
@@ -48,7 +51,8 @@ def measure_weights(
     """
     sites, missing = find_weights(source)
     book = WeightBook(settings, missing, activations, input_sizes, folds or {})
-    for site in sites:
+    for i, site in enumerate(sites):
+        progress.within(i / len(sites), f"weight {i + 1:,} of {len(sites):,}")
         book.measure(site)
     return book.finished()
 

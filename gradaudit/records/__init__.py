@@ -40,6 +40,7 @@ from gradaudit.records.measurements import (
     WeightPart,
     WeightRow,
 )
+from gradaudit.records.outcome import FAIL_ON, FailOn, exit_code, held
 from gradaudit.records.outlook import Outlook, Trial
 from gradaudit.records.precision import HalfRow, Precision
 from gradaudit.records.proof import Attempt, Prescription, Proof, Side
@@ -49,6 +50,7 @@ from gradaudit.records.run import Audited, RuleDoc, Run
 from gradaudit.records.snapshot import Measured, Snapshot
 
 __all__ = [
+    "FAIL_ON",
     "SCHEMA",
     "Attempt",
     "AttentionRow",
@@ -61,6 +63,7 @@ __all__ = [
     "DataRow",
     "Difference",
     "Estimate",
+    "FailOn",
     "Finding",
     "FindingChange",
     "Forecast",
@@ -108,5 +111,7 @@ __all__ = [
     "WeightPart",
     "WeightRow",
     "Where",
+    "exit_code",
+    "held",
     "plain",
 ]

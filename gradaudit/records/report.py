@@ -8,10 +8,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from gradaudit.errors import UsageError, VerdictError
 from gradaudit.records.comparison import Comparison
+from gradaudit.records.complaint import complaint
 from gradaudit.records.estimate import NotMeasured
 from gradaudit.records.findings import Finding, Forecast, Verdict
 from gradaudit.records.measurements import Measurements, StageRow
+from gradaudit.records.outcome import FAIL_ON, FailOn, exit_code, held
 from gradaudit.records.proof import Prescription
 from gradaudit.records.recipe import Recipe
 
@@ -55,6 +58,26 @@ class Report:
     not_measured: tuple[NotMeasured, ...]
     notes: tuple[str, ...] = ()  # what the audit chose for the user, said aloud
     comparison: Comparison | None = None  # with the baseline, where one was given
+
+    @property
+    def outcome(self) -> Verdict:
+        """What a gate goes by: the verdict, or with a baseline what is new or worse since."""
+        return held(self.verdict, self.comparison)
+
+    def raise_for_verdict(self, fail_on: FailOn = "fail") -> None:
+        """Raise :class:`gradaudit.VerdictError` where the command would end in 1 or 3.
+
+        ``fail_on`` is the least verdict that counts, as ``--fail-on`` has it: ``"fail"``,
+        ``"warn"`` or ``"never"``. A report that is inconclusive raises as well, unless never. The
+        message names cause, findings with their numbers, and the first change to make.
+        """
+        __tracebackhide__ = True  # pytest shows the caller's line, not this one
+        if fail_on not in FAIL_ON:
+            known = ", ".join(repr(each) for each in FAIL_ON)
+            raise UsageError("fail_on", expected=known, found=repr(fail_on))
+        code = exit_code(self.outcome, fail_on)
+        if code:
+            raise VerdictError(complaint(self, self.outcome, fail_on), code)
 
     def to_dict(self) -> dict[str, Any]:
         """The JSON contract of ``gradaudit.report/1`` as plain dicts, lists and finite numbers."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from gradaudit.records import (
     Audited,
@@ -20,6 +20,7 @@ from gradaudit.reports.numbers import PAGE, Style, amount
 from gradaudit.reports.text import one_line, plural, shorten
 
 _ORDER: Mapping[Severity, int] = {"fail": 0, "warn": 1, "note": 2}
+_KNOWN = ("unchanged", "better")
 _PLACE_LETTERS = 120
 
 
@@ -29,12 +30,8 @@ class Claim:
 
     finding: Finding
     change: FindingChange | None
+    known: bool  # the baseline has it, as bad or worse
     counts: bool
-
-    @property
-    def known(self) -> bool:
-        """Whether the baseline has it, no worse than it is."""
-        return self.change is not None and self.change.change in ("unchanged", "better")
 
 
 @dataclass(frozen=True)
@@ -65,9 +62,10 @@ def claims(audited: Audited) -> tuple[Claim, ...]:
 def _claim(
     audited: Audited, finding: Finding, changes: dict[tuple[str, str], list[FindingChange]]
 ) -> Claim:
-    left = changes.get(_key(finding))
-    claim = Claim(finding, left.pop(0) if left else None, False)
-    return replace(claim, counts=not claim.known and audited.counts(finding.severity))
+    left = changes.get(_key(finding)) if changes else None
+    change = left.pop(0) if left else None
+    known = change is not None and change.change in _KNOWN
+    return Claim(finding, change, known, audited.counts(finding.severity) and not known)
 
 
 def gathered(found: Sequence[Claim]) -> Iterator[Gathered]:

@@ -46,11 +46,24 @@ _DETAILS = (
 def render(run: Run) -> str:
     """Verdict, cause, what changed, findings, and the first change to make; at most 60 kB."""
     for detail in _DETAILS:
-        sections = [_section(run, audited, detail) for audited in run.audits]
-        text = _whole(run, sections)
-        if len(text.encode("utf-8", "backslashreplace")) <= MOST:
+        text = _whole(run, _sections(run, detail))
+        if _size(text) <= MOST:
             return text
     return _whole(run, [])
+
+
+def _sections(run: Run, detail: _Detail) -> list[str]:
+    """A section for each model, up to where they are too long."""
+    sections: list[str] = []
+    for audited in run.audits:
+        sections.append(_section(run, audited, detail))
+        if sum(map(_size, sections)) > MOST:
+            break
+    return sections
+
+
+def _size(text: str) -> int:
+    return len(text.encode("utf-8", "backslashreplace"))
 
 
 def _whole(run: Run, sections: list[str]) -> str:

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from gradaudit.records import Audited, RuleDoc, Run
-from gradaudit.reports.sarif_results import BASELINE, LISTED, message, results
+from gradaudit.reports.sarif_results import BASELINE, LISTED, message, results, sizes
 from gradaudit.reports.text import clean, one_line
 
 VERSION = "2.1.0"
@@ -33,21 +33,19 @@ _TAGS = {
 
 def render(run: Run) -> str:
     """The run as one SARIF log with one run, ending in a newline; the same run, the same text."""
-    text = _text(run, None)
-    for kept in _KEPT:
-        if text is not None:
-            break
-        text = _text(run, kept)
-    return text if text is not None else _text(run, 1, whole=True) or ""
+    counts = sizes(run)
+    for kept in (max(counts, default=1), *_KEPT):
+        if sum(min(size, kept) for size in counts) <= MOST_RESULTS or kept == _KEPT[-1]:
+            text = _text(run, kept)
+            if len(text) <= MOST_BYTES:
+                break
+    return text
 
 
-def _text(run: Run, kept: int | None, *, whole: bool = False) -> str | None:
-    """The log with so many results of a rule; ``None`` where that is too many or too long."""
+def _text(run: Run, kept: int) -> str:
+    """The log with so many results of each rule of a model."""
     found = [each for audited in run.audits for each in results(run, audited, kept)]
-    if len(found) > MOST_RESULTS and not whole:
-        return None
-    text = json.dumps(_cleaned(_log(run, found[:MOST_RESULTS])), indent=1) + "\n"
-    return text if whole or len(text) <= MOST_BYTES else None
+    return json.dumps(_cleaned(_log(run, found[:MOST_RESULTS])), indent=1) + "\n"
 
 
 def _log(run: Run, found: list[dict[str, Any]]) -> dict[str, Any]:

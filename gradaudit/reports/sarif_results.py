@@ -48,13 +48,18 @@ class _Source:
         return f"{one_line(self.audited.name)}: {text}" if len(self.run.audits) > 1 else text
 
 
-def results(run: Run, audited: Audited, kept: int | None) -> Iterator[dict[str, Any]]:
+def sizes(run: Run) -> tuple[int, ...]:
+    """How many findings there are of each rule, severity and model."""
+    return tuple(len(g.claims) for audited in run.audits for g in gathered(claims(audited)))
+
+
+def results(run: Run, audited: Audited, kept: int) -> Iterator[dict[str, Any]]:
     """A model's results, worst first; of a rule at most ``kept``, the last for all the rest."""
     if audited.report is None:
         return
     source = _Source(run, audited, audited.report)
     for group in gathered(claims(audited)):
-        alone = len(group.claims) if kept is None or len(group.claims) <= kept else kept - 1
+        alone = len(group.claims) if len(group.claims) <= kept else kept - 1
         for claim in group.claims[:alone]:
             yield _result(source, claim)
         if alone < len(group.claims):

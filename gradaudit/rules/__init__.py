@@ -1,6 +1,6 @@
 """The rules: one problem per file, each a plain reading of the measurements."""
 
-from gradaudit.rules._terms import notes_on
+from gradaudit.rules._terms import demand_on, means, notes_on
 from gradaudit.rules.catalogue import (
     HEADINGS,
     Rule,
@@ -16,7 +16,9 @@ __all__ = [
     "Rule",
     "all_rules",
     "chosen_rules",
+    "demand_on",
     "matching",
+    "means",
     "notes_on",
     "rule",
     "run_rules",

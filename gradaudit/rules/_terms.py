@@ -40,7 +40,7 @@ class Terms:
     limits: tuple[tuple[str, Limit], ...] = ()  # other than the model's
 
 
-def covers(pattern: str, rule: RuleLike) -> bool:
+def means(pattern: str, rule: RuleLike) -> bool:
     """Whether a code, the start of one (any case), or a name means this rule."""
     wanted = pattern.strip().lower()
     return bool(wanted) and (rule.code.lower().startswith(wanted) or rule.name == wanted)
@@ -52,7 +52,7 @@ def demand_on(rule: RuleLike, severities: Mapping[str, Demand]) -> Demand | None
     for pattern, demand in severities.items():
         wanted = pattern.strip()
         closeness = len(rule.code) if wanted.lower() == rule.name else len(wanted)
-        if covers(pattern, rule) and (best is None or closeness >= best[0]):
+        if means(pattern, rule) and (best is None or closeness >= best[0]):
             best = (closeness, demand)
     return best[1] if best else None
 
@@ -103,7 +103,7 @@ def terms_of(rule: RuleLike, settings: Settings, *names: str) -> Terms:
             continue
         limits.update(_limits_of(layer, rule, settings))
         demand = demand_on(rule, layer.severities) or demand
-        if any(covers(pattern, rule) for pattern in layer.ignore):
+        if any(means(pattern, rule) for pattern in layer.ignore):
             demand = "off"
     return Terms(demand, tuple(sorted(limits.items())))
 

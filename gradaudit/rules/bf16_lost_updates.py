@@ -53,9 +53,11 @@ def check(measurements: Measurements, settings: Settings) -> Iterable[Finding]:
         return
     precision, row = found
     limit = settings.limit("lost_updates_max")
-    if row.lost_updates is None or standing(row.lost_updates, limit) != "past":
+    if row.lost_updates is None:
         return
-    pure = precision.regime == "pure"
+    pure, at = precision.regime == "pure", standing(row.lost_updates, limit)
+    if at == "within" or (at == "straddles" and not pure):
+        return
     end = (
         "The weights are in bf16, so these stand still."
         if pure
@@ -64,7 +66,7 @@ def check(measurements: Measurements, settings: Settings) -> Iterable[Finding]:
     yield Finding(
         CODE,
         NAME,
-        "warn" if pure else "note",
+        "warn" if pure and at == "past" else "note",
         Where(),
         row.lost_updates,
         limit,

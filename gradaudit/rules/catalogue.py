@@ -16,7 +16,8 @@ from importlib import import_module
 
 from gradaudit.errors import UsageError
 from gradaudit.records import Finding, Measurements, RuleDoc, Severity
-from gradaudit.rules._terms import covers, found_by, with_demand
+from gradaudit.rules._astride import told
+from gradaudit.rules._terms import found_by, means, with_demand
 from gradaudit.rules._weighed import weighed
 from gradaudit.settings import Settings
 
@@ -100,7 +101,8 @@ def run_rules(measurements: Measurements, settings: Settings) -> tuple[Finding, 
     chosen = chosen_rules(settings)
     by_code = {each.code: each for each in chosen}
     found = [f for each in chosen for f in found_by(each, measurements, settings)]
-    demanded = [with_demand(f, by_code[f.code], settings) for f in weighed(found, measurements)]
+    judged = map(told, weighed(found, measurements))
+    demanded = [with_demand(f, by_code[f.code], settings) for f in judged]
     findings = [
         (_WORST_FIRST[f.severity], _order(by_code[f.code], measurements), f.code, f)
         for f in demanded
@@ -133,7 +135,7 @@ def matching(patterns: Iterable[str]) -> set[Rule]:
     """The rules meant by codes, starts of codes or names; ``UsageError`` where one means none."""
     chosen: set[Rule] = set()
     for pattern in patterns:
-        hits = {each for each in all_rules() if covers(pattern, each)}
+        hits = {each for each in all_rules() if means(pattern, each)}
         if not hits:
             raise _unknown(pattern)
         chosen |= hits

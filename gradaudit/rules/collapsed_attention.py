@@ -36,8 +36,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from gradaudit.records import AttentionRow, Estimate, Finding, Measurements, Where
+from gradaudit.records import AttentionRow, Estimate, Finding, Limit, Measurements, Where
 from gradaudit.rules._judge import (
+    Standing,
     all_the_same,
     contradicted,
     lower,
@@ -57,14 +58,16 @@ LIMITS = ("attention_entropy_min",)
 
 def check(measurements: Measurements, settings: Settings) -> Iterable[Finding]:
     """One finding at most, on the call that looks at least widely."""
-    collapsed = collapsed_calls(measurements, settings)
-    if not collapsed:
-        return
     limit = settings.limit("attention_entropy_min")
-    row, measured = min(collapsed, key=lambda pair: pair[1].value)
-    softer = contradicted(measurements) or made_up(measurements)
+    collapsed = collapsed_calls(measurements, settings)
+    perhaps = _calls(measurements, limit, "straddles")
+    calls = collapsed or [pair for pair in perhaps if pair[1].value < limit.value]
+    if not calls:
+        return
+    row, measured = min(calls, key=lambda pair: pair[1].value)
+    softer = not collapsed or contradicted(measurements) or made_up(measurements)
     place = f"`{row.module}`" if row.module else "the model itself"
-    others = len({r.module for r, _ in collapsed}) - 1
+    others = len({r.module for r, _ in calls}) - 1
     logit = f" (logits up to {number(row.largest_logit)})" if row.largest_logit else ""
     yield Finding(
         CODE,
@@ -85,14 +88,19 @@ def collapsed_calls(
     measurements: Measurements, settings: Settings
 ) -> list[tuple[AttentionRow, Estimate]]:
     """The calls below the limit as a whole, with what was judged; none on learned weights."""
+    return _calls(measurements, settings.limit("attention_entropy_min"), "past")
+
+
+def _calls(
+    measurements: Measurements, limit: Limit, wanted: Standing
+) -> list[tuple[AttentionRow, Estimate]]:
     if measurements.state.state == "trained":
         return []
-    limit = settings.limit("attention_entropy_min")
     return [
         (row, measured)
         for row in measurements.attention
         if (measured := _judged(row, measurements)) is not None
-        and standing(measured, limit, above=False) == "past"
+        and standing(measured, limit, above=False) == wanted
     ]
 
 

@@ -94,11 +94,14 @@ def _backward(
     if largest is None or scale is None:
         return
     measured = _rounded(largest, limit.unit)
-    if standing(measured, limit) != "past":
+    at = standing(measured, limit)
+    if at == "within":
         return
     lost, most = row.underflow_scaled, settings.limit("underflow_max")
     usable = lost is None or standing(lost, most) != "past"
     severity: Severity = "warn" if usable or made_up(measurements) else "fail"
+    if at == "straddles":
+        severity = "note"
     end = (
         f"A loss scale of {scale_name(scale)} keeps them in range; one that starts at 65536 skips "
         "every step until it is there."

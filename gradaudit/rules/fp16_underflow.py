@@ -50,7 +50,10 @@ def check(measurements: Measurements, settings: Settings) -> Iterable[Finding]:
         return
     precision, row = found
     limit = settings.limit("underflow_max")
-    if row.underflow is None or standing(row.underflow, limit) != "past":
+    if row.underflow is None:
+        return
+    stands = standing(row.underflow, limit)
+    if stands == "within":
         return
     lost, scale = row.underflow_scaled, precision.loss_scale
     end = ""
@@ -64,7 +67,7 @@ def check(measurements: Measurements, settings: Settings) -> Iterable[Finding]:
     yield Finding(
         CODE,
         NAME,
-        "note" if made_up(measurements) else "warn",
+        "note" if made_up(measurements) or stands == "straddles" else "warn",
         Where(module="" if at.startswith("the ") else at),
         row.underflow,
         limit,

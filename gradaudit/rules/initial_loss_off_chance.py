@@ -63,7 +63,7 @@ def check(measurements: Measurements, settings: Settings) -> Iterable[Finding]:
         warn.unit,
     )
     judged = judge(measured, warn=warn, fail=fail)
-    if judged is None or measured.value <= warn.value:
+    if judged is None:
         return
     severity = softened(judged.severity, measurements)
     if made_up(measurements):

@@ -31,7 +31,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from gradaudit.records import Estimate, Finding, Measurements, Where
+from gradaudit.records import Estimate, Finding, Measurements, ModuleRow, Where
 from gradaudit.rules._judge import all_the_same, judge, lower, made_up, softened, wilson
 from gradaudit.rules._units import at_call, worst_calls
 from gradaudit.settings import Settings
@@ -43,19 +43,19 @@ LIMITS = ("saturated_fraction_warn", "saturated_fraction_fail")
 
 
 def check(measurements: Measurements, settings: Settings) -> Iterable[Finding]:
-    """One finding per module."""
+    """One finding per module; of those that may be past the limit and are not, one in all."""
     warn = settings.limit("saturated_fraction_warn")
     fail = settings.limit("saturated_fraction_fail")
-    for row in worst_calls(measurements, "saturated_fraction"):
-        share = row.saturated_fraction or 0.0
-        if share <= warn.value:
-            continue
-        low, high = wilson(share, (row.units or 1) * (measurements.sample.batch_size or 1))
-        measured = Estimate(share, min(low, share), max(high, share), warn.unit)
-        judged = judge(measured, warn=warn, fail=fail)
-        if judged is None:
-            continue
-        severity = softened(judged.severity, measurements)
+    judged = [
+        (row, measured, found)
+        for row in worst_calls(measurements, "saturated_fraction")
+        if (measured := _share(row, measurements, warn.unit))
+        and (found := judge(measured, warn=warn, fail=fail)) is not None
+    ]
+    past = [each for each in judged if each[1].value > warn.value]
+    perhaps = sorted(judged, key=lambda each: -each[1].value)[:1]
+    for row, measured, found in past or perhaps:
+        severity = softened(found.severity, measurements)
         if made_up(measurements):
             severity = lower(severity)
         yield Finding(
@@ -64,7 +64,14 @@ def check(measurements: Measurements, settings: Settings) -> Iterable[Finding]:
             severity,
             Where(module=row.module, call=row.call),
             measured,
-            judged.limit,
-            f"{share:.0%} of the outputs of `{row.module}`{at_call(row)} lie where the curve is "
-            "flat. Hardly any gradient passes to the layers before." + all_the_same(measurements),
+            found.limit,
+            f"{measured.value:.0%} of the outputs of `{row.module}`{at_call(row)} lie where the "
+            "curve is flat. Hardly any gradient passes to the layers before."
+            + all_the_same(measurements),
         )
+
+
+def _share(row: ModuleRow, measurements: Measurements, unit: str) -> Estimate:
+    share = row.saturated_fraction or 0.0
+    low, high = wilson(share, (row.units or 1) * (measurements.sample.batch_size or 1))
+    return Estimate(share, min(low, share), max(high, share), unit)

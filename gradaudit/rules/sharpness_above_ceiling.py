@@ -61,9 +61,12 @@ def check(measurements: Measurements, settings: Settings) -> Iterable[Finding]:
         return
     source = f"{curvature.rule} of {curvature.optimizer} at lr = {rate:g}, on a quadratic"
     limit = Limit(ceiling.value, ceiling.unit, source)
-    if standing(sharpness, limit) != "past":
+    at = standing(sharpness, limit)
+    if at == "within":
         return
     severity, then = _rehearsed(measurements, curvature)
+    if at == "straddles":
+        severity = "note"
     bears = curvature.rate_ceiling
     why = (
         f"At the start the loss has a curvature of {number(sharpness.value)}, and "

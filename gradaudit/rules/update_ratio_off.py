@@ -34,7 +34,7 @@ Ben Braiek and Khomh 2023, TheDeepChecker, arXiv 2204.00694 (log10 within -4 and
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from gradaudit.records import Estimate, Finding, Limit, Measurements, Rehearsal, Severity, Where
 from gradaudit.rules._judge import learned, listed, number, plural, standing, too_slow
@@ -53,22 +53,36 @@ def check(measurements: Measurements, settings: Settings) -> Iterable[Finding]:
     if rehearsal is None or rehearsal.prescribed or learned(measurements):
         return
     ratios = _ratios(measurements)
-    for above, limit in (
-        (True, settings.limit("update_ratio_max")),
-        (False, settings.limit("update_ratio_min")),
-    ):
-        sign = 1.0 if above else -1.0
-        off = [name for name, e in ratios.items() if sign * e.value > sign * limit.value]
-        if not off or not _agrees(rehearsal, above=above):
-            continue
-        off.sort(key=lambda name: -sign * ratios[name].value)
-        worst = ratios[off[0]]
-        sure = any(standing(ratios[name], limit, above=above) == "past" for name in off)
-        blamed = data_to_blame(measurements, settings)
-        severity: Severity = "warn" if sure and not blamed else "note"
-        why = _why(off, len(ratios), worst, limit, rehearsal)
-        yield Finding(CODE, NAME, severity, Where(parameter=off[0]), worst, limit, why)
-        return
+    sides = [
+        (above, settings.limit(f"update_ratio_{'max' if above else 'min'}"))
+        for above in (True, False)
+        if _agrees(rehearsal, above=above)
+    ]
+    for find in (_off, _perhaps_off):
+        for above, limit in sides:
+            off = find(ratios, limit, above=above)
+            if off:
+                sure = any(standing(ratios[n], limit, above=above) == "past" for n in off)
+                blamed = data_to_blame(measurements, settings)
+                severity: Severity = "warn" if sure and not blamed else "note"
+                worst = ratios[off[0]]
+                why = _why(off, len(ratios), worst, limit, rehearsal, above=above)
+                yield Finding(CODE, NAME, severity, Where(parameter=off[0]), worst, limit, why)
+                return
+
+
+def _off(ratios: Mapping[str, Estimate], limit: Limit, *, above: bool) -> list[str]:
+    """The weights whose ratio is past the limit, the furthest first."""
+    sign = 1.0 if above else -1.0
+    off = [name for name, e in ratios.items() if sign * e.value > sign * limit.value]
+    return sorted(off, key=lambda name: -sign * ratios[name].value)
+
+
+def _perhaps_off(ratios: Mapping[str, Estimate], limit: Limit, *, above: bool) -> list[str]:
+    """The weights whose interval reaches past the limit, if not their ratio itself."""
+    sign = 1.0 if above else -1.0
+    off = [n for n, e in ratios.items() if standing(e, limit, above=above) == "straddles"]
+    return sorted(off, key=lambda name: -sign * ratios[name].value)
 
 
 def _ratios(measurements: Measurements) -> dict[str, Estimate]:
@@ -88,9 +102,18 @@ def _agrees(rehearsal: Rehearsal, *, above: bool) -> bool:
     return rehearsal.outcome == "flat" or (rehearsal.outcome == "falls" and too_slow(rehearsal))
 
 
-def _why(off: list[str], total: int, worst: Estimate, limit: Limit, rehearsal: Rehearsal) -> str:
+def _why(
+    off: list[str],
+    total: int,
+    worst: Estimate,
+    limit: Limit,
+    rehearsal: Rehearsal,
+    *,
+    above: bool,
+) -> str:
     does = "diverges" if rehearsal.outcome == "diverges" else "hardly falls"
-    side = "more" if worst.value > limit.value else "less"
+    beyond = (worst.value > limit.value) == above
+    side = f"{'' if beyond else 'perhaps '}{'more' if above else 'less'}"
     return (
         f"{plural(len(off), 'weight')} of {total} change by {side} than {number(limit.value)} of "
         f"their length at a step ({listed(off)}; {number(worst.value)} at the far end), and the "

@@ -148,6 +148,17 @@ def import_path(folder: Path) -> None:
             del sys.modules[loaded]
 
 
+def is_users(module: object) -> bool:
+    """Whether a module is of the user's own Python code: neither installed nor gradaudit's."""
+    file = getattr(module, "__file__", None)
+    own = str(Path(__file__).resolve().parent.parent)
+    return (
+        isinstance(file, str)
+        and file.endswith(".py")
+        and not (_is_installed(file) or file.startswith(own))
+    )
+
+
 def _is_installed(filename: str) -> bool:
     paths = sysconfig.get_paths()
     places = (paths["stdlib"], paths["platstdlib"], paths["purelib"], paths["platlib"])

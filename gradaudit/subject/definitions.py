@@ -23,12 +23,12 @@ class Definition(NamedTuple):
 
 def class_line(kind: type) -> Definition | None:
     """Where a class of the user's is defined; ``None`` for everybody else's, or without source."""
-    home = getattr(sys.modules.get(kind.__module__), "__file__", None)
-    if not isinstance(home, str) or not of_user(home):
-        return None
     try:
+        home = getattr(sys.modules.get(kind.__module__), "__file__", None)
+        if not isinstance(home, str) or not of_user(home):
+            return None
         line = inspect.findsource(kind)[1] + 1
-    except Exception:  # no source, or source that is not what was loaded
+    except Exception:  # no source, or not that of what was loaded, or a module's name that is none
         return None
     return Definition(home, _past_decorators(home, line))
 

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import copy
-import random
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 from torch.nn.parameter import UninitializedBuffer, is_lazy
 
 from gradaudit.errors import ModelError, UsageError
 from gradaudit.onnx_graph.export_notes import ExportNotes
+from gradaudit.recipes import overlay
 from gradaudit.records import NotMeasured, Recipe, SubjectRow
 from gradaudit.settings import Settings
 from gradaudit.subject.code import UserCode, is_code
@@ -28,11 +26,10 @@ from gradaudit.subject.formats.torchscript.compiled import left_to_torch
 from gradaudit.subject.named import as_subject
 from gradaudit.subject.objective import given_objective
 from gradaudit.subject.opened import Opened, OptimizerFactory, Subject
-from gradaudit.subject.process_state import save_process_state
+from gradaudit.subject.process_state import seeded
 from gradaudit.subject.recipe import (
     checked_recipe,
     from_optimizer,
-    overlay,
     suited,
     with_options,
 )
@@ -70,7 +67,7 @@ def open_subject(spec: str, settings: Settings) -> Opened:
     be measured. Raises a :class:`gradaudit.errors.GradauditError` of one line.
     """
     settings = replace(settings, recipe=checked_recipe(settings.recipe))
-    with _seeded(settings.seed):
+    with seeded(settings.seed):
         device, code = _device(settings.device), UserCode()
         if is_code(spec):
             subject, made, line = _made_by(spec, code)
@@ -109,7 +106,7 @@ def from_python(
     ``optimizer``. Raises a :class:`gradaudit.errors.GradauditError` of one line.
     """
     settings = replace(settings, recipe=checked_recipe(settings.recipe))
-    with _seeded(settings.seed):
+    with seeded(settings.seed):
         subject = replace(as_subject(model, "model"), sample=sample, loss=loss)
         subject = replace(subject, optimizer=optimizer)
         made = Construction()
@@ -125,18 +122,6 @@ def _over(base: Recipe, options: Recipe) -> Recipe:
     elif options.optimizer not in (None, base.optimizer):
         base = Recipe()
     return overlay(base, options)
-
-
-@contextmanager
-def _seeded(seed: int) -> Iterator[None]:
-    restore = save_process_state()
-    try:
-        torch.manual_seed(seed)
-        random.seed(seed)
-        np.random.seed(seed % 2**32)
-        yield
-    finally:
-        restore()
 
 
 def _device(name: str) -> torch.device:

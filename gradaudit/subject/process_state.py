@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import warnings
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
@@ -58,6 +59,22 @@ def save_process_state() -> Restore:
             put_back()
 
     return restore
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Draw everything in the body from ``seed``, and put the process's state back afterwards.
+
+    The generators of torch, Python and numpy: a model's forward pass may ask any of them.
+    """
+    restore = save_process_state()
+    try:
+        torch.manual_seed(seed)
+        random.seed(seed)
+        np.random.seed(seed % 2**32)
+        yield
+    finally:
+        restore()
 
 
 def _random_states() -> list[Restore]:

@@ -18,6 +18,7 @@ from gradaudit.mending.change import START
 from gradaudit.mending.completed import completed
 from gradaudit.mending.made import made
 from gradaudit.mending.proof import mend
+from gradaudit.pacing import QUIET
 from gradaudit.records import Finding, Prescription, Recipe, Remedy
 from gradaudit.remedies import recipe_of
 from gradaudit.settings import Settings
@@ -88,7 +89,7 @@ def mended(model: nn.Module, data: Any = None, optimizer: Any = None, **how: Any
         settings = searching(settings)
     opened = from_python(model, batches() if data is None else data, "mse", optimizer, settings)
     before = state_of(model)
-    judged = judge(opened, settings, lambda _: None)
+    judged = judge(opened, settings, QUIET)
     said: list[str] = []
     seen: dict[str, list[Tensor]] = {"trying": [], "proving": []}
     SEEN.clear()
@@ -253,7 +254,7 @@ def test_quick_effort_prescribes_without_proof() -> None:
 def test_nothing_is_proven_on_data_that_are_made_up() -> None:
     settings = searching(Settings(threads=1, input="float32[16,8]"))
     opened = from_python(net(16, 5.0), None, None, None, settings)
-    judged = judge(opened, settings, lambda _: None)
+    judged = judge(opened, settings, QUIET)
     assert judged.ill
     said: list[str] = []
     prescription, _ = mend(opened, judged, settings, said.append)

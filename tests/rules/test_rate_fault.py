@@ -103,8 +103,8 @@ def test_a_rate_that_is_seen_to_be_too_low() -> None:
     finding = only("GA602", followed(trial(1.0, 0.96, 0.93, 0.9), DOWN, recipe=SGD))
     assert (finding.severity, finding.measured.value, finding.limit.value) == ("fail", 0.01, 1e-3)
     assert finding.why == (
-        "The rate 0.01 is too low: the loss creeps from 1 to 0.9 in 1000 steps; from the same start "
-        "adamw at 0.001 brings it to 0.3 in 500."
+        "The rate 0.01 is too low: the loss creeps from 1 to 0.9 in 1000 steps; from the same "
+        "start adamw at 0.001 brings it to 0.3 in 500."
     )
 
 
