@@ -16,6 +16,7 @@ from gradaudit.pacing import QUIET, Progress, time_left
 from gradaudit.probes.expense import Expense
 from gradaudit.settings import Settings
 from gradaudit.subject import from_python
+from tests.listening import Listening
 
 
 class Clock:
@@ -148,23 +149,6 @@ def test_a_pipe_gets_no_progress(capsys: pytest.CaptureFixture[str]) -> None:
     assert told is QUIET
     assert not told.known
     assert capsys.readouterr() == ("", "")
-
-
-class Listening(Progress):
-    """Notes every phase that begins, and whether it was planned."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.heard: list[tuple[str, str, bool]] = []
-        self.details: list[str] = []
-
-    def __call__(self, what: str, phase: str | None = None) -> None:
-        super().__call__(what, phase)
-        self.heard.append((self.part, what, (phase or what) in self._phases))
-
-    def within(self, share: float, detail: str = "") -> None:
-        super().within(share, detail)
-        self.details.append(detail)
 
 
 @pytest.fixture(scope="module")
