@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from gradaudit import __version__
+from gradaudit import __version__, completion
 from gradaudit.config import load_config
 from gradaudit.config.document import near
 from gradaudit.errors import GradauditError
@@ -22,14 +22,14 @@ from gradaudit.targets import Target, choose, configuration
 from gradaudit.telling import printable, told
 
 
-class _Commands(click.Group):
+class _Commands(completion.Commands):
     """A group whose default command is ``audit``: ``gradaudit model.pt``."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         own = {"--help", "-h", "--version"}
         if args and args[0] not in self.commands and args[0] not in own:
             args = ["audit", *args]
-        if not args and load_config(Path.cwd()).models:
+        if not args and not ctx.resilient_parsing and load_config(Path.cwd()).models:
             args = ["audit"]
         return super().parse_args(ctx, args)
 
@@ -244,6 +244,8 @@ def explain(code: str) -> None:
 
 def main() -> None:
     """Run the command line; every error is one line and exit code 2, and 1 means findings only."""
+    if completion.wanted():
+        sys.exit(completion.complete(cli))
     sys.exit(supervised(_command, lambda message: _say(f"error: {message}", 2)))
 
 

@@ -14,6 +14,7 @@ from click.core import ParameterSource
 
 from gradaudit.config import Part
 from gradaudit.errors import UsageError
+from gradaudit.recipes import overlay, read_recipe
 from gradaudit.records import Recipe
 from gradaudit.settings import Settings
 
@@ -82,8 +83,6 @@ class Given:
         given = {k: v for k, v in self.options.items() if k in names and v is not None}
         if not self.options["recipe_file"]:
             return Recipe(**given)
-        from gradaudit.subject.recipe import overlay, read_recipe
-
         recipe, file = read_recipe(Path(self.options["recipe_file"])), self.level("recipe_file")
         over = {k: v for k, v in given.items() if self.level(k) >= file}
         under = {k: v for k, v in given.items() if k not in over}

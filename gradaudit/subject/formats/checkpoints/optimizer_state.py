@@ -13,7 +13,7 @@ from gradaudit.errors import UsageError
 from gradaudit.records import Recipe
 from gradaudit.subject.formats.checkpoints.sound import plain
 from gradaudit.subject.formats.stored_weights import StoredTensor, is_tensor
-from gradaudit.subject.recipe import recipe_from
+from gradaudit.recipes import recipe_from
 from gradaudit.telling import listed, quoted
 
 _PLACES = (
