@@ -237,8 +237,7 @@ def explain(code: str) -> None:
     """Explain the rule CODE (GA101, or its name)."""
     from gradaudit.rules import rule
 
-    found = rule(code)
-    click.echo(f"{found.code} {found.name}\n\n{found.doc.strip()}")
+    click.echo(rule(code).page)
 
 
 def main() -> None:

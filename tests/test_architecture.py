@@ -136,6 +136,7 @@ def test_the_command_starts_without_torch(name: str) -> None:
         "limits",
         "options",
         "output",
+        "recipes",
         "records",
         "repository",
         "resources",

@@ -15,6 +15,7 @@ from functools import cache
 from importlib import import_module
 
 from gradaudit.errors import UsageError
+from gradaudit.limits import LIMITS, told_value
 from gradaudit.records import Finding, Measurements, RuleDoc, Severity
 from gradaudit.rules._astride import told
 from gradaudit.rules._terms import found_by, means, with_demand
@@ -57,6 +58,17 @@ class Rule:
         parts = self.doc.split("\n## ")[1:]
         pairs = (part.split("\n", 1) for part in parts)
         return {heading.strip(): body.strip() for heading, body in pairs}
+
+    @property
+    def page(self) -> str:
+        """All there is to say about the rule: its documentation, and the limits one may set."""
+        lines = [f"{self.code} {self.name}", "", self.doc.strip()]
+        if self.limits:
+            lines += ["", "## Limits", f"To be set in [tool.gradaudit.rules.{self.code}]:"]
+        for name in self.limits:
+            limit, key = LIMITS[name], name.replace("_", "-")
+            lines.append(f"- `{key} = {told_value(limit.value)}` ({limit.unit}): {limit.source}")
+        return "\n".join(lines)
 
     @property
     def described(self) -> RuleDoc:
