@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
-from gradaudit.limits import with_limits
+from gradaudit.limits import LIMITS, told_value, with_limits
 from gradaudit.records import Finding, Limit, Measurements
 from gradaudit.settings import Demand, LayerSettings, Settings
 
@@ -134,23 +134,32 @@ def notes_on(measurements: Measurements, settings: Settings) -> tuple[str, ...]:
     """What the settings leave out or change, said aloud, and globs that match no layer."""
     notes = []
     for pattern in settings.ignore:
-        reason = settings.reasons.get(pattern)
+        reason = settings.reasons.get(pattern, "")
         if reason:
-            notes.append(f"{pattern} is ignored: {reason}")
+            notes.append(f"{pattern} is ignored{_because(reason)}")
     notes.extend(
         f"{pattern} is not judged: its severity is set to off"
         if demand == "off"
         else f"{pattern}: what fails or warns is reported as {demand!r}, as was set"
         for pattern, demand in settings.severities.items()
     )
+    notes.extend(
+        f"the limit {name.replace('_', '-')} is {told_value(limit.value)}, set in the place of "
+        f"{told_value(LIMITS[name].value)} ({limit.source.partition(', instead of')[0]})"
+        for name, limit in sorted(settings.all_limits.items())
+        if limit.value != LIMITS[name].value
+    )
     seen = {name for names in _places(measurements) for name in names}
     for layer in settings.layers:
         covered = f"layers {', '.join(layer.match)}"
-        if layer.reason:
-            notes.append(f"{covered}: {layer.told}: {layer.reason}")
+        notes.append(f"{covered}: {layer.told or 'nothing is changed'}{_because(layer.reason)}")
         notes.extend(
             f"no layer of the model is called {pattern!r}, as the settings of {covered} have it"
             for pattern in layer.match
             if not any(replace(layer, match=(pattern,)).covers(name) for name in seen)
         )
     return tuple(notes)
+
+
+def _because(reason: str) -> str:
+    return f": {reason}" if reason else ""
