@@ -156,14 +156,16 @@ def run_fix(model: str, settings: Settings, options: Mapping[str, Any]) -> int:
     with guarded(options["timeout"], quiet=options["quiet"]) as tell:
         from gradaudit.fixing import fix_file
         from gradaudit.reports import html, json_report, terminal
+        from gradaudit.rules import all_rules
         from gradaudit.written import cure_files, ending
 
+        rules = tuple(rule.described for rule in all_rules())
         fixed = fix_file(model, settings, tell)
         tell.forget()
         tell("writing the cure")
         files = {
             **cure_files(fixed),
-            "report.html": html.render(fixed.report),
+            "report.html": html.render(fixed.report, rules),
             "report.json": json_report.render(fixed.report),
         }
     write_folder(folder, files, CURE_FILES)

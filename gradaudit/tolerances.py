@@ -23,7 +23,7 @@ TOLERANCES: Mapping[str, Limit] = {
     "growth_per_stage": Limit(
         0.1, _SHARE, "10% a stage is a factor 10 in 24 stages, and within its interval by chance"
     ),
-    "total_growth_log10": Limit(1.0, "log10 of the gain", _SPREAD),
+    "interior_growth_log10": Limit(1.0, "log10 of the gain", _SPREAD),
     "time_growth_log10": Limit(1.0, "log10 of the gain", _SPREAD),
     "exponent": Limit(0.2, "share of the exponent of a growth, where that is more", _SPREAD),
     "worst_stage_gain": Limit(1.0, _SHARE, _SPREAD),
@@ -32,7 +32,7 @@ TOLERANCES: Mapping[str, Limit] = {
     "gradient_norm": Limit(2.5, _SHARE, _SPREAD),
     "sharpness": Limit(7.0, _SHARE, _SPREAD),
     "noise_scale": Limit(1.0, _SHARE, _SPREAD),
-    "rehearsal_fall": Limit(0.15, "share of the loss", _SPREAD),
+    "rehearsal_loss": Limit(0.35, _SHARE, _SPREAD),
     "trains": Limit(0.4, "probability", _SPREAD),
     "clip_rate": Limit(0.1, "share of steps", _SPREAD),
     "dead_fraction": Limit(0.25, "share of units", _SPREAD),

@@ -46,6 +46,7 @@ ORDER = (
     ("targets",),
     ("in_force",),
     ("run", "inspecting", "differing", "options"),
+    ("completion",),
     ("cli",),
     ("__main__",),
 )
@@ -118,13 +119,14 @@ def test_linalg_knows_tensors_and_no_models() -> None:
     "name",
     [
         *("__init__", "cli", "options", "run", "guards", "output", "formats", "supervisor"),
-        *("given", "recipes", "targets", "limits", "tolerances", "settings"),
+        *("completion", "given", "recipes", "targets", "limits", "tolerances", "settings"),
         *(f"config/{path.stem}" for path in sorted((PACKAGE / "config").glob("*.py"))),
     ],
 )
 def test_the_command_starts_without_torch(name: str) -> None:
     """Nothing heavy at the top of what ``gradaudit --help`` imports."""
     light = {
+        "completion",
         "config",
         "errors",
         "formats",

@@ -60,10 +60,19 @@ OURS = {
     "html": '\n\n<!doctype html>\n<html><head><meta name="generator" content="gradaudit 0.1.0">',
     "json": '{"cause": "none", "schema": "gradaudit.report/1"}',
     "empty": "",
+    "sarif": '{"version": "2.1.0", "runs": [{"tool": {"driver": {"name": "gradaudit"}}}]}',
+    "junit": "<?xml version='1.0' encoding='utf-8'?>\n<testsuites name=\"gradaudit\" tests=\"1\"/>",
+    "markdown": "<!-- gradaudit report -->\n\n## Fail\n",
 }
 THEIRS = {
     "page about it": "<!doctype html><title>gradaudit is fine</title>",
     "other json": '{"schema": "mine", "by": "gradaudit"}',
+    "sarif of two tools": '{"version": "2.1.0", "runs": ['
+    '{"tool": {"driver": {"name": "gradaudit"}}}, {"tool": {"driver": {"name": "ruff"}}}]}',
+    "sarif without runs": '{"version": "2.1.0", "runs": []}',
+    "odd sarif": '{"version": "2.1.0", "runs": [3, {"tool": ["gradaudit"]}]}',
+    "junit of pytest": '<?xml version="1.0"?><testsuites name="pytest tests"/>',
+    "notes with the mark": "# Notes\n<!-- gradaudit report -->\n",
     "broken json": '{"schema": "gradaudit.report/1"',
     "code": "import gradaudit\n",
     "configuration": "[tool.gradaudit]\nseed = 1\n",

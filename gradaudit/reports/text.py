@@ -74,7 +74,7 @@ def opening(text: str, width: int) -> str:
     text = one_line(text)
     if len(text) <= width:
         return text
-    head, space, _ = text[:width].rpartition(" ")
+    head, space, _ = text[: width - 1].rpartition(" ")
     return (head.rstrip(" ,;:.") if space else text[: width - 2]) + " " + _ELLIPSIS
 
 

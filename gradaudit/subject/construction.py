@@ -16,7 +16,7 @@ from torch import nn
 from gradaudit.repository import repository
 from gradaudit.subject.code import UserCode
 from gradaudit.subject.definitions import class_line, object_line
-from gradaudit.subject.source_files import SourceLine, Sources, is_ours, of_user
+from gradaudit.subject.source_files import SourceLine, Sources, is_ours
 
 _VARARGS = 0x04  # the flag of code that takes *args
 
@@ -27,7 +27,8 @@ class Construction:
     def __init__(self) -> None:
         here = Path.cwd()  # before the user's code can change it
         self.sources = Sources(here, repository(here).root)
-        self._made: dict[int, tuple[weakref.ref[nn.Module], SourceLine | None]] = {}
+        self._made: dict[int, weakref.ref[nn.Module]] = {}
+        self._lines: dict[int, SourceLine | None] = {}
         self._classes: dict[type, SourceLine | None] = {}
 
     @contextmanager
@@ -72,7 +73,7 @@ class Construction:
     def of(self, module: nn.Module) -> SourceLine | None:
         """The line that made this very module; ``None`` where it was not seen."""
         made = self._made.get(id(module))
-        return made[1] if made is not None and made[0]() is module else None
+        return self._lines[id(module)] if made is not None and made() is module else None
 
     def defined(self, kind: type) -> SourceLine | None:
         """The line that defines a class, if that lies in the user's repository."""
@@ -91,7 +92,8 @@ class Construction:
     def _note(self, module: nn.Module, frame: FrameType | None) -> None:
         while frame is not None and _makes(frame, module):
             frame = frame.f_back
-        self._made[id(module)] = (weakref.ref(module), self.innermost(frame))
+        self._made[id(module)] = weakref.ref(module)  # an id may be another's after its death
+        self._lines[id(module)] = self.innermost(frame)
 
     def innermost(self, frame: FrameType | None) -> SourceLine | None:
         """The innermost line in the user's repository, else in any file of the user's.
@@ -103,7 +105,7 @@ class Construction:
             file = frame.f_code.co_filename
             if self.sources.is_inside(file):
                 return self.sources.line(file, frame.f_lineno)
-            if elsewhere is None and of_user(file):
+            if elsewhere is None and self.sources.is_users(file):
                 elsewhere = self.sources.line(file, frame.f_lineno)
             frame = frame.f_back
         return elsewhere

@@ -42,10 +42,9 @@ def of_user(file: str) -> str:
     return str(path.absolute()) if path.is_file() else ""
 
 
-def relative(file: str, home: Path | None = None) -> str:
-    """An absolute path from ``home``, the working directory, where it lies below it."""
-    path = Path(file)
-    home = home or Path.cwd()
+def relative(file: str) -> str:
+    """An absolute path from the working directory, where it lies below it."""
+    path, home = Path(file), Path.cwd()
     return (path.relative_to(home) if path.is_relative_to(home) else path).as_posix()
 
 
@@ -54,16 +53,30 @@ class Sources:
 
     def __init__(self, home: Path, root: Path) -> None:
         self._home, self._root = home, root
+        self._lines: dict[tuple[str, int], SourceLine | None] = {}
+        self._names: dict[str, tuple[str, bool]] = {}  # how reports name a file; is it inside
 
     def is_inside(self, file: str) -> bool:
         """Whether a file of the user's lies in the repository."""
-        return bool(of_user(file)) and Path(of_user(file)).is_relative_to(self._root)
+        return self._name(file)[1]
+
+    def is_users(self, file: str) -> bool:
+        """Whether it is a file of the user's, wherever it lies."""
+        return self._name(file)[0] != ""
 
     def line(self, file: str, line: int) -> SourceLine | None:
         """A place for reports: within the repository from the working directory, else absolute."""
-        path = of_user(file)
-        if not path:
-            return None
-        if Path(path).is_relative_to(self._root):
-            return SourceLine(Path(os.path.relpath(path, self._home)).as_posix(), line)
-        return SourceLine(relative(path, self._home), line)
+        place = (file, line)  # a loop makes thousands on one line
+        if place not in self._lines:
+            name = self._name(file)[0]
+            self._lines[place] = SourceLine(name, line) if name else None
+        return self._lines[place]
+
+    def _name(self, file: str) -> tuple[str, bool]:
+        if file not in self._names:
+            path = of_user(file)
+            inside = bool(path) and Path(path).is_relative_to(self._root)
+            if inside:
+                path = Path(os.path.relpath(path, self._home)).as_posix()
+            self._names[file] = path, inside
+        return self._names[file]
