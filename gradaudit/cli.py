@@ -55,7 +55,8 @@ def cli() -> None:
     """Will this model train, and if not, what exactly do I change?
 
     \b
-    gradaudit MODEL [options]        audit a model (`gradaudit audit --help` lists the options)
+    gradaudit MODEL... [options]     audit models (`gradaudit audit --help` lists the options)
+    gradaudit                        audit all that [[tool.gradaudit.model]] names, in one run
     gradaudit fix MODEL -o DIR       audit it, search for a cure, write the proven one into DIR
     gradaudit diff OLD NEW           what changed between two reports (--json) or baselines
     gradaudit inspect FILE           what a model file holds and asks for, without opening it

@@ -18,7 +18,7 @@ from gradaudit.errors import UsageError
 from gradaudit.limits import LIMITS, told_value
 from gradaudit.records import Finding, Measurements, RuleDoc, Severity
 from gradaudit.rules._astride import told
-from gradaudit.rules._terms import found_by, means, with_demand
+from gradaudit.rules._terms import Places, RuleTerms, means
 from gradaudit.rules._weighed import weighed
 from gradaudit.settings import Settings
 
@@ -112,9 +112,11 @@ def run_rules(measurements: Measurements, settings: Settings) -> tuple[Finding, 
     """
     chosen = chosen_rules(settings)
     by_code = {each.code: each for each in chosen}
-    found = [f for each in chosen for f in found_by(each, measurements, settings)]
+    places = Places(measurements, settings.layers)
+    terms = {each.code: RuleTerms(each, settings, places) for each in chosen}
+    found = [f for each in terms.values() for f in each.found(measurements)]
     judged = map(told, weighed(found, measurements))
-    demanded = [with_demand(f, by_code[f.code], settings) for f in judged]
+    demanded = [terms[f.code].demanded(f) for f in judged]
     findings = [
         (_WORST_FIRST[f.severity], _order(by_code[f.code], measurements), f.code, f)
         for f in demanded
