@@ -75,12 +75,7 @@ def cli() -> None:
 @audit_options
 @click.pass_context
 def audit(
-    ctx: click.Context,
-    /,
-    model: tuple[str, ...],
-    config_file: str | None,
-    isolated: bool,
-    **_: Any,
+    ctx: click.Context, /, model: tuple[str, ...], config_file: str | None, isolated: bool, **_: Any
 ) -> None:
     """Audit each MODEL and write the report.
 
@@ -183,12 +178,7 @@ def diff(ctx: click.Context, /, config_file: str | None, isolated: bool, **optio
 @audit_options
 @click.pass_context
 def config(
-    ctx: click.Context,
-    /,
-    model: str | None,
-    config_file: str | None,
-    isolated: bool,
-    **options: Any,
+    ctx: click.Context, /, model: str | None, config_file: str | None, isolated: bool, **rest: Any
 ) -> None:
     """Show what is in force, and where each value came from.
 
@@ -199,9 +189,9 @@ def config(
     from gradaudit.in_force import in_force, render, render_json
     from gradaudit.inspecting import put
 
-    json_file = options["json_file"]
+    json_file = rest["json_file"]
     if json_file not in (None, "-"):
-        check_writable(Path(json_file), force=options["force"])
+        check_writable(Path(json_file), force=rest["force"])
     found = configuration(config_file, isolated=isolated)
     chosen = choose(ctx, found, [model], excluding=False)[0] if model else None
     content = in_force(found, given(ctx, found.part), chosen)
