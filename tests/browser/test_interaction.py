@@ -116,6 +116,10 @@ def test_an_address_opens_what_holds_its_place(
     page = show(name, f"#{address}", java_script_enabled=scripts)
     place = page.locator(f'[id="{address}"]')
     expect(place).to_be_in_viewport()
+    top, bar = (each.bounding_box() for each in (place, page.locator(".toolbar")))
+    assert top
+    assert bar
+    assert top["y"] >= bar["y"] + bar["height"]  # not under what stays in view
     if scripts and address.startswith("layer-layers.13"):
         assert place.evaluate("node => node.open")
         assert "Saturated" in place.inner_text()
