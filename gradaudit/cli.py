@@ -55,7 +55,8 @@ def cli() -> None:
     """Will this model train, and if not, what exactly do I change?
 
     \b
-    gradaudit MODEL [options]        audit a model (`gradaudit audit --help` lists the options)
+    gradaudit MODEL... [options]     audit models (`gradaudit audit --help` lists the options)
+    gradaudit                        audit all that [[tool.gradaudit.model]] names, in one run
     gradaudit fix MODEL -o DIR       audit it, search for a cure, write the proven one into DIR
     gradaudit diff OLD NEW           what changed between two reports (--json) or baselines
     gradaudit inspect FILE           what a model file holds and asks for, without opening it
@@ -74,12 +75,7 @@ def cli() -> None:
 @audit_options
 @click.pass_context
 def audit(
-    ctx: click.Context,
-    /,
-    model: tuple[str, ...],
-    config_file: str | None,
-    isolated: bool,
-    **_: Any,
+    ctx: click.Context, /, model: tuple[str, ...], config_file: str | None, isolated: bool, **_: Any
 ) -> None:
     """Audit each MODEL and write the report.
 
@@ -182,12 +178,7 @@ def diff(ctx: click.Context, /, config_file: str | None, isolated: bool, **optio
 @audit_options
 @click.pass_context
 def config(
-    ctx: click.Context,
-    /,
-    model: str | None,
-    config_file: str | None,
-    isolated: bool,
-    **options: Any,
+    ctx: click.Context, /, model: str | None, config_file: str | None, isolated: bool, **rest: Any
 ) -> None:
     """Show what is in force, and where each value came from.
 
@@ -198,9 +189,9 @@ def config(
     from gradaudit.in_force import in_force, render, render_json
     from gradaudit.inspecting import put
 
-    json_file = options["json_file"]
+    json_file = rest["json_file"]
     if json_file not in (None, "-"):
-        check_writable(Path(json_file), force=options["force"])
+        check_writable(Path(json_file), force=rest["force"])
     found = configuration(config_file, isolated=isolated)
     chosen = choose(ctx, found, [model], excluding=False)[0] if model else None
     content = in_force(found, given(ctx, found.part), chosen)
@@ -238,8 +229,7 @@ def explain(code: str) -> None:
     """Explain the rule CODE (GA101, or its name)."""
     from gradaudit.rules import rule
 
-    found = rule(code)
-    click.echo(f"{found.code} {found.name}\n\n{found.doc.strip()}")
+    click.echo(rule(code).page)
 
 
 def main() -> None:

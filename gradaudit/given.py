@@ -60,12 +60,14 @@ class Given:
         return self.options.get("fail_on") or "fail"
 
     def settings(self) -> Settings:
-        """The settings asked for; raises ``UsageError`` for a recipe that is none."""
+        """The settings asked for; raises ``UsageError`` for a recipe or a rule that is none."""
+        from gradaudit.rules import chosen_rules
+
         known = {f.name for f in dataclasses.fields(Settings)} - {*_OF_PART}
         rest = {k: v for k, v in self.options.items() if k in known and v is not None}
         named = (*self.options["select"], *self.options["ignore"])
         reasons = self.part.reasons
-        return Settings(
+        settings = Settings(
             recipe=self._recipe(),
             limits=dict(self.part.limits),
             severities=self.part.severities,
@@ -74,6 +76,8 @@ class Given:
             tolerances=dict(self.part.tolerances),
             **rest,
         )
+        chosen_rules(settings)  # what is misspelt is told before any work
+        return settings
 
     def _recipe(self) -> Recipe:
         """The recipe file with single options over it, but for those of a lower level."""

@@ -295,9 +295,15 @@
     }
     for (const link of all("a.here")) {
       const label = link.textContent;
-      link.addEventListener("click", () => setTimeout(async () => {
+      link.addEventListener("click", async (event) => {
+        if (event.ctrlKey || event.metaKey || event.shiftKey) return;
+        event.preventDefault();
+        state.at = link.getAttribute("href").slice(1);
+        write();
+        go();
+        link.focus();
         if (await copy(location.href)) tell(link, "Link copied", label);
-      }));
+      });
     }
     wire();
     go();

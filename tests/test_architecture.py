@@ -138,6 +138,7 @@ def test_the_command_starts_without_torch(name: str) -> None:
         "limits",
         "options",
         "output",
+        "recipes",
         "records",
         "repository",
         "resources",

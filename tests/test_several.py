@@ -25,6 +25,7 @@ threads = 1
 json = "run.json"
 optimizer = "sgd"
 lr = 0.1
+ignore = [{code = "GA606", reason = "tiny batches"}]
 
 [[tool.gradaudit.model]]
 name = "first one"
@@ -40,6 +41,12 @@ name = "second"
 model = "two/train.py:subject"
 seed = 3
 rules.GA609 = "note"
+rules.GA101.growth-max = 1e4
+
+[[tool.gradaudit.model.layers]]
+match = ["0", "nowhere.*"]
+ignore = ["GA301"]
+reason = "drawn by hand"
 
 [[tool.gradaudit.model]]
 name = "imported"
@@ -214,8 +221,23 @@ def test_options_are_each_models_own(several: Several) -> None:
         name: model["report"]["seed"] for name, model in several.models.items() if model["report"]
     }
     assert seeds == {"first one": 0, "second": 3, "imported": 0}
-    assert several.models["second"]["report"]["settings"]["severities"] == {"GA609": "note"}
+    settings = several.models["second"]["report"]["settings"]
+    assert settings["severities"] == {"GA609": "note"}
+    assert settings["limits"]["growth_max"]["value"] == 1e4
+    assert [layer["match"] for layer in settings["layers"]] == [["0", "nowhere.*"]]
     assert several.models["second"]["report"]["subject"]["source"] == "two/train.py:subject"
+
+
+def test_notes_say_what_the_configuration_changes(several: Several) -> None:
+    notes = several.models["second"]["report"]["notes"]
+    for note in (
+        "GA606 is ignored: tiny batches",
+        "GA609: what fails or warns is reported as 'note', as was set",
+        "layers 0, nowhere.*: GA301 ignored: drawn by hand",
+        "no layer of the model is called 'nowhere.*', as the settings of layers 0, nowhere.* "
+        "have it",
+    ):
+        assert note in notes
 
 
 def test_an_index_and_a_page_for_each(several: Several) -> None:

@@ -88,6 +88,18 @@ class TestWhichModels:
         (found,) = chosen(named)
         assert (found.name, found.target.settings.recipe.lr) == ("encoder", 0.2)
 
+    def test_a_file_of_code_stands_for_all_that_is_configured_in_it(self, home: Path) -> None:
+        more = (
+            '[[tool.gradaudit.model]]\nname = "both"\nmodel = "code/train.py:encoder"\nseed = 5\n'
+        )
+        (home / "pyproject.toml").write_text(TABLES + more)
+        for named in ("code/train.py", "code/train.py:encoder"):
+            assert [each.name for each in chosen(named)] == ["encoder", "both"]
+        (home / "code" / "other.py").touch()
+        assert [(each.name, each.origin) for each in chosen("code/other.py")] == [
+            ("code/other.py", "")
+        ]
+
     def test_a_name_goes_before_a_file_that_is_called_so(self, home: Path) -> None:
         (home / "encoder").mkdir()
         assert chosen("encoder")[0].model == "code/train.py:encoder"

@@ -16,8 +16,8 @@ _PLAIN = {"…": "...", "×": "x", "→": "->", "–": "-", "−": "-", "²": "^
 _RAISED = re.compile("⁻?[⁰¹²³⁴⁵⁶⁷⁸⁹]+")
 _LOWERED = str.maketrans("⁻⁰¹²³⁴⁵⁶⁷⁸⁹", "-0123456789")
 _TYPED = (
-    (re.compile(r"(?<=\d)x(?![\w.])"), "×"),  # 3.1x
-    (re.compile(r"(?<=\S) x (?=\S)"), " × "),
+    (re.compile(r"(?<=\d)x(?!\w|\.\w)"), "×"),  # 3.1x
+    (re.compile(r"(?:(?<=\S) |^)x (?=\S)"), lambda m: m[0].replace("x", "×")),
     (re.compile(r" -> "), " → "),
     (re.compile(r"(?<=\w)\^(-?\d+)"), lambda m: m[1].translate(_SUPERSCRIPTS)),
     (

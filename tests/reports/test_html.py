@@ -11,7 +11,7 @@ import pytest
 from markupsafe import Markup
 
 from gradaudit.records import Estimate, Limit, Prescription, Where
-from gradaudit.reports import html, page, templating, views, wording
+from gradaudit.reports import html, layers, page, templating, views, wording
 from gradaudit.resources import resource
 from tests import shared_report
 
@@ -230,6 +230,14 @@ def test_long_nets_stay_small_and_every_finding_is_counted() -> None:
     assert "4,000 layers are gathered into 100 groups of consecutive stages" in words
     assert text.count('id="GA105-') == 2000
     assert text.count('id="layer-layers.') == 4000
+
+
+def test_a_net_of_the_shape_of_gpt_2_stays_within_a_megabyte() -> None:
+    report = shared_report.transformer(layers=12, heads=12, width=768)
+    text = html.render(report)
+    assert len(text.encode()) <= 1_000_000
+    assert text.count('<details class="layer') == len(layers.layers(report)) > 120
+    assert "stand out most" not in text  # nothing is left out
 
 
 def test_findings_past_what_a_page_holds_are_counted() -> None:
