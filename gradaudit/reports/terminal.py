@@ -135,7 +135,7 @@ def _changed(report: Report) -> str:
 
 
 def _total(run: Run) -> Iterator[Text]:
-    counts = Counter(each.verdict or "error" for each in run.audits)
+    counts: Counter[str] = Counter(each.verdict or "error" for each in run.audits)
     said = [
         f"{counts[state]} {one if counts[state] == 1 else many}"
         for state, one, many in _COUNTED
