@@ -16,12 +16,13 @@ if TYPE_CHECKING:
     from gradaudit.fixing import Fixed, fix
     from gradaudit.onnx_graph.loading import load_onnx
     from gradaudit.records import Recipe, Report
-    from gradaudit.settings import Settings
+    from gradaudit.settings import LayerSettings, Settings
     from gradaudit.subject import Subject
 
 __all__ = [
     "Fixed",
     "GradauditError",
+    "LayerSettings",
     "Recipe",
     "Report",
     "Settings",
@@ -38,6 +39,7 @@ _HOME = {
     "fix": "gradaudit.fixing",
     "Fixed": "gradaudit.fixing",
     "GradauditError": "gradaudit.errors",
+    "LayerSettings": "gradaudit.settings",
     "load_onnx": "gradaudit.onnx_graph.loading",
     "Recipe": "gradaudit.records",
     "Report": "gradaudit.records",

@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from gradaudit import __version__
+from gradaudit import __version__, completion
 from gradaudit.config import load_config
 from gradaudit.config.document import near
 from gradaudit.errors import GradauditError
@@ -22,14 +22,14 @@ from gradaudit.targets import Target, choose, configuration
 from gradaudit.telling import printable, told
 
 
-class _Commands(click.Group):
+class _Commands(completion.Commands):
     """A group whose default command is ``audit``: ``gradaudit model.pt``."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         own = {"--help", "-h", "--version"}
         if args and args[0] not in self.commands and args[0] not in own:
             args = ["audit", *args]
-        if not args and load_config(Path.cwd()).models:
+        if not args and not ctx.resilient_parsing and load_config(Path.cwd()).models:
             args = ["audit"]
         return super().parse_args(ctx, args)
 
@@ -55,7 +55,8 @@ def cli() -> None:
     """Will this model train, and if not, what exactly do I change?
 
     \b
-    gradaudit MODEL [options]        audit a model (`gradaudit audit --help` lists the options)
+    gradaudit MODEL... [options]     audit models (`gradaudit audit --help` lists the options)
+    gradaudit                        audit all that [[tool.gradaudit.model]] names, in one run
     gradaudit fix MODEL -o DIR       audit it, search for a cure, write the proven one into DIR
     gradaudit diff OLD NEW           what changed between two reports (--json) or baselines
     gradaudit inspect FILE           what a model file holds and asks for, without opening it
@@ -74,12 +75,7 @@ def cli() -> None:
 @audit_options
 @click.pass_context
 def audit(
-    ctx: click.Context,
-    /,
-    model: tuple[str, ...],
-    config_file: str | None,
-    isolated: bool,
-    **_: Any,
+    ctx: click.Context, /, model: tuple[str, ...], config_file: str | None, isolated: bool, **_: Any
 ) -> None:
     """Audit each MODEL and write the report.
 
@@ -154,25 +150,26 @@ def inspect(ctx: click.Context, /, file: str, json_file: str | None, force: bool
 @click.option(
     "--fail-on",
     type=click.Choice(["fail", "warn", "never"]),
-    default="fail",
     help="What is new or worse ends in 1 (default fail).",
 )
 @click.option("--all", "-v", "everything", is_flag=True, help="List what is unchanged as well.")
 @click.option("--force", is_flag=True, help="Overwrite files that are no gradaudit reports.")
+@configured
 @click.pass_context
-def diff(ctx: click.Context, /, **options: Any) -> None:
+def diff(ctx: click.Context, /, config_file: str | None, isolated: bool, **options: Any) -> None:
     """Show what changed from OLD to NEW, each the JSON of an audit or a baseline.
 
     Findings are told apart by rule and layer. One is worse if its severity went up, or its value
     went further past its limit than its interval and the tolerance; so are numbers such as the
-    growth per stage, whether or not a rule finds fault with them.
+    growth per stage, whether or not a rule finds fault with them. Tolerances are those configured.
 
     Exit codes: 0 nothing new or worse that counts, 1 something, 2 a file cannot be read, 3 NEW is
     inconclusive.
     """
     from gradaudit.differing import run_diff
 
-    ctx.exit(run_diff(**options))
+    config = configuration(config_file, isolated=isolated)
+    ctx.exit(run_diff(config=config, **options))
 
 
 @cli.command(cls=Command)
@@ -181,12 +178,7 @@ def diff(ctx: click.Context, /, **options: Any) -> None:
 @audit_options
 @click.pass_context
 def config(
-    ctx: click.Context,
-    /,
-    model: str | None,
-    config_file: str | None,
-    isolated: bool,
-    **options: Any,
+    ctx: click.Context, /, model: str | None, config_file: str | None, isolated: bool, **rest: Any
 ) -> None:
     """Show what is in force, and where each value came from.
 
@@ -197,9 +189,9 @@ def config(
     from gradaudit.in_force import in_force, render, render_json
     from gradaudit.inspecting import put
 
-    json_file = options["json_file"]
+    json_file = rest["json_file"]
     if json_file not in (None, "-"):
-        check_writable(Path(json_file), force=options["force"])
+        check_writable(Path(json_file), force=rest["force"])
     found = configuration(config_file, isolated=isolated)
     chosen = choose(ctx, found, [model], excluding=False)[0] if model else None
     content = in_force(found, given(ctx, found.part), chosen)
@@ -237,12 +229,13 @@ def explain(code: str) -> None:
     """Explain the rule CODE (GA101, or its name)."""
     from gradaudit.rules import rule
 
-    found = rule(code)
-    click.echo(f"{found.code} {found.name}\n\n{found.doc.strip()}")
+    click.echo(rule(code).page)
 
 
 def main() -> None:
     """Run the command line; every error is one line and exit code 2, and 1 means findings only."""
+    if completion.wanted():
+        sys.exit(completion.complete(cli))
     sys.exit(supervised(_command, lambda message: _say(f"error: {message}", 2)))
 
 

@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING
 from gradaudit import __version__
 from gradaudit.errors import UsageError
 from gradaudit.output import check_writable, write_stdout, write_whole
+from gradaudit.tolerances import with_tolerances
 
 if TYPE_CHECKING:
     from gradaudit.comparing.files import Kept
-    from gradaudit.records import Compared, Difference, Snapshot
+    from gradaudit.config import Config
+    from gradaudit.records import Compared, Difference, Limit, Snapshot
 
 
 def run_diff(
@@ -21,7 +23,8 @@ def run_diff(
     *,
     markdown: str | None,
     json_file: str | None,
-    fail_on: str,
+    fail_on: str | None,
+    config: Config,
     everything: bool,
     force: bool,
 ) -> int:
@@ -33,7 +36,10 @@ def run_diff(
     _check(places, force=force)
     from gradaudit.comparing.files import read_models
 
-    difference = _difference(old, read_models(old), new, read_models(new), fail_on)
+    fail_on = fail_on or str(config.part.options.get("fail_on") or "fail")
+    difference = _difference(
+        old, read_models(old), new, read_models(new), fail_on=fail_on, config=config
+    )
     from gradaudit.reports import comparison_json, comparison_markdown
 
     renderers = {"markdown": comparison_markdown.render, "json": comparison_json.render}
@@ -74,7 +80,13 @@ def _print(difference: Difference, *, everything: bool) -> None:
 
 
 def _difference(
-    old: str, before: Mapping[str, Kept], new: str, now: Mapping[str, Kept], fail_on: str
+    old: str,
+    before: Mapping[str, Kept],
+    new: str,
+    now: Mapping[str, Kept],
+    *,
+    fail_on: str,
+    config: Config,
 ) -> Difference:
     from gradaudit.records import Difference
 
@@ -84,7 +96,12 @@ def _difference(
         if alone
         else [(name, kept, before.get(name)) for name, kept in now.items()]
     )
-    models = tuple(_compared(name, then, kept, old, fail_on) for name, kept, then in pairs)
+    models = tuple(
+        _compared(
+            name, then, kept, against=old, fail_on=fail_on, tolerances=_tolerances(config, name)
+        )
+        for name, kept, then in pairs
+    )
     left = () if alone else tuple(sorted(set(before) - set(now)))
     notes = tuple(f"{name} is in {old} only." for name in left)
     if alone and set(before) != set(now):
@@ -94,15 +111,28 @@ def _difference(
     return Difference(__version__, old, new, models, notes)
 
 
-def _compared(name: str, before: Kept | None, now: Kept, against: str, fail_on: str) -> Compared:
+def _tolerances(config: Config, name: str) -> Mapping[str, Limit]:
+    """Those configured for the model of that name, over those for all."""
+    own = next((model.part.tolerances for model in config.models if model.name == name), {})
+    return with_tolerances({**config.part.tolerances, **own})
+
+
+def _compared(
+    name: str,
+    before: Kept | None,
+    now: Kept,
+    *,
+    against: str,
+    fail_on: str,
+    tolerances: Mapping[str, Limit],
+) -> Compared:
     from gradaudit.comparing import compare
     from gradaudit.gate import exit_code, held
     from gradaudit.records import Compared
-    from gradaudit.tolerances import TOLERANCES
 
     if isinstance(now, str):
         return Compared(name, None, None, 2, now)
     earlier: Snapshot | None = None if isinstance(before, str) else before
-    comparison = compare(earlier, now, against, TOLERANCES, baseline=False)
+    comparison = compare(earlier, now, against, tolerances, baseline=False)
     code = exit_code(held(now.verdict, comparison), fail_on)
     return Compared(name, comparison, now.verdict, code)

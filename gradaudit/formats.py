@@ -31,7 +31,7 @@ def _html(run: Run) -> str:
     from gradaudit.reports import html
 
     (report,) = run.reports
-    return html.render(report)
+    return html.render(report, run.rules)
 
 
 def _json(run: Run) -> str:

@@ -12,7 +12,7 @@ from rich.table import Column
 
 from gradaudit.pacing import QUIET, Progress, time_left
 
-_BAR = 20  # letters
+_BAR = 16  # letters
 _SAID_AFTER = 3.0  # seconds, from which on time that nobody can foretell is counted up
 
 

@@ -14,6 +14,7 @@ from click.core import ParameterSource
 
 from gradaudit.config import Part
 from gradaudit.errors import UsageError
+from gradaudit.recipes import overlay, read_recipe
 from gradaudit.records import Recipe
 from gradaudit.settings import Settings
 
@@ -59,12 +60,14 @@ class Given:
         return self.options.get("fail_on") or "fail"
 
     def settings(self) -> Settings:
-        """The settings asked for; raises ``UsageError`` for a recipe that is none."""
+        """The settings asked for; raises ``UsageError`` for a recipe or a rule that is none."""
+        from gradaudit.rules import chosen_rules
+
         known = {f.name for f in dataclasses.fields(Settings)} - {*_OF_PART}
         rest = {k: v for k, v in self.options.items() if k in known and v is not None}
         named = (*self.options["select"], *self.options["ignore"])
         reasons = self.part.reasons
-        return Settings(
+        settings = Settings(
             recipe=self._recipe(),
             limits=dict(self.part.limits),
             severities=self.part.severities,
@@ -73,6 +76,8 @@ class Given:
             tolerances=dict(self.part.tolerances),
             **rest,
         )
+        chosen_rules(settings)  # what is misspelt is told before any work
+        return settings
 
     def _recipe(self) -> Recipe:
         """The recipe file with single options over it, but for those of a lower level."""
@@ -82,8 +87,6 @@ class Given:
         given = {k: v for k, v in self.options.items() if k in names and v is not None}
         if not self.options["recipe_file"]:
             return Recipe(**given)
-        from gradaudit.subject.recipe import overlay, read_recipe
-
         recipe, file = read_recipe(Path(self.options["recipe_file"])), self.level("recipe_file")
         over = {k: v for k, v in given.items() if self.level(k) >= file}
         under = {k: v for k, v in given.items() if k not in over}

@@ -29,7 +29,7 @@ def guarded(timeout: float | None, *, quiet: bool) -> Iterator[Progress]:
     """
     with (
         _deadline(timeout),
-        _nobody_exits(),
+        nobody_exits(),
         _stays_here(),
         redirect_stdout(sys.stderr),
         shown(quiet=quiet) as progress,
@@ -84,7 +84,7 @@ def _stays_here() -> Iterator[None]:
 
 
 @contextmanager
-def _nobody_exits() -> Iterator[None]:
+def nobody_exits() -> Iterator[None]:
     """Turn an exit the user's code asks for into an error: its code would pass for a verdict."""
     try:
         yield

@@ -14,7 +14,7 @@ from torch import nn
 from gradaudit.probes.expense import Expense
 from gradaudit.settings import Budget
 
-MEASURING, SEARCHING, READING = "Measuring", "Searching for a cure", "Reading weights"
+MEASURING, SEARCHING, READING = "Measuring", "Finding a cure", "Reading weights"
 _PROBE, _TANGENT, _PRODUCT = 0.6, 3.0, 4.0  # training steps that one of each costs
 _HALF, _FIXED = 6.0, 4.0  # steps: half-precision runs; the forward passes around a phase
 _LANCZOS_FLOPS = 4.0  # per entry of a weight and Lanczos step, there and back

@@ -13,7 +13,7 @@ from gradaudit import __version__
 from gradaudit.assets import check_assets, folder_for, linked
 from gradaudit.errors import GradauditError, UsageError
 from gradaudit.formats import FORMATS, places, rendered
-from gradaudit.guards import guarded
+from gradaudit.guards import guarded, nobody_exits
 from gradaudit.output import check_folder, write_folder, write_stdout, write_whole
 from gradaudit.pacing import Progress
 from gradaudit.repository import Repository, repository
@@ -94,7 +94,7 @@ def _audited(
 
     tell.heading = target.name if len(names) > 1 else ""
     try:
-        with apart():
+        with apart(), nobody_exits():  # one model's end is not the end of the others
             report = audit_file(target.model, target.settings, tell)
     except GradauditError as error:
         if len(names) == 1:
@@ -156,14 +156,16 @@ def run_fix(model: str, settings: Settings, options: Mapping[str, Any]) -> int:
     with guarded(options["timeout"], quiet=options["quiet"]) as tell:
         from gradaudit.fixing import fix_file
         from gradaudit.reports import html, json_report, terminal
+        from gradaudit.rules import all_rules
         from gradaudit.written import cure_files, ending
 
+        rules = tuple(rule.described for rule in all_rules())
         fixed = fix_file(model, settings, tell)
         tell.forget()
         tell("writing the cure")
         files = {
             **cure_files(fixed),
-            "report.html": html.render(fixed.report),
+            "report.html": html.render(fixed.report, rules),
             "report.json": json_report.render(fixed.report),
         }
     write_folder(folder, files, CURE_FILES)

@@ -155,12 +155,16 @@ class Settings:
     def to_record(self) -> dict[str, object]:
         """What the audit goes by, for the report: the settings in force but for the recipe."""
         left_out = ("recipe", "spent", "tolerances")
-        return {
-            f.name: getattr(self, f.name)
-            for f in dataclasses.fields(self)
-            if f.name not in left_out
-        }
+        named = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        record = {name: value for name, value in named.items() if name not in left_out}
+        # without the line that each is set at, which moves with what stands above it
+        return {**record, "layers": tuple(_without_place(layer) for layer in self.layers)}
 
 
 def _off(severities: Mapping[str, Demand]) -> dict[str, Demand]:
     return {code: demand for code, demand in severities.items() if demand == "off"}
+
+
+def _without_place(layer: LayerSettings) -> dict[str, object]:
+    named = {f.name: getattr(layer, f.name) for f in dataclasses.fields(layer)}
+    return {name: value for name, value in named.items() if name != "place"}

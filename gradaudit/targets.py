@@ -54,8 +54,9 @@ def choose(
 ) -> tuple[Chosen, ...]:
     """The models that are ``named``, else all that are configured; without those that are excluded.
 
-    A name is that of a configured model, else a MODEL; a MODEL that a table is about is that
-    table's. Raises ``UsageError`` for a name that is neither, and where there is nothing to choose.
+    A name is that of a configured model, else a MODEL. What tables are about, as the weights of one
+    or the file that holds the code of several, is audited as these say. Raises ``UsageError`` for a
+    name that is neither, and where there is nothing to choose.
     """
     if not named and not config.models:
         raise click.MissingParameter(ctx=ctx, param=ctx.command.params[0])
@@ -84,13 +85,20 @@ def _resolved(config: Config, named: Sequence[str]) -> Iterator[tuple[str, Model
         if name in by_name:
             yield name, by_name[name]
             continue
-        same = [model for model in config.models if _place(model.model) == _place(name)]
-        if len(same) == 1:
-            yield same[0].name, same[0]
+        about = [model for model in config.models if _is_about(model, name)]
+        if about:
+            yield from ((model.name, model) for model in about)
             continue
         if config.models and ":" not in name and not Path(name).exists():
             raise _unknown(name, list(by_name))
         yield name, None
+
+
+def _is_about(model: Model, name: str) -> bool:
+    """Whether the table is about this MODEL, or about code in the file of that name."""
+    if _place(model.model) == _place(name):
+        return True
+    return name.endswith(".py") and _place(_home(model.model)) == _place(name)
 
 
 def _home(spec: str) -> str:

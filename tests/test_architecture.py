@@ -17,7 +17,7 @@ ORDER = (
     ("telling", "pacing"),
     ("json_object",),
     ("records",),
-    ("limits", "tolerances"),
+    ("limits", "recipes", "tolerances"),
     ("settings",),
     ("output", "repository", "supervisor"),
     ("gauge",),
@@ -46,6 +46,7 @@ ORDER = (
     ("targets",),
     ("in_force",),
     ("run", "inspecting", "differing", "options"),
+    ("completion",),
     ("cli",),
     ("__main__",),
 )
@@ -118,13 +119,14 @@ def test_linalg_knows_tensors_and_no_models() -> None:
     "name",
     [
         *("__init__", "cli", "options", "run", "guards", "output", "formats", "supervisor"),
-        *("given", "targets", "limits", "tolerances", "settings"),
+        *("completion", "given", "recipes", "targets", "limits", "tolerances", "settings"),
         *(f"config/{path.stem}" for path in sorted((PACKAGE / "config").glob("*.py"))),
     ],
 )
 def test_the_command_starts_without_torch(name: str) -> None:
     """Nothing heavy at the top of what ``gradaudit --help`` imports."""
     light = {
+        "completion",
         "config",
         "errors",
         "formats",
@@ -136,6 +138,7 @@ def test_the_command_starts_without_torch(name: str) -> None:
         "limits",
         "options",
         "output",
+        "recipes",
         "records",
         "repository",
         "resources",

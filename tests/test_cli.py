@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from torch import nn
 
 from gradaudit.config import OPTIONS
 from gradaudit.options import _OPTIONS
+from gradaudit.rules import rule
 from tests.command import FAST, SAMPLES, Ran, audited, checked, files_in, gradaudit, run
 
 NET = """
@@ -464,6 +466,8 @@ def test_rules_and_explain(tmp_path: Path) -> None:
         assert explained == run("explain", name, cwd=tmp_path)
         assert explained.out.startswith(f"{code} {name}\n")
         assert "## Remedy" in explained.out
+        limits = [name.replace("_", "-") for name in rule(code).limits]
+        assert re.findall(r"^- `(\S+) = ", explained.out, re.MULTILINE) == limits
     assert len(listed.out.splitlines()) >= 15
 
 

@@ -16,6 +16,7 @@ from gradaudit.pacing import QUIET, Progress, time_left
 from gradaudit.probes.expense import Expense
 from gradaudit.settings import Settings
 from gradaudit.subject import from_python
+from tests.listening import Listening
 
 
 class Clock:
@@ -96,7 +97,7 @@ def test_a_phase_past_its_time_is_expected_to_go_on(progress: Progress, clock: C
 
 
 def test_what_was_not_planned_is_said_within_its_phase(progress: Progress) -> None:
-    progress("trying changes 1 of at most 7: clipping", "b")
+    progress("try 1 of at most 7: clipping", "b")
     left = progress.left
     progress("something else")
     assert progress.left == pytest.approx(left)
@@ -106,9 +107,9 @@ def test_what_was_not_planned_is_said_within_its_phase(progress: Progress) -> No
 def test_a_new_part_starts_anew(progress: Progress, clock: Clock) -> None:
     progress("b")
     clock.now += 50
-    progress.plan("Searching for a cure", {"trial 1": 5.0})
+    progress.plan("Finding a cure", {"trial 1": 5.0})
     assert progress.done == 0
-    progress("trying changes 1", "trial 1")
+    progress("try 1", "trial 1")
     assert progress.left == pytest.approx(5)
     progress.forget()
     assert not progress.known
@@ -150,23 +151,6 @@ def test_a_pipe_gets_no_progress(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr() == ("", "")
 
 
-class Listening(Progress):
-    """Notes every phase that begins, and whether it was planned."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.heard: list[tuple[str, str, bool]] = []
-        self.details: list[str] = []
-
-    def __call__(self, what: str, phase: str | None = None) -> None:
-        super().__call__(what, phase)
-        self.heard.append((self.part, what, (phase or what) in self._phases))
-
-    def within(self, share: float, detail: str = "") -> None:
-        super().within(share, detail)
-        self.details.append(detail)
-
-
 @pytest.fixture(scope="module")
 def heard() -> Listening:
     """An audit that looks for a cure: one trial of a small net with a rate that is far too high."""
@@ -189,7 +173,7 @@ def test_every_phase_of_an_audit_is_planned(heard: Listening) -> None:
 
 def test_every_trial_of_a_search_is_planned(heard: Listening) -> None:
     tried = [what for part, what, _ in heard.heard if part == plan.SEARCHING]
-    assert tried[0].startswith("trying changes 1 of at most ")
+    assert tried[0].startswith("try 1 of at most ")
     assert plan.PROVING in tried
 
 

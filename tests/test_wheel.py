@@ -33,7 +33,8 @@ def test_holds_everything(wheel: Path) -> None:
     }
     templates = {f"gradaudit/templates/{path.name}" for path in (CHECKOUT / "templates").iterdir()}
     assert package | templates | {"gradaudit/samples/exploding_mlp.py"} <= names
-    assert {"gradaudit/py.typed", "gradaudit/report.schema.json"} <= names
+    schemas = {f"gradaudit/{kind}.schema.json" for kind in ("report", "run")}
+    assert {"gradaudit/py.typed", *schemas} <= names
     strays = {name for name in names if name.split("/")[0] not in ("gradaudit",)}
     assert all(".dist-info/" in name for name in strays)
     assert any(name.endswith(".dist-info/licenses/LICENSE") for name in names)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Literal
 
@@ -20,9 +21,14 @@ def changed_findings(
     before: Sequence[Known], now: Sequence[Known], tolerances: Mapping[str, Limit]
 ) -> tuple[FindingChange, ...]:
     """Every finding of either side, once."""
-    changes = [_change(old, new, tolerances) for old, new in pairs(before, now)]
-    told = (_renamed(_spilled(change, before, tolerances), changes) for change in changes)
-    return tuple(told)
+    known: dict[str, list[Known]] = defaultdict(list)
+    for each in before:
+        known[each.code].append(each)
+    changes = [
+        _spilled(_change(old, new, tolerances), known, tolerances)
+        for old, new in pairs(before, now)
+    ]
+    return tuple(_renamed(changes))
 
 
 def _change(old: Known | None, new: Known | None, tolerances: Mapping[str, Limit]) -> FindingChange:
@@ -62,7 +68,7 @@ def _held_to(
     value = old.measured.value if old.measured else 0.0
     share = tolerances["finding"].value
     if measured.unit.startswith(LOG10):
-        allowed = decades(tolerances["total_growth_log10"], value, tolerances)
+        allowed = decades(tolerances["interior_growth_log10"], value, tolerances)
         return Scale("difference", worse), allowed, factor(allowed)
     if measured.unit.startswith("share"):
         allowed = tolerances["finding_share"].value
@@ -74,7 +80,7 @@ def _held_to(
 
 
 def _spilled(
-    change: FindingChange, before: Sequence[Known], tolerances: Mapping[str, Limit]
+    change: FindingChange, before: Mapping[str, Sequence[Known]], tolerances: Mapping[str, Limit]
 ) -> FindingChange:
     """No news: a rule known elsewhere, at one more place that is hardly past its limit.
 
@@ -83,7 +89,7 @@ def _spilled(
     new = change.now
     if change.change != "new" or new is None or new.measured is None or new.limit is None:
         return change
-    known = [each for each in before if each.code == new.code]
+    known = before.get(new.code, ())
     mildest = all(
         SEVERITIES.index(new.severity) > SEVERITIES.index(each.severity) for each in known
     )
@@ -101,18 +107,22 @@ def _spilled(
     return replace(change, change="unchanged", why=why)
 
 
-def _renamed(change: FindingChange, changes: Sequence[FindingChange]) -> FindingChange:
-    """Says so where a new finding has rule and value of the only one that is gone."""
-    new = change.now
-    if change.change != "new" or new is None:
-        return change
-    code = new.code
-    arrived = [each for each in changes if each.change == "new" and each.known.code == code]
-    gone = [each.known for each in changes if each.change == "fixed" and each.known.code == code]
-    if len(arrived) > 1 or len(gone) != 1 or not _alike(gone[0], new):
-        return change
-    hint = f" The one at {gone[0].place} is gone, with the same value: was the layer renamed?"
-    return replace(change, why=change.why + hint)
+def _renamed(changes: Sequence[FindingChange]) -> Iterator[FindingChange]:
+    """Says so where the only new finding of a rule has the value of the only one that is gone."""
+    arrived = Counter(each.known.code for each in changes if each.change == "new")
+    gone: dict[str, list[Known]] = defaultdict(list)
+    for each in changes:
+        if each.change == "fixed":
+            gone[each.known.code].append(each.known)
+    for each in changes:
+        code = each.known.code
+        only = each.change == "new" and arrived[code] == len(gone[code]) == 1
+        if only and _alike(gone[code][0], each.known):
+            place = gone[code][0].place
+            hint = f" The one at {place} is gone, with the same value: was the layer renamed?"
+            yield replace(each, why=each.why + hint)
+        else:
+            yield each
 
 
 def _alike(one: Known, other: Known) -> bool:

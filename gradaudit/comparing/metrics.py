@@ -16,6 +16,7 @@ from gradaudit.records import Estimate, Measured
 
 MODEL = "the model"
 _OUTCOMES = ("trains", "stalls", "diverges", "unknown")
+_LEAST_LOSS, _MOST_LOSS = 0.1, 10.0  # what lies outside is as good, and as bad
 _Found = tuple[str, Estimate] | None  # place, number
 
 
@@ -51,8 +52,9 @@ def _growth_per_stage(report: Field) -> _Found:
     return MODEL, widened_ratio(found, half / stages**0.5)
 
 
-def _total_growth(report: Field) -> _Found:
-    found = report.at("measurements", "trunk", "total_growth_log10").estimate()
+def _interior_growth(report: Field) -> _Found:
+    """Without inlet and head: a head may start at zero for a good reason."""
+    found = report.at("measurements", "trunk", "interior_growth_log10").estimate()
     half, stages = spread(report)
     return _placed(MODEL, found and widened_log10(found, half * stages**0.5))
 
@@ -100,21 +102,30 @@ def _gradient_norm(report: Field) -> _Found:
     return MODEL, Estimate(median, None, None, "gradient norm (L2), median over batches")
 
 
-def _rehearsal_fall(report: Field) -> _Found:
-    """Share of the first loss that the rehearsed steps take off; -1 where it diverged."""
+def _rehearsal_loss(report: Field) -> _Found:
+    """Loss at the rehearsal's end over what the best constant prediction costs, 0.1 to 10.
+
+    Where the latter is unknown, over the loss before. It is the mean over the last quarter of the
+    steps; a rehearsal that diverged counts as 10.
+    """
     rehearsal = report.at("measurements", "rehearsal")
     losses = [each.number() for each in rehearsal.at("losses").items()]
     steps = rehearsal.at("steps").whole()
-    if steps is None or not losses or losses[0] <= 0:
+    if steps is None or not losses:
         return None
+    constant = report.at("measurements", "loss", "constant").maybe_number()
+    known = constant is not None and constant > 0
+    reference = constant if known and constant is not None else losses[0]
+    if reference <= 0:
+        return None
+    last = losses[-max(1, len(losses) // 4) :]
+    value = sum(last) / len(last) / reference
     diverged = rehearsal.at("outcome").text() == "diverges"
     if diverged or rehearsal.at("first_nonfinite").given:
-        fall = -1.0
-    else:
-        last = losses[-max(1, len(losses) // 4) :]
-        fall = max(-1.0, 1.0 - sum(last) / len(last) / losses[0])
-    unit = f"share of the loss that {steps} rehearsed steps take off"
-    return MODEL, Estimate(fall, None, None, unit)
+        value = _MOST_LOSS
+    named = "the best constant prediction's loss" if known else "the loss before"
+    unit = f"x {named}, after {steps} rehearsed steps"
+    return MODEL, Estimate(min(_MOST_LOSS, max(_LEAST_LOSS, value)), None, None, unit)
 
 
 def _trains(report: Field) -> _Found:
@@ -165,10 +176,10 @@ METRICS = (
         _growth_per_stage,
     ),
     Metric(
-        "total_growth_log10",
-        "total growth",
+        "interior_growth_log10",
+        "growth over the inner stages",
         Scale("difference", "away"),
-        _total_growth,
+        _interior_growth,
     ),
     Metric("worst_stage_gain", "gain of the worst stage", Scale("ratio", "away"), _worst_stage),
     Metric("gsc", "GSC of the trunk", Scale("ratio", "away"), _gsc),
@@ -177,12 +188,7 @@ METRICS = (
     Metric("gradient_norm", "gradient norm", Scale("ratio", "up"), _gradient_norm),
     Metric("sharpness", "sharpness", Scale("ratio", "up"), _of_model("curvature", "sharpness")),
     Metric("noise_scale", "gradient noise scale", Scale("ratio", "up"), _of_model("noise_scale")),
-    Metric(
-        "rehearsal_fall",
-        "fall of the loss in rehearsal",
-        Scale("difference", "down"),
-        _rehearsal_fall,
-    ),
+    Metric("rehearsal_loss", "loss after the rehearsal", Scale("ratio", "up"), _rehearsal_loss),
     Metric("trains", "forecast", Scale("difference", "down"), _trains),
     Metric(
         "clip_rate", "clip rate", Scale("difference", "up"), _of_model("rehearsal", "clip_rate")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict, deque
 from collections.abc import Iterator, Sequence
 
 from gradaudit.records import Known
@@ -32,25 +33,29 @@ def pairs(before: Sequence[Known], now: Sequence[Known]) -> Iterator[Pair]:
 
     Several of one rule at one place are matched in their order.
     """
-    left = list(before)
-    matched: dict[int, Known] = {}
-    for same in (_same_place, _same_rule):
+    gone = [True] * len(before)
+    matched: dict[int, int] = {}
+    for key in (_place, _rule):
+        waiting: dict[object, deque[int]] = defaultdict(deque)
+        for i, each in enumerate(before):
+            if gone[i]:
+                waiting[key(each)].append(i)
         for i, each in enumerate(now):
-            if i in matched:
-                continue
-            found = next((old for old in left if same(old, each)), None)
-            if found is not None:
-                matched[i] = found
-                left.remove(found)
+            same = waiting.get(key(each))
+            if i not in matched and key(each) is not None and same:
+                matched[i] = same.popleft()
+                gone[matched[i]] = False
     for i, each in enumerate(now):
-        yield matched.get(i), each
-    for gone in left:
-        yield gone, None
+        yield before[matched[i]] if i in matched else None, each
+    for i, each in enumerate(before):
+        if gone[i]:
+            yield each, None
 
 
-def _same_place(one: Known, other: Known) -> bool:
-    return (one.code, one.place) == (other.code, other.place)
+def _place(finding: Known) -> object:
+    return finding.code, finding.place
 
 
-def _same_rule(one: Known, other: Known) -> bool:
-    return one.code == other.code and one.code in ONE_PLACE
+def _rule(finding: Known) -> object:
+    """``None`` for the rules that may speak of several layers."""
+    return finding.code if finding.code in ONE_PLACE else None

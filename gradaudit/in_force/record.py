@@ -74,7 +74,15 @@ def _options(asked: Given, general: Given, settings: Settings) -> Iterator[tuple
         elif place == _DEFAULT or value is None:
             value = _default(name, value)
         if key in OPTIONS or value:
-            yield key, {"value": value, "from": place}
+            yield key, {"value": _seen(value), "from": place}
+
+
+def _seen(value: Any) -> Any:
+    """A path of the file's as it is from the working folder; anything else as it is."""
+    if not isinstance(value, str) or not Path(value).is_absolute():
+        return value
+    home, colon, name = value.rpartition(":")
+    return f"{near(Path(home))}:{name}" if colon else near(Path(value))
 
 
 def _of_recipe(
@@ -117,6 +125,7 @@ def _rule(rule: Rule, asked: Given, settings: Settings) -> dict[str, Any]:
         place = _origin(asked, "select", "select")
         reason = settings.reasons.get(selected or "", "")
     if demand is not None and rule in chosen_rules(settings):
+        reason = ""
         place = next(
             asked.part.origins.get(f"severity {code}", _DEFAULT)
             for code, set_to in settings.severities.items()
@@ -168,7 +177,7 @@ def _model(model: Model) -> dict[str, Any]:
         "model": model.model,
         "from": model.origin,
         "options": {
-            key.replace("_", "-"): {"value": value, "from": part.origins[key]}
+            key.replace("_", "-"): {"value": _seen(value), "from": part.origins[key]}
             for key, value in sorted(part.options.items())
         },
         "severities": _own(part, "severity", part.severities),

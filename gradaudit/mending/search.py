@@ -88,9 +88,7 @@ class Search:
         self.left -= 1
         count = len(self.attempts) + 1
         names = " + ".join(each.id for each in remedies)
-        self.progress(
-            f"trying changes {count} of at most {count + self.left}: {names}", trial(count)
-        )
+        self.progress(f"try {count} of at most {count + self.left}: {names}", trial(count))
         try:
             judged = judge_changed(self.opened, remedies, self.settings)
         except GradauditError as error:

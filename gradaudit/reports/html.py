@@ -6,9 +6,9 @@ hash, and nothing else: a hostile layer name that got past the escaping still co
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
-from gradaudit.records import Report, Run
+from gradaudit.records import Report, RuleDoc, Run
 from gradaudit.reports import (
     change,
     drawings,
@@ -17,6 +17,7 @@ from gradaudit.reports import (
     model_map,
     overview,
     page,
+    rule_help,
     sections,
     templating,
     views,
@@ -26,8 +27,11 @@ from gradaudit.reports.tables import attention, halves, trunk, units, weights
 from gradaudit.reports.tables.cells import Table, addressed
 
 
-def render(report: Report) -> str:
-    """The page as text, to be written as UTF-8. Equal reports give equal text."""
+def render(report: Report, rules: Sequence[RuleDoc] = ()) -> str:
+    """The page as text, to be written as UTF-8. Equal reports give equal text.
+
+    ``rules`` are what the catalogue says of each rule: findings are explained with it.
+    """
     layers = drilldown.drill(report)
     groups = views.groups(report, layers.homes)
     return templating.page(
@@ -45,6 +49,7 @@ def render(report: Report) -> str:
         facts=page.facts(report),
         groups=groups,
         reasons={group.code: group.shown[0].id for group in reversed(groups)},
+        help=rule_help.of(report, rules),
         remedies=report.prescription.remedies if report.prescription else (),
         command=wording.command(report),
         charts=drawings.draw(report),

@@ -55,7 +55,8 @@ class Changed:
     code: str  # of a finding; empty for a number
     what: str
     place: str
-    before: tuple[str, str]  # value with unit, interval; empty where it was not there
+    unit: str
+    before: tuple[str, str]  # value and interval; empty where it was not there
     now: tuple[str, str]
     why: str
 
@@ -144,17 +145,31 @@ def _row(audited: Audited, link: str) -> ModelRow:
 
 def _finding(row: FindingChange) -> Changed:
     known = row.known
-    sides = (_known(row.before), _known(row.now))
     return Changed(
-        row.change, _ICONS[row.change], known.code, known.name, known.place, *sides, row.why
+        row.change,
+        _ICONS[row.change],
+        known.code,
+        known.name,
+        known.place,
+        _unit(known.measured),
+        _known(row.before),
+        _known(row.now),
+        row.why,
     )
 
 
 def _metric(row: MetricChange) -> Changed:
-    what = row.title or row.metric.replace("_", " ")
-    sides = (_estimate(row.before), _estimate(row.now))
-    why = row.why or f"held to {row.tolerance}"
-    return Changed(row.change, _ICONS[row.change], "", what, row.place, *sides, why)
+    return Changed(
+        row.change,
+        _ICONS[row.change],
+        "",
+        row.title or row.metric.replace("_", " "),
+        row.place,
+        _unit(row.now or row.before),
+        _estimate(row.before),
+        _estimate(row.now),
+        row.why or f"held to {row.tolerance}",
+    )
 
 
 def _known(known: Known | None) -> tuple[str, str]:
@@ -169,4 +184,8 @@ def _estimate(measured: Estimate | None) -> tuple[str, str]:
     if measured is None:
         return "", ""
     words = amount(measured)
-    return words.value, ", ".join(filter(None, (words.interval, words.unit)))
+    return words.value, words.interval
+
+
+def _unit(measured: Estimate | None) -> str:
+    return amount(measured).unit if measured else ""

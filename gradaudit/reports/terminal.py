@@ -113,7 +113,7 @@ def _models(audits: Sequence[Audited], look: Look) -> Iterator[Text]:
 
 
 def _model(each: Audited, name: str, widths: tuple[int, int], look: Look) -> Text:
-    state = each.report.verdict if each.report else "error"
+    state = each.verdict or "error"
     line = Text(f"{look.symbols[state]:{look.mark}} {name:{widths[0]}}  ", COLOURS[state])
     line.append(f"{_verdict(each):{widths[1]}}  ", "bold")
     room = max(_LEAST, look.width - len(line) - 1)
@@ -123,7 +123,7 @@ def _model(each: Audited, name: str, widths: tuple[int, int], look: Look) -> Tex
 
 
 def _verdict(each: Audited) -> str:
-    return page.VERDICTS[each.report.verdict] if each.report else "Error"
+    return page.VERDICTS[each.verdict] if each.verdict else "Error"
 
 
 def _changed(report: Report) -> str:
@@ -135,7 +135,7 @@ def _changed(report: Report) -> str:
 
 
 def _total(run: Run) -> Iterator[Text]:
-    counts = Counter(each.report.verdict if each.report else "error" for each in run.audits)
+    counts = Counter(each.verdict or "error" for each in run.audits)
     said = [
         f"{counts[state]} {one if counts[state] == 1 else many}"
         for state, one, many in _COUNTED

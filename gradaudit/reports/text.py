@@ -16,8 +16,8 @@ _PLAIN = {"…": "...", "×": "x", "→": "->", "–": "-", "−": "-", "²": "^
 _RAISED = re.compile("⁻?[⁰¹²³⁴⁵⁶⁷⁸⁹]+")
 _LOWERED = str.maketrans("⁻⁰¹²³⁴⁵⁶⁷⁸⁹", "-0123456789")
 _TYPED = (
-    (re.compile(r"(?<=\d)x(?![\w.])"), "×"),  # 3.1x
-    (re.compile(r"(?<=\S) x (?=\S)"), " × "),
+    (re.compile(r"(?<=\d)x(?!\w|\.\w)"), "×"),  # 3.1x
+    (re.compile(r"(?:(?<=\S) |^)x (?=\S)"), lambda m: m[0].replace("x", "×")),
     (re.compile(r" -> "), " → "),
     (re.compile(r"(?<=\w)\^(-?\d+)"), lambda m: m[1].translate(_SUPERSCRIPTS)),
     (
@@ -74,7 +74,7 @@ def opening(text: str, width: int) -> str:
     text = one_line(text)
     if len(text) <= width:
         return text
-    head, space, _ = text[:width].rpartition(" ")
+    head, space, _ = text[: width - 1].rpartition(" ")
     return (head.rstrip(" ,;:.") if space else text[: width - 2]) + " " + _ELLIPSIS
 
 

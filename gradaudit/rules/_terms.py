@@ -7,11 +7,11 @@ left to the run that is theirs. What is about the model as a whole goes by the m
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
-from gradaudit.limits import with_limits
+from gradaudit.limits import LIMITS, told_value, with_limits
 from gradaudit.records import Finding, Limit, Measurements
 from gradaudit.settings import Demand, LayerSettings, Settings
 
@@ -57,63 +57,95 @@ def demand_on(rule: RuleLike, severities: Mapping[str, Demand]) -> Demand | None
     return best[1] if best else None
 
 
-def found_by(rule: RuleLike, measurements: Measurements, settings: Settings) -> Iterator[Finding]:
-    """What the rule finds under the terms of each layer; severities are as the rule gives them."""
-    general = terms_of(rule, settings)
-    places = _places(measurements) if settings.layers else ()
-    kinds = (*_ROWS, "recurrent") if rule.code in _BY_LOOP else _ROWS
-    everywhere = dict.fromkeys(terms_of(rule, settings, *names) for names in places)
-    differing = [terms for terms in everywhere if terms != general]
-    if not differing:
-        if general.demand != "off":
-            yield from rule.check(measurements, settings)
-        return
-    for terms in (general, *differing):
-        if terms.demand == "off":
-            continue
+class Places:
+    """The places of a model that findings may be about, and which layers' settings cover each."""
+
+    def __init__(self, measurements: Measurements, layers: Sequence[LayerSettings]) -> None:
+        self._layers = layers
+        self._known: dict[tuple[str, ...], tuple[int, ...]] = {}
+        rows = _places(measurements) if layers else ()
+        self.covers = tuple(dict.fromkeys(self.over(*names) for names in rows))
+
+    def over(self, *names: str) -> tuple[int, ...]:
+        """The numbers of the settings that cover the place with these names."""
+        if names not in self._known:
+            self._known[names] = tuple(
+                number
+                for number, layer in enumerate(self._layers)
+                if any(layer.covers(name) for name in names)
+            )
+        return self._known[names]
+
+
+class RuleTerms:
+    """What holds for one rule, at each place and for the model as a whole."""
+
+    def __init__(self, rule: RuleLike, settings: Settings, places: Places) -> None:
+        self._rule, self._settings, self._places = rule, settings, places
+        self._changes = [_change(layer, rule, settings) for layer in settings.layers]
+        self._general = Terms(demand_on(rule, settings.severities))
+        self._known: dict[tuple[int, ...], Terms] = {(): self._general}
+
+    def _at(self, *names: str) -> Terms:
+        """What holds at the place with these names; without one, for the model."""
+        return self._under(self._places.over(*names))
+
+    def _under(self, numbers: tuple[int, ...]) -> Terms:
+        if numbers not in self._known:
+            demand, limits = self._general.demand, dict[str, Limit]()
+            for number in numbers:
+                demand = self._changes[number].demand or demand
+                limits.update(self._changes[number].limits)
+            self._known[numbers] = Terms(demand, tuple(sorted(limits.items())))
+        return self._known[numbers]
+
+    def found(self, measurements: Measurements) -> Iterator[Finding]:
+        """What the rule finds under the terms of each layer; severities are the rule's own."""
+        differing = dict.fromkeys(self._under(numbers) for numbers in self._places.covers)
+        differing.pop(self._general, None)
+        if not differing:
+            if self._general.demand != "off":
+                yield from self._rule.check(measurements, self._settings)
+            return
+        for terms in (self._general, *differing):
+            if terms.demand != "off":
+                yield from self._found_under(terms, measurements)
+
+    def _found_under(self, terms: Terms, measurements: Measurements) -> Iterator[Finding]:
+        kinds = (*_ROWS, "recurrent") if self._rule.code in _BY_LOOP else _ROWS
         own: dict[str, Any] = {
             kind: tuple(
-                row
-                for row in getattr(measurements, kind)
-                if terms_of(rule, settings, *_names(row)) == terms
+                row for row in getattr(measurements, kind) if self._at(*_names(row)) == terms
             )
             for kind in kinds
         }
-        limits = {**settings.limits, **dict(terms.limits)}
-        for finding in rule.check(replace(measurements, **own), replace(settings, limits=limits)):
-            where = finding.where
-            if terms_of(rule, settings, where.parameter, where.module) == terms:
+        limits = {**self._settings.limits, **dict(terms.limits)}
+        settings = replace(self._settings, limits=limits)
+        for finding in self._rule.check(replace(measurements, **own), settings):
+            if self._of(finding) == terms:
                 yield finding
 
+    def demanded(self, finding: Finding) -> Finding:
+        """The finding with the severity the user set; one that is a note stays a note."""
+        demand = self._of(finding).demand
+        if demand is None or demand == "off" or finding.severity == "note":
+            return finding
+        return replace(finding, severity=demand)
 
-def with_demand(finding: Finding, rule: RuleLike, settings: Settings) -> Finding:
-    """The finding with the severity the user set; one that is a note stays a note."""
-    demand = terms_of(rule, settings, finding.where.parameter, finding.where.module).demand
-    if demand is None or demand == "off" or finding.severity == "note":
-        return finding
-    return replace(finding, severity=demand)
-
-
-def terms_of(rule: RuleLike, settings: Settings, *names: str) -> Terms:
-    """What holds for the rule at the place with these names; without one, for the model."""
-    demand = demand_on(rule, settings.severities)
-    limits: dict[str, Limit] = {}
-    for layer in settings.layers:
-        if not any(layer.covers(name) for name in names):
-            continue
-        limits.update(_limits_of(layer, rule, settings))
-        demand = demand_on(rule, layer.severities) or demand
-        if any(means(pattern, rule) for pattern in layer.ignore):
-            demand = "off"
-    return Terms(demand, tuple(sorted(limits.items())))
+    def _of(self, finding: Finding) -> Terms:
+        return self._at(finding.where.parameter, finding.where.module)
 
 
-def _limits_of(layer: LayerSettings, rule: RuleLike, settings: Settings) -> dict[str, Limit]:
-    if not layer.limits:
-        return {}
-    set_there = {name.replace("-", "_") for name in layer.limits} & set(rule.limits)
+def _change(layer: LayerSettings, rule: RuleLike, settings: Settings) -> Terms:
+    """What a layer's settings say of the rule; nothing where they are about others."""
+    demand = demand_on(rule, layer.severities)
+    if any(means(pattern, rule) for pattern in layer.ignore):
+        demand = "off"
+    names = {name.replace("-", "_") for name in layer.limits} & set(rule.limits)
+    if not names:
+        return Terms(demand)
     changed = with_limits(layer.limits, layer.source or "set for layers", settings.all_limits)
-    return {name: changed[name] for name in set_there}
+    return Terms(demand, tuple(sorted((name, changed[name]) for name in names)))
 
 
 def _places(measurements: Measurements) -> Iterator[tuple[str, ...]]:
@@ -134,23 +166,32 @@ def notes_on(measurements: Measurements, settings: Settings) -> tuple[str, ...]:
     """What the settings leave out or change, said aloud, and globs that match no layer."""
     notes = []
     for pattern in settings.ignore:
-        reason = settings.reasons.get(pattern)
+        reason = settings.reasons.get(pattern, "")
         if reason:
-            notes.append(f"{pattern} is ignored: {reason}")
+            notes.append(f"{pattern} is ignored{_because(reason)}")
     notes.extend(
         f"{pattern} is not judged: its severity is set to off"
         if demand == "off"
         else f"{pattern}: what fails or warns is reported as {demand!r}, as was set"
         for pattern, demand in settings.severities.items()
     )
+    notes.extend(
+        f"the limit {name.replace('_', '-')} is {told_value(limit.value)}, set in the place of "
+        f"{told_value(LIMITS[name].value)} ({limit.source.partition(', instead of')[0]})"
+        for name, limit in sorted(settings.all_limits.items())
+        if limit.value != LIMITS[name].value
+    )
     seen = {name for names in _places(measurements) for name in names}
     for layer in settings.layers:
         covered = f"layers {', '.join(layer.match)}"
-        if layer.reason:
-            notes.append(f"{covered}: {layer.told}: {layer.reason}")
+        notes.append(f"{covered}: {layer.told or 'nothing is changed'}{_because(layer.reason)}")
         notes.extend(
             f"no layer of the model is called {pattern!r}, as the settings of {covered} have it"
             for pattern in layer.match
             if not any(replace(layer, match=(pattern,)).covers(name) for name in seen)
         )
     return tuple(notes)
+
+
+def _because(reason: str) -> str:
+    return f": {reason}" if reason else ""

@@ -15,9 +15,10 @@ from functools import cache
 from importlib import import_module
 
 from gradaudit.errors import UsageError
+from gradaudit.limits import LIMITS, told_value
 from gradaudit.records import Finding, Measurements, RuleDoc, Severity
 from gradaudit.rules._astride import told
-from gradaudit.rules._terms import found_by, means, with_demand
+from gradaudit.rules._terms import Places, RuleTerms, means
 from gradaudit.rules._weighed import weighed
 from gradaudit.settings import Settings
 
@@ -57,6 +58,17 @@ class Rule:
         parts = self.doc.split("\n## ")[1:]
         pairs = (part.split("\n", 1) for part in parts)
         return {heading.strip(): body.strip() for heading, body in pairs}
+
+    @property
+    def page(self) -> str:
+        """All there is to say about the rule: its documentation, and the limits one may set."""
+        lines = [f"{self.code} {self.name}", "", self.doc.strip()]
+        if self.limits:
+            lines += ["", "## Limits", f"To be set in [tool.gradaudit.rules.{self.code}]:"]
+        for name in self.limits:
+            limit, key = LIMITS[name], name.replace("_", "-")
+            lines.append(f"- `{key} = {told_value(limit.value)}` ({limit.unit}): {limit.source}")
+        return "\n".join(lines)
 
     @property
     def described(self) -> RuleDoc:
@@ -100,9 +112,11 @@ def run_rules(measurements: Measurements, settings: Settings) -> tuple[Finding, 
     """
     chosen = chosen_rules(settings)
     by_code = {each.code: each for each in chosen}
-    found = [f for each in chosen for f in found_by(each, measurements, settings)]
+    places = Places(measurements, settings.layers)
+    terms = {each.code: RuleTerms(each, settings, places) for each in chosen}
+    found = [f for each in terms.values() for f in each.found(measurements)]
     judged = map(told, weighed(found, measurements))
-    demanded = [with_demand(f, by_code[f.code], settings) for f in judged]
+    demanded = [terms[f.code].demanded(f) for f in judged]
     findings = [
         (_WORST_FIRST[f.severity], _order(by_code[f.code], measurements), f.code, f)
         for f in demanded

@@ -5,7 +5,7 @@ from gradaudit.subject.opened import Batch, Objective, Opened, OptimizerFactory,
 from gradaudit.subject.opening import from_python, open_subject
 from gradaudit.subject.outputs import main_tensor
 from gradaudit.subject.process_state import seeded
-from gradaudit.subject.recipe import build_optimizer, overlay, read_recipe
+from gradaudit.subject.recipe import build_optimizer
 
 __all__ = [
     "Batch",
@@ -18,7 +18,5 @@ __all__ = [
     "from_python",
     "main_tensor",
     "open_subject",
-    "overlay",
-    "read_recipe",
     "seeded",
 ]

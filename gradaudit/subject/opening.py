@@ -14,6 +14,7 @@ from torch.nn.parameter import UninitializedBuffer, is_lazy
 
 from gradaudit.errors import ModelError, UsageError
 from gradaudit.onnx_graph.export_notes import ExportNotes
+from gradaudit.recipes import overlay
 from gradaudit.records import NotMeasured, Recipe, SubjectRow
 from gradaudit.settings import Settings
 from gradaudit.subject.code import UserCode, is_code
@@ -29,7 +30,6 @@ from gradaudit.subject.process_state import seeded
 from gradaudit.subject.recipe import (
     checked_recipe,
     from_optimizer,
-    overlay,
     suited,
     with_options,
 )

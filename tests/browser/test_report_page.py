@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, expect
 
 from tests import shared_report
+from tests.browser.pages import NAMES, PHONE, WIDE, Open, overflow
 
 pytestmark = pytest.mark.browser
 
-WIDE, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
-NAMES = (*shared_report.every(), "deep")
-Open = Callable[..., Page]
 
 CONTRAST = """
 selector => {
@@ -44,49 +40,6 @@ selector => {
   });
 }
 """
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    where = tmp_path_factory.mktemp("pages")
-    for name in NAMES:
-        (where / f"{name}.html").write_text(shared_report.page(name), encoding="utf-8")
-    return where
-
-
-@pytest.fixture
-def show(browser: Browser, folder: Path) -> Iterator[Open]:
-    """Opens a page from a file; in the end nothing was logged and nothing else was asked for."""
-    complaints: list[str] = []
-    contexts = []
-
-    def opened(name: str, *, size: dict[str, int] = WIDE, **options: Any) -> Page:
-        context = browser.new_context(viewport=size, **options)  # type: ignore[arg-type]
-        contexts.append(context)
-        page = context.new_page()
-        address = (folder / f"{name}.html").as_uri()
-        page.on("console", lambda message: complaints.append(message.text))
-        page.on("pageerror", lambda error: complaints.append(str(error)))
-        page.on("dialog", lambda dialog: complaints.append(f"dialog {dialog.message}"))
-        page.on(
-            "request",
-            lambda request: (
-                complaints.append(request.url)
-                if not request.url.startswith((address, "data:"))
-                else None
-            ),
-        )
-        page.goto(address)
-        return page
-
-    yield opened
-    for context in contexts:
-        context.close()
-    assert complaints == []
-
-
-def overflow(page: Page) -> int:
-    return int(page.evaluate("document.documentElement.scrollWidth - window.innerWidth"))
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -204,21 +157,6 @@ def test_the_policy_stops_what_gets_in_anyway(browser: Browser, folder: Path) ->
     )
     page.close()
     assert ran == [False, "block"]
-
-
-def test_the_keyboard_reaches_every_copy_button(show: Open) -> None:
-    page = show("exploding")
-    wanted = page.locator(".copy:visible").count()
-    assert wanted >= 3
-    reached = set()
-    for _ in range(80):
-        page.keyboard.press("Tab")
-        label = page.evaluate(
-            "(n => n.matches('.copy') && getComputedStyle(n).outlineStyle !== 'none'"
-            " ? n.getAttribute('aria-label') : null)(document.activeElement)"
-        )
-        reached.add(label)
-    assert len(reached - {None}) == wanted
 
 
 def test_copying_gives_the_code(show: Open) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import time
+from collections import Counter
 
 import pytest
 
@@ -165,3 +167,12 @@ def test_without_an_estimate_there_is_only_the_severity() -> None:
     assert only(bare, bare)[0] == "unchanged"
     exact = Known("GA001", "non-finite", "a", "fail", Estimate.exact(1.0, "operations"))
     assert only(bare, exact)[0] == "unchanged"
+
+
+def test_ten_thousand_findings_take_no_more_than_a_second() -> None:
+    before = [known(f"layers.{i}", 0.9) for i in range(10_000)]
+    now = [known(f"layers.{i}", 0.9) for i in range(5_000, 15_000)]
+    started = time.process_time()
+    found = Counter(each.change for each in compared(snapshot(*before), snapshot(*now)).findings)
+    assert found == {"unchanged": 5_000, "new": 5_000, "fixed": 5_000}
+    assert time.process_time() - started < 3

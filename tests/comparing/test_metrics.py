@@ -26,7 +26,13 @@ def value(of: Report, metric: str) -> float | None:
     return None if found is None else found.estimate.value
 
 
-SOUND, EXPLODING = shared_report.sound(), shared_report.exploding()
+SOUND = report(
+    shared_report.sound(),
+    trunk=dataclasses.replace(
+        shared_report.sound().measurements.trunk,
+        interior_growth_log10=Estimate(0.4, 0.3, 0.5, "log10 of the gain"),
+    ),
+)
 
 
 def test_every_metric_has_a_tolerance_and_nothing_else_has() -> None:
@@ -36,16 +42,20 @@ def test_every_metric_has_a_tolerance_and_nothing_else_has() -> None:
 
 
 def test_every_metric_is_read_from_some_report() -> None:
-    found = {each.metric for of in shared_report.every().values() for each in of_report(of).metrics}
+    found = {
+        each.metric
+        for of in (SOUND, *shared_report.every().values())
+        for each in of_report(of).metrics
+    }
     assert found == {metric.name for metric in METRICS}
 
 
 def test_growth_is_read_from_the_trunk() -> None:
     trunk = SOUND.measurements.trunk
     assert trunk.growth_per_stage
-    assert trunk.total_growth_log10
+    assert trunk.interior_growth_log10
     assert value(SOUND, "growth_per_stage") == trunk.growth_per_stage.value
-    assert value(SOUND, "total_growth_log10") == trunk.total_growth_log10.value
+    assert value(SOUND, "interior_growth_log10") == trunk.interior_growth_log10.value
     worst = of_report(SOUND).metric("worst_stage_gain")
     (row,) = [row for row in SOUND.measurements.stages if row.index == trunk.worst_stage]
     assert worst is not None
@@ -63,30 +73,31 @@ def test_the_largest_norm_leaves_embeddings_out() -> None:
     assert value(report(SOUND, weights=(*rows, dense)), "largest_spectral_norm") == 1e3
 
 
-def test_the_rehearsal_s_fall() -> None:
-    rehearsal = SOUND.measurements.rehearsal
+def test_the_loss_after_the_rehearsal() -> None:
+    rehearsal, loss = SOUND.measurements.rehearsal, SOUND.measurements.loss
     assert rehearsal
+    assert loss
 
-    def fall(*losses: float, **changed: Any) -> float | None:
-        row = dataclasses.replace(rehearsal, losses=losses, outcome="falls", **changed)
-        return value(report(SOUND, rehearsal=row), "rehearsal_fall")
+    def ends(*losses: float, constant: float | None = 2.0, **changed: Any) -> float | None:
+        row = dataclasses.replace(rehearsal, **{"losses": losses, "outcome": "falls", **changed})
+        held = dataclasses.replace(loss, constant=constant)
+        return value(report(SOUND, rehearsal=row, loss=held), "rehearsal_loss")
 
-    assert fall(2.0, 1.5, 1.2, 1.0) == 0.5
-    assert fall(2.0, 9e30) == -1.0
-    assert fall(2.0) == 0.0
-    assert fall(0.0, 1.0) is None  # no share of nothing
-    assert fall(-2.0, -3.0) is None
-    assert fall() is None
-    diverged = dataclasses.replace(rehearsal, losses=(2.0, 1.0), outcome="diverges")
-    assert value(report(SOUND, rehearsal=diverged), "rehearsal_fall") == -1.0
+    assert ends(8.0, 4.0, 3.0, 1.0) == 0.5
+    assert ends(*[9.0] * 6, 1.0, 3.0) == 1.0  # the mean of the last quarter
+    assert ends(2.0, 1e-9) == 0.1
+    assert ends(2.0, 9e30) == ends(2.0, 1.0, outcome="diverges") == 10.0
+    assert ends(4.0, 1.0, constant=None) == ends(4.0, 1.0, constant=0.0) == 0.25
+    assert ends(-2.0, -3.0, constant=None) is None
+    assert ends() is None
 
 
-def test_falls_over_other_numbers_of_steps_are_not_compared() -> None:
+def test_losses_after_other_numbers_of_steps_are_not_compared() -> None:
     rehearsal = SOUND.measurements.rehearsal
     assert rehearsal
     longer = dataclasses.replace(rehearsal, steps=rehearsal.steps + 1, losses=(2.0, 2.0))
     before, now = of_report(SOUND), of_report(report(SOUND, rehearsal=longer))
-    (change,) = [m for m in compared(before, now).metrics if m.metric == "rehearsal_fall"]
+    (change,) = [m for m in compared(before, now).metrics if m.metric == "rehearsal_loss"]
     assert change.change == "unchanged"
     assert change.why.startswith("Not comparable")
 
@@ -123,11 +134,11 @@ def test_growth_s_interval_holds_what_another_start_would_give() -> None:
     trunk = dataclasses.replace(
         SOUND.measurements.trunk,
         growth_per_stage=_exact(1.0),
-        total_growth_log10=Estimate.exact(0.0, "log10 of the gain"),
+        interior_growth_log10=Estimate.exact(0.0, "log10 of the gain"),
     )
     kept = of_report(report(SOUND, stages=stages, trunk=trunk))
     spread = math.log(2) * math.sqrt(16 / 15)
-    per, total = kept.metric("growth_per_stage"), kept.metric("total_growth_log10")
+    per, total = kept.metric("growth_per_stage"), kept.metric("interior_growth_log10")
     assert per is not None
     assert total is not None
     assert per.estimate.high == pytest.approx(math.exp(2.13 * spread / 4), rel=0.01)

@@ -23,6 +23,7 @@ from gradaudit.records import Finding, Prescription, Recipe, Remedy
 from gradaudit.remedies import recipe_of
 from gradaudit.settings import Settings
 from gradaudit.subject import Opened, from_python
+from tests.listening import Listening
 from tests.test_api import same, state_of
 
 X = torch.randn(96, 8, generator=torch.Generator().manual_seed(0))
@@ -90,26 +91,29 @@ def mended(model: nn.Module, data: Any = None, optimizer: Any = None, **how: Any
     opened = from_python(model, batches() if data is None else data, "mse", optimizer, settings)
     before = state_of(model)
     judged = judge(opened, settings, QUIET)
-    said: list[str] = []
-    seen: dict[str, list[Tensor]] = {"trying": [], "proving": []}
+    seen: dict[str, list[Tensor]] = {"try": [], "proving": []}
     SEEN.clear()
-    phase = "trying"
+    phase = "try"
 
-    def turn(text: str) -> None:
-        nonlocal phase
-        seen[phase].extend(SEEN)
-        SEEN.clear()
-        phase = text.split(maxsplit=1)[0]
-        said.append(text)
+    class Turning(Listening):
+        def __call__(self, what: str, part: str | None = None) -> None:
+            nonlocal phase
+            seen[phase].extend(SEEN)
+            SEEN.clear()
+            phase = what.split(maxsplit=1)[0]
+            super().__call__(what, part)
 
-    prescription, findings = mend(opened, judged, settings, turn)
+    said = Turning()
+    prescription, findings = mend(opened, judged, settings, said)
     seen[phase].extend(SEEN)
     searched, proved = (
         {ROWS[key] for x in seen[name] for v in x if (key := round(float(v), 5)) in ROWS}
-        for name in ("trying", "proving")
+        for name in ("try", "proving")
     )
     back = same(state_of(model), before)
-    return Mended(opened, settings, judged, prescription, findings, said, searched, proved, back)
+    return Mended(
+        opened, settings, judged, prescription, findings, said.said, searched, proved, back
+    )
 
 
 @cache
@@ -169,10 +173,10 @@ def test_the_users_model_comes_back(name: str) -> None:
 @pytest.mark.parametrize("name", ALL)
 def test_no_more_is_tried_than_the_effort_affords_and_nothing_twice(name: str) -> None:
     it = ALL[name]()
-    trials = [text for text in it.said if text.startswith("trying")]
+    trials = [text for text in it.said if text.startswith("try ")]
     most = proof._trials(it.judged, it.settings)
     assert 1 <= len(trials) == len(it.tried) <= most
-    assert trials[0].startswith(f"trying changes 1 of at most {most}: ")
+    assert trials[0].startswith(f"try 1 of at most {most}: ")
     titles = [attempt.titles for attempt in it.prescription.tried]  # type: ignore[union-attr]
     assert len(set(titles)) == len(titles)
 
@@ -256,11 +260,11 @@ def test_nothing_is_proven_on_data_that_are_made_up() -> None:
     opened = from_python(net(16, 5.0), None, None, None, settings)
     judged = judge(opened, settings, QUIET)
     assert judged.ill
-    said: list[str] = []
-    prescription, _ = mend(opened, judged, settings, said.append)
+    said = Listening()
+    prescription, _ = mend(opened, judged, settings, said)
     assert prescription is not None
     assert prescription.remedies
-    assert (prescription.proof, prescription.tried, said) == (None, (), [])
+    assert (prescription.proof, prescription.tried, said.said) == (None, (), [])
 
 
 @pytest.fixture

@@ -22,6 +22,7 @@ from gradaudit.mending.further import (
     with_rate,
 )
 from gradaudit.mending.search import Search, Tried, cures, together, trial_settings, tuned
+from gradaudit.pacing import QUIET
 from gradaudit.records import (
     Estimate,
     Finding,
@@ -37,6 +38,7 @@ from gradaudit.records import (
     Where,
 )
 from gradaudit.settings import Settings
+from tests.listening import Listening
 from tests.subjects import opened
 
 X = torch.randn(8, 3, generator=torch.Generator().manual_seed(0))
@@ -96,7 +98,7 @@ def looking(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Search]:
 
         monkeypatch.setattr(search, "judge_changed", how.pop("judge", judge))
         return Search(
-            SUBJECT, Settings(), how.pop("said", []).append, left, frozenset({"GA101", "GA601"})
+            SUBJECT, Settings(), how.pop("said", QUIET), left, frozenset({"GA101", "GA601"})
         )
 
     return make
@@ -153,13 +155,13 @@ def test_a_set_is_tried_once_and_no_empty_one(looking: Any) -> None:
 
 
 def test_trials_are_counted_aloud_and_end(looking: Any) -> None:
-    said: list[str] = []
+    said = Listening()
     it = looking(lambda _: judged(), 2, said=said)
     for each in (DATA, INIT, CLIP):
         it.attempt((each, EPS))
-    assert said == [
-        "trying changes 1 of at most 2: data + eps",
-        "trying changes 2 of at most 2: init + eps",
+    assert said.said == [
+        "try 1 of at most 2: data + eps",
+        "try 2 of at most 2: init + eps",
     ]
     assert tried(it) == [("data", "eps"), ("init", "eps")]
 

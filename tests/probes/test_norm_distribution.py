@@ -206,3 +206,10 @@ def test_degenerate_norms() -> None:
     assert same is not None
     assert (same.tail, same.tail_index) == ("light", None)
     assert math.isclose(same.median, same.max)
+
+
+def test_the_norms_are_kept_in_the_batches_order() -> None:
+    norms = [3.0, 1.0, 2.0, 2.0]
+    found = describe_norms(norms, TAIL_RATIO)
+    assert found is not None
+    assert found.norms == tuple(norms)

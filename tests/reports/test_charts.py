@@ -10,6 +10,7 @@ import pytest
 from gradaudit.records import Estimate, RateRange
 from gradaudit.reports import svg
 from gradaudit.reports.charts import curves, depth, growth, halves, norms, rates, spectral
+from gradaudit.reports.drawings import draw
 from gradaudit.reports.plotting import Span, linear_ticks, log_ticks
 from tests import shared_report
 
@@ -185,3 +186,61 @@ def test_a_span_is_never_empty() -> None:
     span = Span.around([1.0, 1.0], least=2)
     assert span.low < 0
     assert span.high > 2
+
+
+def test_growth_after_the_changes_stands_beside_growth_before() -> None:
+    report = shared_report.exploding()
+    assert report.prescription
+    assert report.prescription.proof
+    after, stages = report.prescription.proof.after, report.measurements.stages
+    points = growth.accumulated_after(stages, after)
+    assert len(points) == len(stages)
+    assert points[3].low < points[3].value < points[3].high
+    # both set out from the same norm at the output
+    last = stages[-1].jacobian_norm_log10
+    before = growth.accumulated(stages)
+    assert last
+    gap = 2 * (after.stages[-1][1] - last.value)
+    assert points[-1].value - before[-1].value == pytest.approx(gap)
+    drawing = growth.draw(stages, 6, LIMITS, width=880, prefix="g", after=after)
+    assert "s-after" in drawing
+    assert "After the changes: " in drawing
+    others = dataclasses.replace(after, stages=after.stages[1:], bounds=after.bounds[1:])
+    assert growth.accumulated_after(stages, others) == []
+    assert "s-after" not in growth.draw(stages, 6, LIMITS, width=880, prefix="g", after=others)
+
+
+def test_every_weight_is_seen_against_its_own_edge() -> None:
+    rows = shared_report.weights(14, 1.0)
+    drawing = spectral.draw(rows, width=880, prefix="s")
+    ratios = [10**p.value for p in spectral.ratios(rows)]
+    for row, ratio in zip(rows, ratios, strict=True):
+        assert row.spectral_norm
+        assert row.random_edge
+        assert ratio == pytest.approx(row.spectral_norm.value / row.random_edge)
+    text = words(drawing)
+    assert "× random" in text
+    assert {f"{ratio:.2f}" for ratio in ratios if ratio >= 1} <= set(text)
+
+
+def test_many_weights_are_drawn_in_the_models_order_and_named_where_far() -> None:
+    rows = list(shared_report.weights(60, 1.0))
+    norm = Estimate.exact(60.0, "norm")
+    rows[33] = dataclasses.replace(rows[33], spectral_norm=norm)
+    drawing = spectral.draw_along(rows, width=880, prefix="s")
+    assert rows[33].parameter in words(drawing)
+    assert "60 weights have 0.8" in drawing
+    assert " to 30" in drawing
+
+
+def test_no_chart_of_two_thousand_stages_takes_more_than_60_kb() -> None:
+    report = shared_report.deep(2000)
+    charts = dataclasses.asdict(draw(report))
+    sizes = {
+        f"{name} {side}": len(drawing)
+        for name, chart in charts.items()
+        if isinstance(chart, dict)
+        for side, drawing in chart.items()
+    }
+    assert len(sizes) >= 8
+    assert {name: size for name, size in sizes.items() if size > 60_000} == {}

@@ -11,7 +11,7 @@ import pytest
 from markupsafe import Markup
 
 from gradaudit.records import Estimate, Limit, Prescription, Where
-from gradaudit.reports import html, page, templating, views, wording
+from gradaudit.reports import html, layers, page, templating, views, wording
 from gradaudit.resources import resource
 from tests import shared_report
 
@@ -120,9 +120,11 @@ def test_sections_come_in_the_order_a_person_asks() -> None:
     parsed = parse(html.render(report))
     ids = [a["id"] for tag, a in parsed.elements if tag == "section" and a.get("id")]
     assert ids == [
-        "change",
+        "map",
         "growth",
         "findings",
+        "change",
+        "layers",
         "spectral",
         "time",
         "rate",
@@ -138,7 +140,7 @@ def test_sections_come_in_the_order_a_person_asks() -> None:
 
 def test_verdict_cause_and_forecast_come_first() -> None:
     text = opened("exploding").text
-    start = text[text.index("Fail", 10) :][:400]
+    start = text[text.index("Fail", 10) :][:600]
     assert "This model will not train" in start
     assert "It diverges , 93% confident" in start
     assert "GA101" in start
@@ -162,6 +164,49 @@ def test_findings_carry_number_interval_limit_source_reason_and_code() -> None:
         assert part in finding
 
 
+def test_the_change_to_make_stands_with_the_verdict() -> None:
+    parsed = opened("exploding")
+    hero = parsed.text[: parsed.text.index("The loss was chosen")]
+    assert "Initialize the 30 Linear layers with Glorot, gain 1.17" in hero
+    assert "Clip the gradient norm at 2.4" in hero
+    assert "proven on a copy of the model" in hero
+    assert "proven" not in opened("made_up").text[:1500]
+
+
+def test_findings_and_layers_link_to_each_other() -> None:
+    text = shared_report.page("exploding")
+    finding = text[text.index('<article class="finding fail" id="GA101-layers.12"') :]
+    assert '<a href="#layer-layers.12">' in finding[: finding.index("</article>")]
+    layer = text[text.index('id="layer-layers.12"') :]
+    assert 'href="#GA101-layers.12"' in layer[: layer.index("</details>")]
+    assert '<a href="#GA101-layers.12">GA101</a>' in text[: text.index("</h1>") + 900]
+
+
+def test_contents_name_every_section() -> None:
+    parsed = opened("transformer")
+    ids = {a["id"] for tag, a in parsed.elements if tag == "section" and a.get("id")}
+    linked = {a["href"] for tag, a in parsed.elements if tag == "a" and a.get("href")}
+    assert len(ids) > 10
+    assert {f"#{address}" for address in ids} <= linked
+    assert parsed.text.count("Half precision") >= 3  # the heading, and twice in the contents
+
+
+def test_a_page_can_be_linked_to_its_style_and_script() -> None:
+    text = html.linked(shared_report.page("sound"), "../st%20atic/")
+    parsed = parse(text)
+    assert parsed.raw == {"style": [], "script": []}
+    links = [a for tag, a in parsed.elements if tag in ("link", "script")]
+    assert [a.get("href") or a.get("src") for a in links] == [
+        "../st%20atic/gradaudit.css",
+        "../st%20atic/gradaudit.js",
+    ]
+    (policy,) = [a["content"] or "" for _, a in parsed.elements if a.get("http-equiv")]
+    assert policy.endswith("style-src 'self'; script-src 'self'")
+    assert set(html.assets()) == {"gradaudit.css", "gradaudit.js"}
+    with pytest.raises(ValueError, match="not a page"):
+        html.linked("<!doctype html><html></html>", "")
+
+
 def test_made_up_data_are_said_loudly() -> None:
     assert "The data are made up" in opened("made_up").text
     assert "The data are made up" not in opened("exploding").text
@@ -181,7 +226,27 @@ def test_long_nets_stay_small_and_every_finding_is_counted() -> None:
     words = Page(text).text
     assert "1,997 more places where GA105 applies" in words
     assert "Each row stands for 20 consecutive stages" in words
-    assert "The 100 of 2,000 rows that stand out most" in words
+    assert "The 250 of 2,000 rows that stand out most" in words
+    assert "4,000 layers are gathered into 100 groups of consecutive stages" in words
+    assert text.count('id="GA105-') == 2000
+    assert text.count('id="layer-layers.') == 4000
+
+
+def test_a_net_of_the_shape_of_gpt_2_stays_within_a_megabyte() -> None:
+    report = shared_report.transformer(layers=12, heads=12, width=768)
+    text = html.render(report)
+    assert len(text.encode()) <= 1_000_000
+    assert text.count('<details class="layer') == len(layers.layers(report)) > 120
+    assert "stand out most" not in text  # nothing is left out
+
+
+def test_findings_past_what_a_page_holds_are_counted() -> None:
+    base = shared_report.deep(30)
+    many = tuple(
+        dataclasses.replace(base.findings[0], where=Where(parameter=f"p{i}")) for i in range(2600)
+    )
+    (group,) = views.groups(dataclasses.replace(base, findings=many))
+    assert (len(group.shown), len(group.listed), group.left_out) == (3, 2497, 100)
 
 
 def test_long_code_is_given_once_and_linked_to() -> None:

@@ -119,7 +119,7 @@ def test_a_layer_without_a_profile_is_listed_all_the_same() -> None:
     bare = dataclasses.replace(shared_rows.kept_in_time(), profile=(), module="bare")
     m = dataclasses.replace(base.measurements, recurrent=(bare,) * 8)
     page = html.render(dataclasses.replace(base, measurements=m))
-    assert page.count("<code>bare</code>") == 6
+    assert page.count("<h3><code>bare</code>") == 6
     assert "2 more layers through time in the JSON report" in page
 
 

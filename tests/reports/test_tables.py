@@ -141,7 +141,7 @@ def test_long_tables_are_cut_to_what_stands_out() -> None:
     table = units.modules((*many[:130], odd, *many[131:]))
     assert len(table.rows) == cells.ROWS_SHOWN
     assert "odd" in column(table, "Module")
-    assert "The 100 of 240 rows" in table.note
+    assert "The 250 of 300 rows" in table.note
 
 
 def test_every_row_has_a_cell_for_every_column() -> None:
@@ -149,3 +149,45 @@ def test_every_row_has_a_cell_for_every_column() -> None:
     tables = (weights.table(m.weights), units.modules(m.modules), attention.calls(m.attention))
     for table in tables:
         assert {len(row) for row in table.rows} == {len(table.columns)}
+
+
+def test_rows_that_do_not_pass_are_told_apart() -> None:
+    stages = trunk.table(shared_rows.stages(31, 1.3), {6})
+    assert cells.addressed(stages, "table-stages", ()).hot == {6}
+    assert cells.addressed(stages, "table-stages", {"layers.4"}).hot == {2, 6}
+    folded = trunk.table(shared_rows.stages(500, 1.0), {6})  # six stages each
+    assert cells.addressed(folded, "table-stages", ()).hot == {1}
+
+
+def test_what_stands_below_a_row_stands_out_with_it() -> None:
+    table = weights.table(shared_rows.gated("rnn", 8))  # a weight, then its four gates, twice
+    found = cells.addressed(table, "table-weights", {"rnn.weight_hh_l0"})
+    assert (found.id, found.hot) == ("table-weights", {5, 6, 7, 8, 9})
+
+
+def test_peaks_peers_and_dead_outputs_have_columns() -> None:
+    rows = list(shared_rows.weights(6, 1.0))
+    assert not {"Peak", "Peers", "Dead outputs"} & set(labels(weights.table(rows)))
+    rows[2] = dataclasses.replace(
+        rows[2],
+        outputs=128,
+        dead_outputs=96,
+        peak=41.0,
+        random_peak=4.4,
+        peer_ratio=0.031,
+        peers=6,
+    )
+    table = weights.table(rows)
+    at = {label: i for i, label in enumerate(labels(table))}
+    row = next(row for row in table.rows if row[0].text == rows[2].parameter)
+    peak, peers, dead = (row[at[label]] for label in ("Peak", "Peers", "Dead outputs"))
+    assert (peak.text, peak.aside) == ("41.0", "random: 4.40")
+    assert (peers.text, peers.aside) == ("0.0310×", "of 6")
+    assert (dead.text, dead.aside, dead.alert) == ("96", "of 128", True)
+
+
+def test_a_weight_far_from_its_peers_is_among_those_that_are_shown() -> None:
+    rows = list(shared_rows.weights(400, 1.0))
+    rows[300] = dataclasses.replace(rows[300], peer_ratio=0.01, peers=400)
+    shown = {row[0].text for row in weights.table(rows).rows}
+    assert rows[300].parameter in shown

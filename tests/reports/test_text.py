@@ -2,10 +2,20 @@ from __future__ import annotations
 
 import unicodedata
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gradaudit.reports.text import clean, cut, one_line, plural, shorten
+from gradaudit.reports.text import (
+    clean,
+    cut,
+    encodable,
+    one_line,
+    opening,
+    plural,
+    shorten,
+    typeset,
+)
 
 
 def test_what_cannot_be_seen_is_written_out() -> None:
@@ -45,3 +55,38 @@ def test_plural() -> None:
         "2 batches",
         "1,200 stages",
     ]
+
+
+@pytest.mark.parametrize(
+    ("plain", "printed"),
+    [
+        (
+            "Gradients grow 3.1x per layer; that is 10^14.",
+            "Gradients grow 3.1× per layer; that is 10¹⁴.",
+        ),
+        ("only 10^-7 is left", "only 10⁻⁷ is left"),
+        ("variance x fan_in, 2 x 3", "variance × fan_in, 2 × 3"),
+        ("stalls -> trains", "stalls → trains"),
+        ("between 1e-05 and 4.4e-4, 1e14", "between 10⁻⁵ and 4.4×10⁻⁴, 10¹⁴"),
+        ("`net.2x` at 0x1f, `a x b`, x2 and relu6x6", "`net.2x` at 0x1f, `a x b`, x2 and relu6x6"),
+        ("layer1e5.weight, v1e5", "layer1e5.weight, v1e5"),
+    ],
+)
+def test_sentences_are_typeset_and_names_are_not(plain: str, printed: str) -> None:
+    assert typeset(plain) == printed
+
+
+def test_letters_that_an_encoding_lacks_are_spelled() -> None:
+    printed = "3.1× per layer → 10⁻⁷, 5 – 6, ± 2%"
+    assert encodable(printed, "utf-8") == printed
+    assert encodable(printed, "ascii") == "3.1x per layer -> 10^-7, 5 - 6, +/- 2%"
+    assert encodable("é ×", "latin-1") == "é ×"
+    assert encodable("块", "ascii") == "\\u5757"
+
+
+def test_openings_end_with_a_word() -> None:
+    assert opening("one two three", 13) == "one two three"
+    assert opening("one two, three", 11) == "one two …"
+    assert opening("supercalifragilistic", 9) == "superca …"
+    for width in range(4, 40):
+        assert len(opening("It grows 3.1x per layer, and more so further on.", width)) <= width

@@ -215,6 +215,7 @@ def test_notes_say_what_is_left_out_and_what_matches_nothing() -> None:
         ignore=("GA606", "GA104"),
         reasons={"GA606": "tiny batches on purpose"},
         severities={"GA301": "warn", "GA4": "off"},
+        limits={"spectral-excess-fail": 50},
         layers=(
             LayerSettings(
                 ("head", "tail.*"), ("GA301",), {"GA4": "fail"}, {"growth_max": 3e4}, "x"
@@ -226,8 +227,10 @@ def test_notes_say_what_is_left_out_and_what_matches_nothing() -> None:
         "GA606 is ignored: tiny batches on purpose",
         "GA301: what fails or warns is reported as 'warn', as was set",
         "GA4 is not judged: its severity is set to off",
+        "the limit spectral-excess-fail is 50, set in the place of 100 (set by the user)",
         "layers head, tail.*: GA301 ignored; GA4 fail; growth-max 3e4: x",
         "no layer of the model is called 'tail.*', as the settings of layers head, tail.* have it",
+        "layers layers.1.weight: nothing is changed",
     )
     assert notes_on(WIDE, Settings()) == ()
 

@@ -9,9 +9,10 @@ import torch
 from torch import nn
 
 from gradaudit.errors import GradauditError, UnreadableFile, UsageError
+from gradaudit.recipes import overlay, read_recipe
 from gradaudit.records import Recipe
 from gradaudit.settings import Settings
-from gradaudit.subject import build_optimizer, from_python, overlay, read_recipe
+from gradaudit.subject import build_optimizer, from_python
 
 
 def test_toml_and_json_hold_the_same() -> None:

@@ -24,19 +24,36 @@ _Named = tuple[float, str, _Stroke]  # place from the left, name, stroke
 _LEVEL: _Stroke = {"color": INKS["accent"], "linewidth": 1.5, "dashes": (5, 3)}
 
 
+# How each line is drawn, by what it is; colours as in the chart of growth.
+_STROKES: dict[str, _Stroke] = {
+    "before": {"color": INKS["series"], "linewidth": 2},
+    "after": {"color": INKS["after"], "linewidth": 2, "dashes": (4, 2)},
+    "own": {"color": INKS["series"], "linewidth": 2},
+    "reference": {"color": INKS["muted"], "linewidth": 2, "dashes": (3, 1.5)},
+}
+_MARKERS = {"before": "o", "after": "s", "own": "o", "reference": "o"}
+
+
 @dataclass(frozen=True)
 class Curve:
     """A named line of (place, height) pairs; ``broken`` where it ends because numbers did."""
 
     name: str
+    kind: str  # "before" | "after" | "own" | "reference"
     points: tuple[tuple[float, float], ...]
     broken: bool = False
+    bounds: tuple[tuple[float, float], ...] = ()  # of each point, where intervals are known
 
 
 def depth(before: Side, after: Side, *, width: float, prefix: str) -> str:
     """The norm of the Jacobian from each stage to the output, before and after."""
     curves = [
-        Curve(name, tuple((float(i), log10) for i, (_, log10) in enumerate(side.stages)))
+        Curve(
+            name,
+            name,
+            tuple((float(i), log10) for i, (_, log10) in enumerate(side.stages)),
+            bounds=side.bounds,
+        )
         for name, side in (("before", before), ("after", after))
     ]
     words = "; ".join(
@@ -59,7 +76,7 @@ def depth(before: Side, after: Side, *, width: float, prefix: str) -> str:
 def losses(before: Side, after: Side, *, width: float, prefix: str) -> str:
     """The loss over the training steps, before and after."""
     curves = [
-        Curve(name, spread(side.losses, side.steps), broken=side.last_loss is None)
+        Curve(name, name, spread(side.losses, side.steps), broken=side.last_loss is None)
         for name, side in (("before", before), ("after", after))
     ]
     return _losses(curves, "Loss over training steps", None, width=width, prefix=prefix)
@@ -67,9 +84,9 @@ def losses(before: Side, after: Side, *, width: float, prefix: str) -> str:
 
 def outlook(row: Outlook, *, width: float, prefix: str) -> str:
     """The recipe's own training further on, beside the steady one, over the constant's loss."""
-    curves = [_trial(row.own, "the recipe")]
+    curves = [_trial(row.own, "the recipe", "own")]
     if row.reference is not None:
-        curves.insert(0, _trial(row.reference, named(row.reference)))
+        curves.insert(0, _trial(row.reference, named(row.reference), "reference"))
     heading = "Loss over the steps that were taken"
     return _losses(curves, heading, row.constant, width=width, prefix=prefix)
 
@@ -86,9 +103,9 @@ def spread(values: Sequence[float], steps: int) -> tuple[tuple[float, float], ..
     return tuple(((i + 0.5) * part - 0.5, value) for i, value in enumerate(values))
 
 
-def _trial(trial: Trial, name: str) -> Curve:
+def _trial(trial: Trial, name: str, kind: str) -> Curve:
     points = spread(trial.losses, trial.steps)
-    return Curve(name, points, broken=trial.broke_at is not None)
+    return Curve(name, kind, points, broken=trial.broke_at is not None)
 
 
 def _losses(
@@ -131,9 +148,9 @@ def _draw(
     prefix: str,
     level: float | None = None,
 ) -> str:
-    """The first of two lines dashed, the last one solid; their names stand above."""
+    """Lines that differ in colour, dashes and marks; their names stand above."""
     shown = [curve for curve in curves if curve.points]
-    names = [(curve.name, _stroke(solid=curve is curves[-1])) for curve in shown]
+    names = [(curve.name, _STROKES[curve.kind]) for curve in shown]
     if level is not None:
         names.append(("best constant guess", _LEVEL))
     rows = _rows(names, width)
@@ -146,7 +163,7 @@ def _draw(
         if level is not None:
             axes.axhline(level, **_LEVEL)
         for curve in shown:
-            _line(axes, curve, solid=curve is curves[-1])
+            _line(axes, curve)
         return page.finish(prefix=prefix, title=heading, description=words)
 
 
@@ -187,31 +204,21 @@ def _scale(axes: Axes, curves: Sequence[Curve], levels: list[float], *, log: boo
     axes.set_xticks(*linear_ticks(Span(0, last), 4, whole=True))
 
 
-def _line(axes: Axes, curve: Curve, *, solid: bool) -> None:
-    stroke = _stroke(solid=solid)
+def _line(axes: Axes, curve: Curve) -> None:
+    stroke = _STROKES[curve.kind]
     points = _thin(curve.points)
     axes.plot(*zip(*points, strict=True), **stroke)
     left, right = axes.get_xlim()
     room = _DOTTED * (points[-1][0] - points[0][0]) / (right - left)
-    if len(points) <= max(2.0, room):
-        face = stroke["color"] if solid else INKS["surface"]
-        axes.plot(
-            *zip(*points, strict=True),
-            "o",
-            color=stroke["color"],
-            markerfacecolor=face,
-            markersize=4 if solid else 5,
-            mew=1.5,
-        )
+    dotted = len(points) <= max(2.0, room)
+    if dotted:
+        axes.plot(*zip(*points, strict=True), _MARKERS[curve.kind], color=stroke["color"], ms=4)
+    if dotted and curve.bounds:
+        ends = zip(*curve.bounds, strict=True)
+        axes.vlines([x for x, _ in points], *ends, color=stroke["color"], linewidth=1.5)
     if curve.broken:
         axes.plot(*points[-1], "X", color=INKS["bad"], markersize=9, clip_on=False)
         beside(axes, points[-1], _BROKEN, INKS["bad"])
-
-
-def _stroke(*, solid: bool) -> _Stroke:
-    if solid:
-        return {"color": INKS["series"], "linewidth": 2}
-    return {"color": INKS["muted"], "linewidth": 2, "dashes": (3, 1.5)}
 
 
 def _thin(points: Sequence[tuple[float, float]]) -> Sequence[tuple[float, float]]:

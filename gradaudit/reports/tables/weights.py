@@ -18,13 +18,17 @@ _COLUMNS = (
     Column("Stable rank", help="how many directions carry the weight's energy"),
     Column("Spectral radius", help="largest eigenvalue: what repeating the weight grows by"),
     Column("Torch's number", help="what torch.nn.utils.spectral_norm would divide by"),
+    Column("Peak", help="largest entry over the root mean square of all"),
+    Column("Peers", help="size over the median of the same weight in other layers"),
+    Column("Dead outputs", help="output units whose weights are next to zero"),
     Column("Looks like", "text"),
 )
+_DEAD_WEIGHS = 10.0  # all outputs dead count as much as ten times the norm of random entries
 
 
 def table(rows: Sequence[WeightRow]) -> Table:
     """Spectral norms against what random entries of the same scale would have."""
-    kept, note = cells.furthest(rows, _excess)
+    kept, note = cells.furthest(rows, _oddness)
     listed = tuple(line for row in kept for line in _lines(row))
     return cells.slim(Table("Spectral norms", _COLUMNS, listed, note))
 
@@ -51,8 +55,31 @@ def _weight(row: WeightRow) -> tuple[Cell, ...]:
         cells.value(row.stable_rank),
         cells.value(row.spectral_radius),
         cells.value(row.reshaped_norm),
+        _peak(row),
+        _peers(row),
+        _dead(row),
         cells.text("identical rows" if row.identical_rows else row.initialization),
     )
+
+
+def _peak(row: WeightRow) -> Cell:
+    if row.peak is None:
+        return cells.none()
+    return Cell(figures(row.peak), f"random: {figures(row.random_peak)}" if row.random_peak else "")
+
+
+def _peers(row: WeightRow) -> Cell:
+    if row.peer_ratio is None:
+        return cells.none()
+    return Cell(f"{figures(row.peer_ratio)}×", f"of {row.peers}")
+
+
+def _dead(row: WeightRow) -> Cell:
+    """None at all is what is expected: nothing is said then."""
+    if not row.dead_outputs:
+        return cells.none()
+    half = 2 * row.dead_outputs >= row.outputs > 0
+    return Cell(f"{row.dead_outputs:,}", f"of {row.outputs:,}", alert=half)
 
 
 def _part(part: WeightPart) -> tuple[Cell, ...]:
@@ -70,6 +97,13 @@ def _sub(
     """A line below a weight: the columns that it does not fill are left blank."""
     known = {0: name, 2: norm, 5: rank, 6: radius}
     return tuple(known.get(i) or Cell("") for i in range(len(_COLUMNS)))
+
+
+def _oddness(row: WeightRow) -> float:
+    """How far a weight is from random, from its peers, and from having all its outputs alive."""
+    peers = row.peer_ratio or 1.0
+    dead = (row.dead_outputs or 0) / row.outputs if row.outputs else 0.0
+    return max(_excess(row), peers, 1 / peers if peers > 0 else 0.0, _DEAD_WEIGHS * dead)
 
 
 def _excess(row: WeightRow) -> float:

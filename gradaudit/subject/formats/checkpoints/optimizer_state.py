@@ -10,10 +10,10 @@ from typing import Any
 import torch
 
 from gradaudit.errors import UsageError
+from gradaudit.recipes import recipe_from
 from gradaudit.records import Recipe
 from gradaudit.subject.formats.checkpoints.sound import plain
 from gradaudit.subject.formats.stored_weights import StoredTensor, is_tensor
-from gradaudit.subject.recipe import recipe_from
 from gradaudit.telling import listed, quoted
 
 _PLACES = (
