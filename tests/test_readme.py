@@ -7,11 +7,16 @@ import re
 import runpy
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from torch import nn
 
+import gradaudit
+from gradaudit.config import load_config
+from gradaudit.formats import FORMATS
+from tests.actions import action
 from tests.command import python, run
 from tests.readme import README, renewed
 
@@ -38,9 +43,53 @@ def test_the_factory_is_audited_as_the_readme_says(
 
 
 def test_the_python_example_runs(capsys: pytest.CaptureFixture[str]) -> None:
-    (block,) = (b for b in BLOCKS if "gradaudit.audit(" in b)
+    (block,) = (b for b in BLOCKS if "gradaudit.audit(" in b and "def test_" not in b)
     exec(compile(block, "README.md", "exec"), {})
     assert capsys.readouterr().out.startswith("pass ")
+
+
+def test_the_test_example_fails_as_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Line by line; of equal layers another may be the worst, and last digits differ."""
+    (block,) = (b for b in BLOCKS if "def test_" in b)
+    (shown,) = re.findall(r"```text\n>(.*?)```", TEXT, re.DOTALL)
+    (tmp_path / "train.py").write_text(BLOCKS[0])
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "train", raising=False)
+    names: dict[str, Any] = {}
+    exec(compile(block, "README.md", "exec"), names)
+    with pytest.raises(gradaudit.VerdictError) as raised:
+        names["test_the_model_trains"]()
+    lines = [line.removeprefix("E").strip() for line in shown.splitlines()[1:]]
+    cause = lines[0].removeprefix("gradaudit.errors.VerdictError: ").removesuffix(" [...]")
+    plain = [re.sub(r"in [\w.]+:|-?\d+\.\d+|\d+(?= lines)", "#", line) for line in lines[1:]]
+    said = str(raised.value).splitlines()
+    assert said[0].startswith(cause)
+    printed = [re.sub(r"in [\w.]+:|-?\d+\.\d+|\d+(?= lines)", "#", line.strip()) for line in said]
+    assert plain == [line for line in printed if line in plain]
+
+
+def test_the_configuration_example_is_one(tmp_path: Path) -> None:
+    (block,) = re.findall(r"```toml\n(.*?)```", TEXT, re.DOTALL)
+    (tmp_path / "pyproject.toml").write_text(block)
+    config = load_config(tmp_path)
+    assert [model.name for model in config.models] == ["ranker", "encoder"]
+    assert config.part.severities == {"GA503": "note"}
+    assert config.part.limits["growth_max"].value == 1e4
+    assert config.part.reasons == {"GA606": "the batch is what fits"}
+    assert config.part.layers[0].ignore == ("GA301",)
+
+
+def test_the_formats_and_inputs_are_those_there_are() -> None:
+    inputs = re.search(r"^Inputs: (.*?)\. Outputs: (.*?)\.$", TEXT, re.DOTALL | re.MULTILINE)
+    assert inputs is not None
+    named = [re.findall(r"`([\w-]+)`", part) for part in inputs.groups()]
+    assert [sorted(each) for each in named] == [
+        sorted(action()[kind]) for kind in ("inputs", "outputs")
+    ]
+    table = TEXT.partition("### Formats")[2].partition("### ")[0]
+    options = {f"--{each.option.replace('_file', '')}" for each in FORMATS.values()}
+    options = options - {"--output", "--write_baseline"} | {"-o", "--annotations"}
+    assert set(re.findall(r"^\| `(-[\w-]+)", table, re.MULTILINE)) == options
 
 
 def test_the_onnx_example_runs(capsys: pytest.CaptureFixture[str]) -> None:

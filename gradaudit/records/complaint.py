@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from gradaudit.records.report import Report
 
 _SHOWN = 8  # findings, and changes since the baseline
+_CODE_LINES = 8
 _WEIGHT = {"note": 0, "warn": 1, "fail": 2}
 
 
@@ -34,7 +35,11 @@ def _lines(report: Report, outcome: Verdict, fail_on: str) -> Iterator[str]:
     if report.prescription is not None and report.prescription.remedies:
         first, proof = report.prescription.remedies[0], report.prescription.proof
         yield f"  first change: {_plain(first.title)}"
-        yield from (f"    {line}" for line in first.code.strip().splitlines()[:6])
+        code = first.code.strip().splitlines()
+        if len(code) > _CODE_LINES:
+            yield f"    {len(code)} lines to paste: report.prescription.remedies[0].code"
+        else:
+            yield from (f"    {line}" for line in code)
         if proof is not None:
             before, after = proof.before.forecast.outcome, proof.after.forecast.outcome
             yield f"  shown to work: {before} -> {after} in {proof.steps} steps"
