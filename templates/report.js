@@ -167,15 +167,8 @@
   }
 
   function said(table, count, whole) {
-    const fold = table.closest("details");
     const active = state.filter || state.hide;
-    const place = fold && fold.querySelector("summary");
-    if (place) {
-      const note = place.querySelector(".hits") || Object.assign(document.createElement("span"),
-        { className: "hits" });
-      note.textContent = active ? ` ${count} of ${whole}` : "";
-      place.append(note);
-    }
+    noted(table.closest("details"), count, whole);
     const scroll = table.parentElement;
     const next = scroll.nextElementSibling;
     const empty = next && next.classList.contains("empty") ? next : document.createElement("p");
@@ -184,6 +177,16 @@
     empty.hidden = !(active && count === 0);
     scroll.after(empty);
     scroll.hidden = !empty.hidden;
+  }
+
+  // How many of its rows a folded part still has.
+  function noted(fold, count, whole) {
+    const place = fold && fold.querySelector("summary");
+    if (!place) return;
+    const note = place.querySelector(".hits") || document.createElement("span");
+    note.className = "hits";
+    note.textContent = state.filter || state.hide ? ` ${count} of ${whole}` : "";
+    place.append(note);
   }
 
   function siftAll() {
@@ -199,6 +202,10 @@
         + all(".held", layer).map((list) => list.textContent).join(" ");
       seen += show(layer, fits(text, layer.classList.contains("hot")));
       known += 1;
+    }
+    for (const fold of all(".all")) {
+      const held = all(".layer", fold);
+      noted(fold, held.filter((layer) => !layer.hidden).length, held.length);
     }
     for (const finding of all(".finding")) {
       const head = all("h3, .place", finding).map((part) => part.textContent).join(" ");

@@ -15,11 +15,12 @@ from itertools import groupby
 from gradaudit.records import Finding, Report, StageRow
 from gradaudit.reports import anchors
 from gradaudit.reports.numbers import LOG10, number
-from gradaudit.reports.text import plural
+from gradaudit.reports.text import plural, shorten
 
 MOST = 48  # boxes
 _TOGETHER = 4  # neighbours of which there is the same to say, from which on they share a box
 _CODES_SHOWN = 3
+_NAME_LETTERS = 40  # the whole name stands where the box leads
 _LEAST_REACH = 0.3  # decades of gain that fill a bar at least: a factor of two
 _STATES = ("fail", "warn", "note", "pass")  # worst first
 WORDS = {"fail": "fails", "warn": "warning", "note": "note", "pass": "fine"}
@@ -212,8 +213,8 @@ def _box(layers: Sequence[Layer], reach: float) -> Box:
     codes = tuple(firsts.items())
     known = [layer.gain_log10 for layer in layers if layer.gain_log10 is not None]
     return Box(
-        layers[0].name or "the model",
-        layers[-1].name or "the model",
+        shorten(layers[0].name or "the model", _NAME_LETTERS),
+        shorten(layers[-1].name or "the model", _NAME_LETTERS),
         len(layers),
         worst.state,
         _word(layers, worst),

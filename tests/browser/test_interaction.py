@@ -46,9 +46,7 @@ def test_numbers_sort_by_size_and_the_third_press_restores_the_order(show: Open)
 
 
 def test_powers_of_ten_sort_as_numbers_even_past_what_a_float_holds(show: Open) -> None:
-    page = show("deep", "?#")  # gradients up to 10^271
-    page.goto(page.url.split("?")[0] + "#layers-3?sort=table-layers-3:5:up")
-    page.reload()
+    page = show("deep", "#layers-3?sort=table-layers-3:5:up")  # gradients up to 10^271
     found = [each for each in column(page, "table-layers-3", 5) if each]
     digits = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹", "0123456789")
     powers = [each.partition("×10")[::2] for each in found]
@@ -118,6 +116,10 @@ def test_an_address_opens_what_holds_its_place(
     page = show(name, f"#{address}", java_script_enabled=scripts)
     place = page.locator(f'[id="{address}"]')
     expect(place).to_be_in_viewport()
+    top, bar = (each.bounding_box() for each in (place, page.locator(".toolbar")))
+    assert top
+    assert bar
+    assert top["y"] >= bar["y"] + bar["height"]  # not under what stays in view
     if scripts and address.startswith("layer-layers.13"):
         assert place.evaluate("node => node.open")
         assert "Saturated" in place.inner_text()
@@ -187,7 +189,9 @@ def test_links_to_findings_can_be_copied_with_the_state(show: Open) -> None:
 
 def test_everything_is_reached_and_worked_by_keyboard(show: Open) -> None:
     page = show("exploding")
+    copies = page.locator(".copy:visible").count()
     reached: dict[str, int] = {}
+    copied = 0
     for step in range(400):
         page.keyboard.press("Tab")
         kind = page.evaluate(
@@ -201,6 +205,7 @@ def test_everything_is_reached_and_worked_by_keyboard(show: Open) -> None:
         )
         assert "without a ring" not in kind
         reached.setdefault(kind, step)
+        copied += kind == "copy"
         if kind == "summary" and page.evaluate(
             "document.activeElement.textContent.includes('stages as a table')"
         ):
@@ -210,6 +215,7 @@ def test_everything_is_reached_and_worked_by_keyboard(show: Open) -> None:
         if kind == "body":
             break
     assert {"theme", "filter", "hide", "share", "sort", "copy", "here", "summary"} <= set(reached)
+    assert copied == copies >= 3
     assert reached["theme"] < reached["filter"] < reached["sort"]
     expect(page.locator("#status")).to_have_text(re.compile(r"\d+ of"))
     page.locator("#table-stages .sort").nth(2).focus()

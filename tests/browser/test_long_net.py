@@ -39,6 +39,8 @@ def test_every_layer_is_found_by_its_name(show: Open) -> None:
     page = show("deep")
     page.locator("#filter").fill("layers.3777")
     expect(page.locator("#status")).to_have_text(re.compile(r"^\d of "))
+    expect(page.locator(".all > summary .hits")).to_have_text("1 of 100")
+    page.locator(".all > summary").click()
     page.locator("#layers .layer:visible > summary").click()
     assert page.locator("#layers tbody tr:visible td:first-child").all_inner_texts() == [
         "layers.3777"

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 
 from gradaudit.config import OPTIONS, Config, load_config
 from gradaudit.errors import UsageError
+from tests.command import CHECKOUT
 
 
 def _write(folder: Path, text: str, name: str = "pyproject.toml") -> Path:
@@ -214,3 +216,19 @@ def test_exclude_goes_by_paths_from_the_files_folder(
     home = tmp_path / "home"
     _write(home, f'[tool.gradaudit]\nexclude = "{globs}"\n')
     assert load_config(home).excludes(home / path) is expected
+
+
+README = (CHECKOUT / "README.md").read_text()
+BLOCKS = [b for b in re.findall(r"```toml\n(.*?)```", README, re.DOTALL) if "gradaudit" in b]
+
+
+@pytest.mark.parametrize("block", BLOCKS)
+def test_what_the_readme_configures_is_understood(tmp_path: Path, block: str) -> None:
+    path = _write(tmp_path, block)
+    found = load_config(tmp_path)
+    assert found.path == path
+    assert found.part != Config().part or found.models
+
+
+def test_the_readme_configures_something() -> None:
+    assert BLOCKS

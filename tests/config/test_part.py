@@ -10,6 +10,7 @@ from gradaudit.config import Part, load_config
 from gradaudit.errors import UsageError
 from gradaudit.limits import LIMITS
 from gradaudit.settings import LayerSettings, Settings
+from gradaudit.tolerances import TOLERANCES
 
 EXAMPLE = """[tool.gradaudit]
 ignore = ["GA104"]
@@ -90,9 +91,9 @@ def test_it_makes_settings(tmp_path: Path) -> None:
     assert settings.limit("growth_max") == part.limits["growth_max"]
     assert settings.limit("gsc_max") == LIMITS["gsc_max"]
     assert settings.all_tolerances["growth_per_stage"].source.startswith(
-        "pyproject.toml, instead of 0.1: "
+        f"pyproject.toml, instead of {TOLERANCES['growth_per_stage'].value:g}: "
     )
-    assert settings.all_tolerances["gsc"].value == 0.5
+    assert settings.all_tolerances["gsc"] == TOLERANCES["gsc"]
 
 
 @pytest.mark.parametrize(

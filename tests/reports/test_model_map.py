@@ -120,3 +120,13 @@ def test_the_map_says_all_in_words_and_symbols_too() -> None:
     assert ">fails" in item
     assert 'class="spoken">gain' in item
     assert "style=" not in section
+
+
+def test_long_names_are_shortened_and_lead_to_the_whole_one() -> None:
+    base = plain(2)
+    name = "encoder." + ".".join(f"block_{i}" for i in range(30))
+    stages = tuple(replace(row, name=name) for row in base.measurements.stages[:1])
+    stages += base.measurements.stages[1:]
+    found = drawn(replace(base, measurements=replace(base.measurements, stages=stages)))
+    assert len(found.boxes[0].first) <= 40
+    assert found.boxes[0].address == anchor("layer", name)
