@@ -9,9 +9,11 @@ from __future__ import annotations
 import os
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import click
 from click.shell_completion import CompletionItem, shell_complete
+from click.types import StringParamType
 
 from gradaudit.config import load_config
 from gradaudit.errors import GradauditError
@@ -50,7 +52,7 @@ def complete(group: click.Group) -> int:
     return shell_complete(group, {}, "gradaudit", VARIABLE, os.environ[VARIABLE])
 
 
-def _kind(parameter: click.Parameter) -> click.ParamType | None:
+def _kind(parameter: click.Parameter) -> click.ParamType[Any] | None:
     """What completes a parameter where its declared type does not."""
     if isinstance(parameter, click.Argument):
         return {"model": _Models(), "code": _Rules()}.get(str(parameter.name), click.Path())
@@ -61,7 +63,7 @@ def _kind(parameter: click.Parameter) -> click.ParamType | None:
     return _Rules() if parameter.metavar == "CODES" else None
 
 
-class _Models(click.ParamType):
+class _Models(StringParamType):
     """Files, and the names of the models that are configured here."""
 
     name = "model"
@@ -93,7 +95,7 @@ def _with_files(words: list[CompletionItem], incomplete: str) -> list[Completion
     return words
 
 
-class _Rules(click.ParamType):
+class _Rules(StringParamType):
     """Codes of rules; in a list, of the last one."""
 
     name = "rules"

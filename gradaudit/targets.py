@@ -59,7 +59,7 @@ def choose(
     name that is neither, and where there is nothing to choose.
     """
     if not named and not config.models:
-        raise click.MissingParameter(ctx=ctx, param=ctx.command.params[0])
+        raise click.MissingParameter(ctx=ctx, param=ctx.command.params[0], param_hint="'MODEL'")
     wanted: list[tuple[str, Model | None]] = [(model.name, model) for model in config.models]
     if named:
         left = [name for name in named if not excluding or not _excluded(name, config)]

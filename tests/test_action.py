@@ -144,7 +144,7 @@ def test_what_cannot_run_ends_in_2_with_the_reason_in_the_summary(runner: Runner
     assert (job.outputs["verdict"], job.outputs["exit-code"]) == ("error", "2")
     assert "gradaudit could not run" in job.summary
     assert "    there is no file and no configured model 'no such.pt'" in job.summary
-    assert "::error " in job.log
+    assert re.search(r"^::error title=gradaudit could not run::there is no file", job.log, re.M)
     assert list(job.used) == ["actions/setup-python"]  # nothing is there to be kept
     assert job.outputs["sarif"] == ""
 

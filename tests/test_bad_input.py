@@ -235,7 +235,6 @@ OPTIONS = {
     "effort": (["--effort", "quik"], ["Invalid value for '--effort'", "'quick'"]),
     "fail on": (["--fail-on", "sometimes"], ["Invalid value for '--fail-on'", "'never'"]),
     "option": (["--treads", "1"], ["No such option", "--threads"]),
-    "argument": (["model2.pt"], ["unexpected extra argument"]),
     "seed": (["--seed", str(2**80)], ["Invalid value for '--seed'"]),
     "timeout": (["--timeout", "inf"], ["Invalid value for '--timeout'"]),
     "device": (["--device", "warp"], ["--device warp cannot be used here"]),
@@ -310,8 +309,8 @@ def test_commands(arguments: list[str], words: list[str], folder: Path) -> None:
     ("table", "words"),
     [
         ("batchsize = 3", ["unknown key 'batchsize'", "did you mean 'batch-size'?"]),
-        ("sarif = 'r.sarif'", ["unknown key 'sarif'"]),
-        ("lr = -1", ["--lr"]),
+        ("html = 'r.html'", ["unknown key 'html'"]),
+        ("lr = -1", ["pyproject.toml:2: lr: -1.0 is not in the range"]),
         ("trust = true", ["trust cannot be set"]),
         ("lr = ", ["pyproject.toml cannot be read", "expected TOML"]),
     ],

@@ -43,10 +43,10 @@ def block(text: str, language: str, lines: int, width: int = 200) -> str:
 
 
 def _plain(text: str) -> str:
+    text = re.sub(r"#(?=\d)", "#\u200b", text)  # before there are entities, which look alike
     text = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    text = _MARKS.sub(r"\\\1", text).replace("|", "&#124;")
-    text = text.replace("@", f"@{_BREAK}")
-    text = re.sub(r"#(?=\d)", f"#{_BREAK}", text).replace("://", "&#58;//")
+    text = _MARKS.sub(r"\\\1", text).replace("|", "&#124;").replace("://", "&#58;//")
+    text = text.replace("@", f"@{_BREAK}").replace("#\u200b", f"#{_BREAK}")
     return re.sub(r"(?i)\bwww\.", "www&#46;", text)
 
 

@@ -172,9 +172,8 @@ def _fingerprints(source: _Source, code: str, what: str) -> dict[str, str]:
     Not under GitHub's own name, ``primaryLocationLineHash``: its uploader computes that from the
     line's text, and warns of every result that brings another.
     """
-    name = source.audited.name if len(source.run.audits) > 1 else source.report.subject.source
     # separated by what no cleaned name has
-    told = "\x1f".join(map(clean, (code, name, what.strip())))
+    told = "\x1f".join(map(clean, (code, source.audited.name, what.strip())))
     return {"gradaudit/v1": hashlib.sha256(told.encode("utf-8")).hexdigest()[:32]}
 
 

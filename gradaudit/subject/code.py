@@ -11,12 +11,15 @@ import sys
 import sysconfig
 import traceback
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from gradaudit.errors import GradauditError, ModelError, UsageError
 from gradaudit.telling import missing, told
+
+_OWN = str(Path(__file__).resolve().parent.parent)
 
 
 def is_code(spec: str) -> bool:
@@ -76,8 +79,7 @@ def _place(error: BaseException) -> str:
     if isinstance(error, SyntaxError):
         return f" ({Path(error.filename or '?').name}:{error.lineno})"
     frames = traceback.extract_tb(error.__traceback__)
-    own = str(Path(__file__).resolve().parent.parent)
-    outside = [f for f in frames if not f.filename.startswith((own, "<frozen"))]
+    outside = [f for f in frames if not f.filename.startswith((_OWN, "<frozen"))]
     mine = [f for f in outside if not _is_installed(f.filename)]
     if not outside:
         return ""
@@ -151,18 +153,22 @@ def import_path(folder: Path) -> None:
 def is_users(module: object) -> bool:
     """Whether a module is of the user's own Python code: neither installed nor gradaudit's."""
     file = getattr(module, "__file__", None)
-    own = str(Path(__file__).resolve().parent.parent)
     return (
         isinstance(file, str)
         and file.endswith(".py")
-        and not (_is_installed(file) or file.startswith(own))
+        and not (_is_installed(file) or file.startswith(_OWN))
     )
 
 
 def _is_installed(filename: str) -> bool:
+    return filename.startswith(_installed())
+
+
+@cache
+def _installed() -> tuple[str, ...]:
+    """How names of what is installed or made up start; asked for each of thousands of modules."""
     paths = sysconfig.get_paths()
-    places = (paths["stdlib"], paths["platstdlib"], paths["purelib"], paths["platlib"])
-    return filename.startswith(places) or filename.startswith("<")
+    return paths["stdlib"], paths["platstdlib"], paths["purelib"], paths["platlib"], "<"
 
 
 def _no_such_name(home: str, name: str, owner: Any) -> UsageError:

@@ -29,6 +29,7 @@ import torch
 
 from gradaudit import measure
 from gradaudit.judging import Judged, judge
+from gradaudit.pacing import QUIET
 from gradaudit.settings import EFFORTS, Settings
 from gradaudit.subject import from_python
 from tests.corpus.board import share
@@ -102,7 +103,7 @@ def judged(case: Case, effort: Any, seed: int, start: int = 0) -> Told:
     """The case with the start of seed ``start``, probed with the random numbers of ``seed``."""
     settings = Settings(recipe=case.recipe, threads=1, effort=effort, seed=seed)
     opened = from_python(case.model(start), iter(case.sample()), case.task.loss, None, settings)
-    return Told.of(judge(opened, settings, lambda _: None))
+    return Told.of(judge(opened, settings, QUIET))
 
 
 def turned(

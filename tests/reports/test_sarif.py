@@ -192,6 +192,7 @@ def test_fingerprints_differ_by_rule_layer_and_model() -> None:
     ]
     assert len(set(seen)) == len(seen)
     both = prints(base, base)
+    assert both[: len(base.findings)] == prints(base)  # a model more changes nothing for the first
     assert len(set(both)) == 2 * len(base.findings)
 
 
