@@ -46,7 +46,11 @@ def render_run(run: Run, console: Console) -> None:
     lines = [*_models(run.audits, look), *_total(run)]
     worst = _worst(run.audits)
     if worst is not None and worst.report is not None and worst.report.findings:
-        name = Text(f"Worst: {one_line(worst.name)}", "bold")
+        held = worst.report.comparison
+        aside = ""
+        if held is not None and not held.regressions:
+            aside = f" (known to {one_line(held.against)})"
+        name = Text(f"Worst: {one_line(worst.name)}{aside}", "bold")
         room = max(8, ROWS - len(lines) - 2)
         lines += [Text(), name, *_most(worst.report, look, console, room)]
     _print(lines, console)
@@ -132,7 +136,9 @@ def _changed(report: Report) -> str:
     if report.comparison is None:
         return ""
     count = len(report.comparison.regressions)
-    return f"({count} new or worse) " if count else "(nothing new) "
+    if count:
+        return f"({count} new or worse) "
+    return "(known) " if report.verdict in ("fail", "warn") else "(nothing new) "
 
 
 def _total(run: Run) -> Iterator[Text]:
@@ -142,7 +148,9 @@ def _total(run: Run) -> Iterator[Text]:
         for state, one, many in _COUNTED
         if counts[state]
     ]
-    yield Text(f"{plural(len(run.audits), 'model')}: {', '.join(said)}", "bold")
+    held = {report.comparison.against for report in run.reports if report.comparison}
+    against = f", held against {', '.join(map(one_line, sorted(held)))}" if held else ""
+    yield Text(f"{plural(len(run.audits), 'model')}: {', '.join(said)}{against}", "bold")
 
 
 def _worst(audits: Sequence[Audited]) -> Audited | None:

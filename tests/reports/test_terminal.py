@@ -274,9 +274,11 @@ def test_the_baseline_of_each_model_is_told_in_its_line() -> None:
     held = replace(regressed(), comparison=Comparison("b.json", (), ()))
     known = Run("0.1.0", (Audited("a", held, 0, outcome="pass"), Audited("b", held, 1)))
     first, second, total = shown_run(known, width=120).splitlines()[:3]
-    assert first.startswith("✓ a  Pass  (nothing new) This model will not train")
+    assert first.startswith("✓ a  Pass  (known) This model will not train")
     assert second.startswith("✗ b  Fail")
-    assert total == "2 models: 1 fails, 1 passes"
+    assert total == "2 models: 1 fails, 1 passes, held against b.json"
+    alone = Run("0.1.0", (known.audits[0], Audited("c", shared_report.sound(), 0)))
+    assert "Worst: a (known to b.json)" in shown_run(alone)
 
 
 def test_a_file_elsewhere_is_named_by_its_last_two_parts() -> None:
