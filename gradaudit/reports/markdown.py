@@ -125,7 +125,10 @@ def _forecast(report: Report) -> str:
 def _comparison(report: Report, detail: _Detail, fail_on: str) -> Iterator[str]:
     """What changed since the baseline: what is new and worse first."""
     comparison, ends = report.comparison, gate(report, fail_on)
-    if comparison is None or ends is None:
+    if ends is None:
+        return
+    if comparison is None:
+        yield f"**{ends}.**"
         return
     every: list[FindingChange | MetricChange] = [*comparison.findings, *comparison.metrics]
     yield f"**{ends.before}{code(ends.against, _NAME)}{ends.after}.**"

@@ -17,7 +17,7 @@ from gradaudit.records import (
     Report,
     Run,
 )
-from gradaudit.reports import terminal
+from gradaudit.reports import html, markdown, terminal
 from tests import shared_report
 
 
@@ -207,6 +207,17 @@ def test_the_gate_is_told_apart_from_the_verdict() -> None:
     assert told.startswith("✗ FAIL")
     said = "✓ The gate passes, for none of it counts with --fail-on never: 1 new, 2 worse than"
     assert said in " ".join(told.split())
+
+
+def test_where_the_gate_is_stricter_than_the_verdict_it_is_said() -> None:
+    warned = replace(shared_report.exploding(), verdict="warn")
+    strict = Run("0", (Audited("a", warned, 1, fail_on="warn"),))
+    said = "The gate fails with --fail-on warn"
+    assert f"  ✗ {said}" in shown_run(strict).splitlines()
+    assert f"**{said}.**" in markdown.render(strict)
+    assert said in html.render(warned, fail_on="warn")
+    usual = Run("0", (Audited("a", warned, 0),))
+    assert "The gate" not in shown_run(usual) + markdown.render(usual)
 
 
 def test_a_baseline_that_holds_is_said() -> None:
