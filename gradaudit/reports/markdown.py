@@ -24,7 +24,7 @@ _CANNOT = "🛑"
 _SENTENCE, _UNIT, _NAME = 700, 60, 80  # letters
 _CHANGES = ("new", "worse", "fixed", "better")  # in the order they are shown in
 _MODELS = 200
-_FEWER = (100, 30, 10, 0)  # where the list of them alone is too long
+_FEWER = (_MODELS, 100, 30, 10, 0)  # where the list of them alone is too long
 
 
 class _Detail(NamedTuple):
