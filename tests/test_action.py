@@ -199,3 +199,12 @@ def test_the_action_is_valid_and_every_input_is_used() -> None:
     text = ACTION.read_text()
     for name in action()["inputs"]:
         assert f"inputs.{name} " in text or f"inputs.{name}\n" in text, name
+
+
+def test_a_model_is_never_an_option_and_an_open_quote_no_default(runner: Runner) -> None:
+    job = runner.use(model="--version", install="no")
+    assert job.code == 2
+    assert "'--version'" in job.log
+    job = runner.use(model="my model.py:subject", args="--fail-on 'warn", install="no")
+    assert job.code == 2
+    assert "args has a quote that is not closed" in job.log

@@ -57,10 +57,15 @@ def render_run(run: Run, console: Console) -> None:
 
 
 def _print(lines: Sequence[Text], console: Console) -> None:
-    for line in lines:
+    for line in map(inert, lines):
         fit = encodable(line.plain, console.encoding)
         for part in _wrapped(line if fit == line.plain else Text(fit), console.width):
             console.print(part, highlight=False, no_wrap=True, overflow="ignore", crop=False)
+
+
+def inert(line: Text) -> Text:
+    """The line without ``##[``, which commands the runner of a job wherever it stands."""
+    return Text(line.plain.replace("##[", r"#\x23[")) if "##[" in line.plain else line
 
 
 def _wrapped(line: Text, width: int) -> list[Text]:
@@ -69,7 +74,9 @@ def _wrapped(line: Text, width: int) -> list[Text]:
     breaks, start, end = list[int](), 0, 0
     for word in re.finditer(r"\S+", line.plain):
         room = width - (indent if breaks else 0)
-        if cell_len(line.plain[start : word.end()]) > room and end > start:
+        # a line that starts with :: would command the runner of a job that prints it
+        mute = not word.group().startswith("::")
+        if cell_len(line.plain[start : word.end()]) > room and end > start and mute:
             start = word.start()
             breaks.append(start)
         end = word.end()
