@@ -11,7 +11,7 @@ from gradaudit.records import Estimate, Limit
 _SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 _MINUS = "−"
 LOG10 = "log10 of "  # how units of logarithms start
-_ROUNDING = 1e-9  # half-widths below this share of the value are those of arithmetic
+_ROUNDING = 1e-6  # half-widths below this share of the value are those of float32's arithmetic
 _SMALL, _LARGE = 1e-3, 1e5  # outside, powers of ten read better than zeros
 
 
@@ -107,12 +107,24 @@ def amount(measured: Estimate | Limit, style: Style = PAGE) -> Amount:
     return Amount(write(measured.value, style), bounds, unit)
 
 
+def root_log10(gain: Estimate) -> Estimate:
+    """How much a gradient's norm grows, from the log10 of its gain, which counts squares."""
+    low, high = (None if end is None else end / 2 for end in (gain.low, gain.high))
+    return Estimate(gain.value / 2, low, high, gain.unit)
+
+
+def root(gain: Estimate) -> Estimate:
+    """:func:`root_log10` of a gain that is no logarithm."""
+    low, high = (None if end is None else math.sqrt(end) for end in (gain.low, gain.high))
+    return Estimate(math.sqrt(gain.value), low, high, gain.unit)
+
+
 def percent(share: float) -> str:
     """``0.873`` as ``87%``; small shares keep a figure."""
     scaled = 100 * share
     if scaled == 0 or scaled >= 9.95:
         return f"{scaled:.0f}%"
-    return f"{scaled:.2g}%"
+    return f"{scaled:.2g}%" if scaled >= _SMALL else f"{number(float(f'{scaled:.2g}'))}%"
 
 
 def count(value: int) -> str:

@@ -58,6 +58,13 @@ def typeset(text: str) -> str:
     return "`".join(parts)
 
 
+def short_path(path: str) -> str:
+    """A path as it is, but for an absolute one: its last part, which is true on every machine."""
+    absolute = path.startswith(("/", "\\\\")) or path[1:3] in (":\\", ":/")
+    last = re.split(r"[/\\]", path.rstrip("/\\"))[-1]
+    return last if absolute and last else path
+
+
 def encodable(text: str, encoding: str) -> str:
     """``text`` in letters that an encoding has: ``10¹⁴`` becomes ``10^14`` where it must."""
     try:

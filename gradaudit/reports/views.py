@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from gradaudit.records import Finding, Remedy, Report
 from gradaudit.reports import anchors
 from gradaudit.reports.numbers import LOG10, Amount, amount, power
+from gradaudit.reports.text import short_path
 
 _ORDER = {"fail": 0, "warn": 1, "note": 2}
 SHOWN_PER_RULE = 3  # findings of one rule in full; the rest become table rows
@@ -94,7 +95,8 @@ def place(finding: Finding) -> str:
     if where.call:
         words += f", call {where.call}"
     if where.file:
-        words += f" ({where.file}" + (")" if where.line is None else f", line {where.line})")
+        words += f" ({short_path(where.file)}"
+        words += ")" if where.line is None else f", line {where.line})"
     return words
 
 
@@ -112,4 +114,4 @@ def _ratio(finding: Finding) -> str:
         return ""
     if abs(decades) < _SAME:
         return ""
-    return f"{power(decades)} × the limit" if decades > 0 else f"the limit / {power(-decades)}"
+    return f"{power(decades)}× the limit" if decades > 0 else f"{power(-decades)}× below the limit"

@@ -61,7 +61,7 @@ def _headline(growth: Growth, span: Span | None, measurements: Measurements, *, 
     if not growth.plain:
         return (
             f"Relative to the activations, gradients {verb} to {number(growth.measured.value)}x "
-            f"their size along the net (GSC; limit {number(growth.limit.value)})."
+            f"their size along the net (limit {number(growth.limit.value)})."
         )
     blocked = _blocked(measurements, above=above)
     if blocked is not None:
