@@ -15,6 +15,7 @@ from gradaudit.records import (
     MetricChange,
     Run,
 )
+from gradaudit.reports.gate_words import tally
 from gradaudit.reports.numbers import amount
 from gradaudit.reports.page import OUTCOMES, VERDICTS, confidence, subject
 from gradaudit.reports.text import plural
@@ -44,6 +45,7 @@ class ModelRow:
     failing: int
     warning: int
     regressions: int | None  # beside the baseline, where there is one
+    without: str = ""  # the verdict without the baseline, where that is another
 
 
 @dataclass(frozen=True)
@@ -106,8 +108,7 @@ def compared(comparison: Comparison | None) -> ComparedView | None:
             ("unchanged", ("unchanged",)),
         )
     }
-    counts = Counter(row.change for row in changes)
-    said = ", ".join(f"{counts[change]:,} {change}" for change in _ICONS if counts[change])
+    said = ", ".join(f"{count:,} {change}" for change, count in tally(comparison).items())
     return ComparedView(
         comparison.against,
         said or "nothing to compare",
@@ -118,7 +119,7 @@ def compared(comparison: Comparison | None) -> ComparedView | None:
 
 
 def _said(audited: Audited) -> str:
-    return audited.report.verdict if audited.report else "error"
+    return audited.verdict or "error"
 
 
 def _row(audited: Audited, link: str) -> ModelRow:
@@ -128,11 +129,12 @@ def _row(audited: Audited, link: str) -> ModelRow:
             audited.name, link, "error", "Not audited", "", "", "", audited.error, 0, 0, None
         )
     held = Counter(finding.severity for finding in report.findings)
+    judged = audited.verdict or report.verdict
     return ModelRow(
         audited.name,
         link,
-        report.verdict,
-        VERDICTS[report.verdict],
+        judged,
+        VERDICTS[judged],
         OUTCOMES[report.forecast.outcome],
         confidence(report),
         subject(report),
@@ -140,6 +142,7 @@ def _row(audited: Audited, link: str) -> ModelRow:
         held["fail"],
         held["warn"],
         len(report.comparison.regressions) if report.comparison else None,
+        VERDICTS[report.verdict] if judged != report.verdict else "",
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import PurePosixPath, PureWindowsPath
 
 # Control characters, line separators, bidirectional overrides and lone surrogates: they can hide
 # text, move a cursor, reorder a line, or make a page that cannot be encoded. Tab and newline stay.
@@ -59,10 +60,10 @@ def typeset(text: str) -> str:
 
 
 def short_path(path: str) -> str:
-    """A path as it is, but for an absolute one: its last part, which is true on every machine."""
-    absolute = path.startswith(("/", "\\\\")) or path[1:3] in (":\\", ":/")
-    last = re.split(r"[/\\]", path.rstrip("/\\"))[-1]
-    return last if absolute and last else path
+    """A path below the working folder as it is; of another its last two parts."""
+    parts = PureWindowsPath(path).parts if "\\" in path else PurePosixPath(path).parts
+    outside = path.startswith(("/", "\\", "../")) or path[1:2] == ":"
+    return f"…/{'/'.join(parts[-2:])}" if outside and len(parts) > 2 else path
 
 
 def encodable(text: str, encoding: str) -> str:

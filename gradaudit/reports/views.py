@@ -95,8 +95,9 @@ def place(finding: Finding) -> str:
     if where.call:
         words += f", call {where.call}"
     if where.file:
-        words += f" ({short_path(where.file)}"
-        words += ")" if where.line is None else f", line {where.line})"
+        words += f" ({short_path(where.file)}" + (
+            ")" if where.line is None else f", line {where.line})"
+        )
     return words
 
 

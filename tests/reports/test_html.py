@@ -304,7 +304,7 @@ def test_places_are_named_as_far_as_they_are_known() -> None:
         "cell, call 7": Where(module="cell", call=7),
         "cell.weight": Where(module="cell", parameter="cell.weight"),
         "cell (net/cell.py, line 3)": Where(module="cell", file="net/cell.py", line=3),
-        "cell (cell.py, line 3)": Where(module="cell", file="/home/me/net/cell.py", line=3),
+        "cell (…/net/cell.py, line 3)": Where(module="cell", file="/home/me/net/cell.py", line=3),
     }
     for words, where in places.items():
         assert views.place(dataclasses.replace(base, where=where)) == words
@@ -329,7 +329,7 @@ def test_the_demo_is_repeated_by_name_and_no_path_of_a_machine_is_shown() -> Non
     report = dataclasses.replace(base, subject=dataclasses.replace(base.subject, source=source))
     assert wording.command(report).startswith("gradaudit demo --")
     written = html.render(report)
-    assert "<code>exploding_mlp.py:subject</code>" in written
+    assert "<code>…/samples/exploding_mlp.py:subject</code>" in written
     assert source not in written
 
 

@@ -90,7 +90,7 @@ def test_regressions_stand_before_what_got_better() -> None:
     )
     view = overview.compared(comparison(*changes, stale=("It is of version 0.0.1.",)))
     assert view
-    assert view.summary == "1 new, 1 worse, 1 better, 1 fixed, 1 unchanged"
+    assert view.summary == "1 new, 1 worse, 1 fixed, 1 better, 1 unchanged"
     assert [row.change for row in view.regressions] == ["worse", "new"]
     assert [row.change for row in view.improvements] == ["fixed", "better"]
     worse = view.regressions[0]
@@ -103,6 +103,23 @@ def test_regressions_stand_before_what_got_better() -> None:
     assert text.index("It was not there.") < text.index("It is gone.") < text.index("Within its")
     assert "Its gain rose 25 -fold." in text  # the number is set as code
     assert "baseline.json" in text
+
+
+def test_page_and_index_say_what_the_gate_says() -> None:
+    kept = comparison(FindingChange("unchanged", OLD, OLD, "Within its interval."))
+    known = dataclasses.replace(shared_report.exploding(), comparison=kept)
+    hero = parse(html.render(known)).text
+    assert "The gate passes: all of it is known to baseline.json (1 better, 1 unchanged)" in hero
+    new = comparison(FindingChange("new", None, NOW, "It was not there."))
+    past = dataclasses.replace(shared_report.exploding(), comparison=new)
+    assert "The gate fails: 1 new since baseline.json (1 better)" in parse(html.render(past)).text
+    spared = parse(html.render(past, fail_on="never")).text
+    assert "The gate passes, for none of it counts with --fail-on never: 1 new" in spared
+
+    listed = run(Audited("mlp", known, 0, outcome="pass"), Audited("b", shared_report.sound(), 0))
+    text = parse(html.render_run(listed, {})).text
+    assert "Every model passes. 2 models: 2 pass." in text
+    assert "Fail without the baseline" in text
 
 
 def test_a_baseline_that_is_stale_says_so() -> None:

@@ -55,15 +55,15 @@ def test_code_is_cut_at_the_end_only() -> None:
     [
         ("net/cell.py", "net/cell.py"),
         ("../cell.py", "../cell.py"),
-        ("/home/me/net/cell.py", "cell.py"),
-        ("/home/me/folder/", "folder"),
-        ("C:\\me\\cell.py", "cell.py"),
-        ("C:/me/cell.py", "cell.py"),
+        ("/home/me/net/cell.py", "…/net/cell.py"),
+        ("/home/me/folder/", "…/me/folder"),
+        ("C:\\me\\cell.py", "…/me/cell.py"),
+        ("C:/me/cell.py", "…/me/cell.py"),
         ("/", "/"),
         ("", ""),
     ],
 )
-def test_absolute_paths_are_shown_by_their_last_part(path: str, shown: str) -> None:
+def test_paths_from_elsewhere_are_shown_by_their_last_two_parts(path: str, shown: str) -> None:
     assert short_path(path) == shown
 
 
