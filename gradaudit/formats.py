@@ -142,5 +142,5 @@ def _site(run: Run, index: str) -> dict[Path, str]:
     places = pages(index, [each.name for each in run.audits])
     reports = {each.name: each.report for each in run.audits if each.report is not None}
     links = {name: places[name].name for name in reports}
-    texts = {places[name]: html.render(report) for name, report in reports.items()}
+    texts = {places[name]: html.render(report, run.rules) for name, report in reports.items()}
     return {Path(index): html.render_run(run, links), **texts}

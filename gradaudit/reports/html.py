@@ -27,7 +27,7 @@ from gradaudit.reports.tables import attention, halves, trunk, units, weights
 from gradaudit.reports.tables.cells import Table, addressed
 
 
-def render(report: Report, rules: Sequence[RuleDoc] = ()) -> str:
+def render(report: Report, rules: Sequence[RuleDoc]) -> str:
     """The page as text, to be written as UTF-8. Equal reports give equal text.
 
     ``rules`` are what the catalogue says of each rule: findings are explained with it.

@@ -82,7 +82,7 @@ def rows(run: Run, links: Mapping[str, str]) -> tuple[ModelRow, ...]:
 def summary(run: Run) -> str:
     """How the run as a whole ends, in a sentence."""
     words = f"{_ENDS[run.exit_code]}." if run.audits else "No model was audited."
-    states = Counter(_said(audited) for audited in run.audits)
+    states: Counter[str] = Counter(audited.verdict or "error" for audited in run.audits)
     counted = ", ".join(f"{states[name]} {name}" for name in (*VERDICTS, "error") if states[name])
     return f"{words} {plural(len(run.audits), 'model')}: {counted}." if counted else words
 
@@ -117,26 +117,24 @@ def compared(comparison: Comparison | None) -> ComparedView | None:
     )
 
 
-def _said(audited: Audited) -> str:
-    return audited.report.verdict if audited.report else "error"
-
-
 def _row(audited: Audited, link: str) -> ModelRow:
-    report = audited.report
-    if report is None:
+    report, verdict = audited.report, audited.verdict
+    if report is None or verdict is None:
         return ModelRow(
             audited.name, link, "error", "Not audited", "", "", "", audited.error, 0, 0, None
         )
     held = Counter(finding.severity for finding in report.findings)
+    judged = VERDICTS[report.verdict]
+    known = f"Without the baseline: {judged}. " if verdict != report.verdict else ""
     return ModelRow(
         audited.name,
         link,
-        report.verdict,
-        VERDICTS[report.verdict],
+        verdict,
+        VERDICTS[verdict],
         OUTCOMES[report.forecast.outcome],
         confidence(report),
         subject(report),
-        report.cause,
+        known + report.cause,
         held["fail"],
         held["warn"],
         len(report.comparison.regressions) if report.comparison else None,

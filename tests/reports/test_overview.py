@@ -77,6 +77,14 @@ def test_new_or_worse_counts_stand_in_the_list_only_where_there_is_a_baseline() 
     assert "New or worse" not in html.render_run(run(Audited("a", shared_report.sound(), 0)), {})
 
 
+def test_what_the_baseline_has_is_passed_in_the_list() -> None:
+    known = dataclasses.replace(shared_report.exploding(), comparison=comparison())
+    (row,) = overview.rows(run(Audited("a", known, 0)), {})
+    assert (row.state, row.verdict) == ("pass", "Pass")
+    assert row.words == f"Without the baseline: Fail. {known.cause}"
+    assert overview.summary(run(Audited("a", known, 0))).endswith("1 model: 1 pass.")
+
+
 def test_an_empty_run_is_said() -> None:
     assert "No model was audited." in html.render_run(run(), {})
 
@@ -98,7 +106,7 @@ def test_regressions_stand_before_what_got_better() -> None:
     assert (worse.before, worse.now) == (("126", "100 – 158"), ("3162", "2512 – 3981"))
 
     report = dataclasses.replace(shared_report.exploding(), comparison=comparison(*changes))
-    text = parse(html.render(report)).text
+    text = parse(html.render(report, ())).text
     assert text.index("Since the baseline") < text.index("Growth of the gradient")
     assert text.index("It was not there.") < text.index("It is gone.") < text.index("Within its")
     assert "Its gain rose 25 -fold." in text  # the number is set as code
@@ -109,7 +117,7 @@ def test_a_baseline_that_is_stale_says_so() -> None:
     report = dataclasses.replace(
         shared_report.sound(), comparison=comparison(stale=("The model has two more layers.",))
     )
-    text = parse(html.render(report)).text
+    text = parse(html.render(report, ())).text
     assert "The baseline is stale: The model has two more layers." in text
     assert "Nothing is new or worse." in text
 

@@ -248,7 +248,8 @@ def test_the_baseline_of_each_model_is_told_in_its_line() -> None:
     text = shown_run(run_of({"a": regressed(), "b": shared_report.sound()}), width=120)
     assert "Fail   (3 new or worse) This model" in text
     held = replace(regressed(), comparison=Comparison("b.json", (), ()))
-    known = Run("0.1.0", (Audited("a", held, 0, outcome="pass"), Audited("b", held, 1)))
+    without = replace(held, comparison=None)
+    known = Run("0.1.0", (Audited("a", held, 0), Audited("b", without, 1)))
     first, second, total = shown_run(known, width=120).splitlines()[:3]
     assert first.startswith("✓ a  Pass  (nothing new) This model will not train")
     assert second.startswith("✗ b  Fail")
