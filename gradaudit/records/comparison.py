@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -10,6 +12,7 @@ from gradaudit.records.findings import Severity, Verdict
 
 # "new": not there before; "worse", "better": beyond the tolerance; "fixed": no longer there.
 Change = Literal["new", "worse", "better", "fixed", "unchanged"]
+CHANGES: tuple[Change, ...] = ("new", "worse", "fixed", "better", "unchanged")
 
 
 @dataclass(frozen=True)
@@ -71,7 +74,14 @@ class Comparison:
         return tuple(each for each in self.findings if each.change == change)
 
     @property
+    def counts(self) -> Mapping[Change, int]:
+        """How many findings and numbers changed in each way, what counts for the gate first."""
+        found = Counter(each.change for each in self.findings)
+        found.update(each.change for each in self.metrics)
+        return {change: found[change] for change in CHANGES}
+
+    @property
     def regressions(self) -> tuple[FindingChange | MetricChange, ...]:
-        """What is new or worse: all that still counts for the gate."""
+        """What is new or worse, all that still counts for the gate; numbers last."""
         changes: tuple[FindingChange | MetricChange, ...] = (*self.findings, *self.metrics)
         return tuple(each for each in changes if each.change in ("new", "worse"))

@@ -127,8 +127,7 @@ def _comparison(report: Report, detail: _Detail) -> Iterator[str]:
     if comparison is None:
         return
     every: list[FindingChange | MetricChange] = [*comparison.findings, *comparison.metrics]
-    counts = {kind: sum(e.change == kind for e in every) for kind in (*_CHANGES, "unchanged")}
-    told = ", ".join(f"{count} {kind}" for kind, count in counts.items() if count)
+    told = ", ".join(f"{count} {kind}" for kind, count in comparison.counts.items() if count)
     yield f"**Against the baseline** {code(comparison.against, _NAME)}: {told or 'nothing'}."
     rows = []
     for kind in _CHANGES:

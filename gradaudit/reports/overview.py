@@ -106,8 +106,7 @@ def compared(comparison: Comparison | None) -> ComparedView | None:
             ("unchanged", ("unchanged",)),
         )
     }
-    counts = Counter(row.change for row in changes)
-    said = ", ".join(f"{counts[change]:,} {change}" for change in _ICONS if counts[change])
+    said = ", ".join(f"{count:,} {change}" for change, count in comparison.counts.items() if count)
     return ComparedView(
         comparison.against,
         said or "nothing to compare",

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from rich.console import Console
 from rich.text import Text
 
-from gradaudit.records import Finding, FindingChange, MetricChange, Report
+from gradaudit.records import SEVERITIES, Finding, FindingChange, MetricChange, Report
 from gradaudit.reports import change, page, views
 from gradaudit.reports.numbers import PAGE, TERMINAL, Style, amount, number, percent
 from gradaudit.reports.text import cut, one_line, opening, plural, shorten, typeset
@@ -127,9 +127,7 @@ def _comparison(report: Report, look: Look) -> Iterator[Text]:
     compared = report.comparison
     if compared is None:
         return
-    counts = [(len(compared.of(kind)), kind) for kind in ("new", "worse", "fixed", "unchanged")]
-    counts[1] = (sum(c.change == "worse" for c in compared.regressions), "worse")
-    said = ", ".join(f"{count} {kind}" for count, kind in counts if count)
+    said = ", ".join(f"{count} {kind}" for kind, count in compared.counts.items() if count)
     past = compared.regressions
     if not past:
         clear = " so the gate passes" if report.verdict not in ("pass", "inconclusive") else ""
@@ -166,7 +164,7 @@ def _regression(each: FindingChange | MetricChange, look: Look) -> Text:
 def findings(report: Report, look: Look, detail: Detail) -> Iterator[Text]:
     """The worst, one a rule."""
     ordered = [view.finding for group in views.groups(report) for view in group.shown]
-    ordered.sort(key=lambda f: ("fail", "warn", "note").index(f.severity))
+    ordered.sort(key=lambda f: SEVERITIES.index(f.severity))
     shown = _one_per_rule(ordered)[: detail.findings]
     if shown:
         yield Text()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import importlib
 import importlib.util
@@ -16,7 +15,7 @@ from typing import Any
 
 from gradaudit.errors import GradauditError, ModelError, UsageError
 from gradaudit.subject.source_files import is_installed, is_ours
-from gradaudit.telling import missing, told
+from gradaudit.telling import did_you_mean, missing, told
 
 
 def is_code(spec: str) -> bool:
@@ -149,8 +148,4 @@ def import_path(folder: Path) -> None:
 
 def _no_such_name(home: str, name: str, owner: Any) -> UsageError:
     names = [item for item in dir(owner) if not item.startswith("_")]
-    near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
-    return UsageError(
-        f"{home} has no {name!r}",
-        next_step=f"did you mean {near[0]!r}?" if near else "",
-    )
+    return UsageError(f"{home} has no {name!r}", next_step=did_you_mean(name, names, cutoff=0.5))

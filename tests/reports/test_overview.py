@@ -98,7 +98,7 @@ def test_regressions_stand_before_what_got_better() -> None:
     )
     view = overview.compared(comparison(*changes, stale=("It is of version 0.0.1.",)))
     assert view
-    assert view.summary == "1 new, 1 worse, 1 better, 1 fixed, 1 unchanged"
+    assert view.summary == "1 new, 1 worse, 1 fixed, 1 better, 1 unchanged"
     assert [row.change for row in view.regressions] == ["worse", "new"]
     assert [row.change for row in view.improvements] == ["fixed", "better"]
     worse = view.regressions[0]
