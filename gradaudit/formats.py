@@ -30,8 +30,8 @@ class Format:
 def _html(run: Run) -> str:
     from gradaudit.reports import html
 
-    (report,) = run.reports
-    return html.render(report, run.rules)
+    (report,), (audited,) = run.reports, run.audits
+    return html.render(report, run.rules, audited.fail_on)
 
 
 def _json(run: Run) -> str:
@@ -140,7 +140,10 @@ def _site(run: Run, index: str) -> dict[Path, str]:
     from gradaudit.reports import html
 
     places = pages(index, [each.name for each in run.audits])
-    reports = {each.name: each.report for each in run.audits if each.report is not None}
-    links = {name: places[name].name for name in reports}
-    texts = {places[name]: html.render(report, run.rules) for name, report in reports.items()}
+    known = {each.name: (each.report, each.fail_on) for each in run.audits if each.report}
+    links = {name: places[name].name for name in known}
+    texts = {
+        places[name]: html.render(report, run.rules, fail_on)
+        for name, (report, fail_on) in known.items()
+    }
     return {Path(index): html.render_run(run, links), **texts}

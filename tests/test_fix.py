@@ -156,7 +156,7 @@ def test_a_cure_is_written_with_its_proof(name: str, cured: Callable[[str], Cure
     assert cure.ran.code == 0, cure.ran.err
     assert cure.ran.out == ""
     assert files_in(cure.folder.parent) == sorted(["cure", *(f"cure/{file}" for file in CURE)])
-    assert "-> trains, loss " in cure.ran.err
+    assert "→ trains, loss " in cure.ran.err
     assert cure.ran.said[-1].startswith("Written to cure: model.safetensors, ")
     report = json.loads((cure.folder / "report.json").read_text())
     proof = report["prescription"]["proof"]

@@ -25,8 +25,8 @@ WARNS = replace(
 )
 KNOWN = Known("GA101", "exploding-jacobian", "layers.12", "fail", None)
 OLD = Comparison("base.json", (FindingChange("unchanged", KNOWN, KNOWN, "as before"),), ())
-NEW = replace(OLD, findings=(FindingChange("new", None, KNOWN, "GA101 is new in `layers.12`"),))
-SLOWER = MetricChange("worse", "growth", "the model", None, None, "10%", "growth rose from 2 to 3")
+NEW = replace(OLD, findings=(FindingChange("new", None, KNOWN, "It was not there before."),))
+SLOWER = MetricChange("worse", "growth", "the model", None, None, "10%", "2 -> 3: worse")
 
 
 @pytest.mark.parametrize("fail_on", ["fail", "warn", "never"])
@@ -84,11 +84,12 @@ def test_many_findings_are_cut() -> None:
 
 
 def test_what_is_new_since_the_baseline_is_named() -> None:
-    assert "  - GA101 is new in `layers.12`" in said(replace(FAILS, comparison=NEW))
+    told = said(replace(FAILS, comparison=NEW))
+    assert "  - GA101 exploding-jacobian in layers.12: It was not there before." in told
     slower = replace(PASSES, comparison=replace(OLD, metrics=(SLOWER,)))
     assert said(slower)[0].startswith("fail: ")
     assert "  since base.json:" in said(slower)
-    assert "  - growth rose from 2 to 3" in said(slower)
+    assert "  - growth 2 -> 3: worse" in said(slower)
 
 
 def test_what_was_not_measured_is_named() -> None:

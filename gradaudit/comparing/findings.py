@@ -10,7 +10,7 @@ from typing import Literal
 from gradaudit.comparing.pairing import pairs
 from gradaudit.comparing.scale import Scale, decades, factor, quotient
 from gradaudit.records import SEVERITIES, Change, Estimate, FindingChange, Known, Limit
-from gradaudit.reports.numbers import LOG10, TERMINAL, amount
+from gradaudit.reports.numbers import LOG10, TERMINAL, amount, phrase
 from gradaudit.reports.text import plural
 
 _ALIKE = 0.01  # values of one layer under two names differ by rounding only
@@ -132,16 +132,15 @@ def _alike(one: Known, other: Known) -> bool:
 
 
 def _values(old: Known, new: Known) -> str:
-    return f"{_number(old.measured)} -> {_value(new)}"
+    if new.measured is None:
+        return f"{_number(old.measured)} -> not a number"
+    return phrase(new.measured, new.limit, TERMINAL, before=_number(old.measured))
 
 
 def _value(known: Known) -> str:
     if known.measured is None:
         return "not a number"
-    shown = amount(known.measured, TERMINAL)
-    limit = f", limit {amount(known.limit, TERMINAL).value}" if known.limit else ""
-    bounds = f" ({shown.interval})" if shown.interval else ""
-    return f"{shown.value}{bounds}{limit} {shown.unit}"
+    return phrase(known.measured, known.limit, TERMINAL)
 
 
 def _number(measured: Estimate | None) -> str:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -12,7 +10,6 @@ from gradaudit.records.findings import Severity, Verdict
 
 # "new": not there before; "worse", "better": beyond the tolerance; "fixed": no longer there.
 Change = Literal["new", "worse", "better", "fixed", "unchanged"]
-CHANGES: tuple[Change, ...] = ("new", "worse", "fixed", "better", "unchanged")
 
 
 @dataclass(frozen=True)
@@ -72,13 +69,6 @@ class Comparison:
     def of(self, change: Change) -> tuple[FindingChange, ...]:
         """The findings that changed in that way."""
         return tuple(each for each in self.findings if each.change == change)
-
-    @property
-    def counts(self) -> Mapping[Change, int]:
-        """How many findings and numbers changed in each way, what counts for the gate first."""
-        found = Counter(each.change for each in self.findings)
-        found.update(each.change for each in self.metrics)
-        return {change: found[change] for change in CHANGES}
 
     @property
     def regressions(self) -> tuple[FindingChange | MetricChange, ...]:

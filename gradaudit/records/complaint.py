@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from gradaudit.records.comparison import FindingChange, MetricChange
 from gradaudit.records.estimate import Estimate
 from gradaudit.records.findings import Finding, Verdict
 from gradaudit.telling import printable
@@ -28,7 +29,7 @@ def _lines(report: Report, outcome: Verdict, fail_on: str) -> Iterator[str]:
         yield f"  forecast: {forecast.outcome}, {forecast.confidence:.0%} confident"
     if report.comparison is not None:
         yield f"  since {printable(report.comparison.against)}:"
-        yield from _cut([f"  - {printable(each.why)}" for each in report.comparison.regressions])
+        yield from _cut([_changed(each) for each in report.comparison.regressions])
     counted = ("fail", "warn") if fail_on == "warn" else ("fail",)
     found = [f for f in report.findings if f.severity in counted]
     yield from _cut([_finding(each) for each in found])
@@ -63,6 +64,13 @@ def _finding(finding: Finding) -> str:
         f"  {finding.severity} {finding.code} {finding.name} in {place}: "
         f"{_measured(finding.measured)}, {limit} ({printable(finding.limit.unit)})"
     )
+
+
+def _changed(change: FindingChange | MetricChange) -> str:
+    if isinstance(change, MetricChange):
+        return f"  - {printable(change.title or change.metric)} {printable(change.why)}"
+    known = change.known
+    return f"  - {printable(f'{known.code} {known.name} in {known.place}: {change.why}')}"
 
 
 def _measured(measured: Estimate) -> str:

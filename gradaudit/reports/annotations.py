@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from gradaudit.records import Audited, Run, Severity
-from gradaudit.reports.claims import claims, gathered, regressed, several
+from gradaudit.reports.claims import claims, gathered, regressed, several, told
 from gradaudit.reports.numbers import TERMINAL
 from gradaudit.reports.spots import Spot, spot
 from gradaudit.reports.text import one_line, shorten
@@ -68,7 +68,7 @@ def _of(run: Run, audited: Audited) -> list[_Annotation]:
         found.append(_Annotation(group.severity, title, message, spot(run, report, worst.where)))
     worse = regressed(report)
     if worse:
-        message = " ".join(each.why for each in worse)
+        message = " ".join(told(each) for each in worse)
         title = f"worse than the baseline{name}"
         found.append(_Annotation("fail", title, message, spot(run, report)))
     if audited.verdict == "inconclusive":

@@ -17,7 +17,7 @@ from gradaudit.records import (
     Report,
     Severity,
 )
-from gradaudit.reports.numbers import PAGE, Style, amount
+from gradaudit.reports.numbers import PAGE, Style, phrase, value
 from gradaudit.reports.text import one_line, plural, shorten
 
 _KNOWN = ("unchanged", "better")
@@ -83,6 +83,13 @@ def regressed(report: Report) -> tuple[MetricChange, ...]:
     return tuple(each for each in changes if each.change in ("new", "worse"))
 
 
+def told(change: MetricChange) -> str:
+    """``growth per stage 1.17 -> 33.2: worse by more than its interval and 10%.``"""
+    title = change.title or change.metric.replace("_", " ")
+    joint = ":" if change.why[:1].isalpha() else ""  # a sentence of its own
+    return one_line(f"{title}{joint} {change.why}")
+
+
 def place(finding: Finding) -> str:
     """Parameter, module or stage, on one line of bearable length."""
     where = finding.where
@@ -93,14 +100,10 @@ def place(finding: Finding) -> str:
 def numbers(
     measured: Estimate | None, limit: Limit | None = None, style: Style = PAGE, *, unit: bool = True
 ) -> str:
-    """``1.6×10³⁶ (10³⁶ – 2×10³⁶), limit 1000 total gain``."""
+    """``gain 1.6×10³⁶ (10³⁶ – 2×10³⁶), limit 1000, as sums of squares``."""
     if measured is None:
         return "not measured"
-    value = amount(measured, style)
-    text = f"{value.value} ({value.interval})" if value.interval else value.value
-    if limit is not None:
-        text += f", limit {amount(limit, style).value}"
-    return f"{text} {one_line(value.unit)}" if unit else text
+    return one_line(phrase(measured, limit, style)) if unit else value(measured, style)
 
 
 def several(group: Gathered, style: Style = PAGE) -> str:

@@ -23,14 +23,16 @@ from gradaudit.reports import (
     views,
     wording,
 )
+from gradaudit.reports.gate_words import gate
 from gradaudit.reports.tables import attention, halves, trunk, units, weights
 from gradaudit.reports.tables.cells import Table, addressed
 
 
-def render(report: Report, rules: Sequence[RuleDoc]) -> str:
+def render(report: Report, rules: Sequence[RuleDoc], fail_on: str = "fail") -> str:
     """The page as text, to be written as UTF-8. Equal reports give equal text.
 
     ``rules`` are what the catalogue says of each rule: findings are explained with it.
+    ``fail_on`` is from where on the gate counts findings.
     """
     layers = drilldown.drill(report)
     groups = views.groups(report, layers.homes)
@@ -57,6 +59,7 @@ def render(report: Report, rules: Sequence[RuleDoc]) -> str:
         layers=layers,
         columns=drilldown.COLUMNS,
         compared=overview.compared(report.comparison),
+        gate=gate(report, fail_on),
         tables=_tables(report),
     )
 

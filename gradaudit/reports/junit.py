@@ -10,7 +10,7 @@ import io
 from typing import TYPE_CHECKING
 
 from gradaudit.records import Audited, Report, Run
-from gradaudit.reports.claims import Claim, claims, numbers, place, regressed
+from gradaudit.reports.claims import Claim, claims, numbers, place, regressed, told
 from gradaudit.reports.numbers import TERMINAL
 from gradaudit.reports.spots import spot
 from gradaudit.reports.text import clean, one_line, plural, shorten
@@ -105,11 +105,11 @@ def _metrics(audited: Audited, report: Report) -> TestCase:
     case = _case(audited, _BASELINE)
     worse = regressed(report)
     if worse and audited.fail_on != "never":
-        failure = Failure(_short(worse[0].why), "worse")
-        failure.text = "\n".join(one_line(each.why) for each in worse)
+        failure = Failure(_short(told(worse[0])), "worse")
+        failure.text = "\n".join(told(each) for each in worse)
         case.result = [failure]
     elif worse:
-        case.system_out = "\n".join(one_line(each.why) for each in worse)
+        case.system_out = "\n".join(told(each) for each in worse)
     return case
 
 

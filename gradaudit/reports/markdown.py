@@ -12,10 +12,11 @@ from typing import NamedTuple
 from gradaudit.records import Audited, Finding, FindingChange, MetricChange, Report, Run, Verdict
 from gradaudit.reports import page
 from gradaudit.reports.claims import Claim, Gathered, answer, claims, gathered, numbers, place
+from gradaudit.reports.gate_words import gate
 from gradaudit.reports.markdown_text import block, code, prose
 from gradaudit.reports.numbers import amount
 from gradaudit.reports.spots import spot
-from gradaudit.reports.text import one_line, plural, shorten
+from gradaudit.reports.text import one_line, opening, plural, shorten
 
 MARKER = "<!-- gradaudit report -->"  # the first line: by it a file or comment is known for ours
 MOST = 60_000  # bytes
@@ -85,7 +86,7 @@ def _models(run: Run) -> str:
     for each in run.audits[:_MODELS]:
         symbol, word = _verdict(each.verdict)
         why = each.report.cause if each.report else each.error
-        cause = prose(shorten(why, 200))
+        cause = prose(opening(why, 200))
         rows.append(f"| {symbol} | {code(each.name, _NAME)} | {word} | {cause} |")
     left = len(run.audits) - _MODELS
     return "\n".join(rows) + (f"\n\nand {plural(left, 'more model')}" if left > 0 else "")
@@ -108,7 +109,7 @@ def _section(run: Run, audited: Audited, detail: _Detail) -> str:
         told = page.VERDICTS[report.verdict]
         cause = f"**Without the baseline: {told}.** {cause}"
     parts = [head, cause, _forecast(report)]
-    parts += _comparison(report, detail)
+    parts += _comparison(report, detail, audited.fail_on)
     parts += _findings(run, report, found, detail)
     parts += [*_remedy(report, found, detail), *_missing(report, detail)]
     return "\n\n".join(parts)
@@ -121,14 +122,13 @@ def _forecast(report: Report) -> str:
     return f"**Forecast.** {text}" + (f", because of {prose(because)}." if because else ".")
 
 
-def _comparison(report: Report, detail: _Detail) -> Iterator[str]:
+def _comparison(report: Report, detail: _Detail, fail_on: str) -> Iterator[str]:
     """What changed since the baseline: what is new and worse first."""
-    comparison = report.comparison
-    if comparison is None:
+    comparison, ends = report.comparison, gate(report, fail_on)
+    if comparison is None or ends is None:
         return
     every: list[FindingChange | MetricChange] = [*comparison.findings, *comparison.metrics]
-    told = ", ".join(f"{count} {kind}" for kind, count in comparison.counts.items() if count)
-    yield f"**Against the baseline** {code(comparison.against, _NAME)}: {told or 'nothing'}."
+    yield f"**{ends.before}{code(ends.against, _NAME)}{ends.after}.**"
     rows = []
     for kind in _CHANGES:
         those = [each for each in every if each.change == kind]
@@ -154,7 +154,7 @@ def _change(change: FindingChange | MetricChange) -> str:
     cells = (
         f"**{change.change}**",
         prose(shorten(what, _NAME)),
-        code(at),
+        at if at == "the model" else code(at),
         prose(numbers(before, unit=False)) if before else "–",
         prose(numbers(now, unit=False)) if now else "–",
         prose(shorten(change.why, 300)),

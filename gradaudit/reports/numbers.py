@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -12,6 +13,9 @@ _SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 _MINUS = "−"
 LOG10 = "log10 of "  # how units of logarithms start
 _ROUNDING = 1e-9  # half-widths below this share of the value are those of arithmetic
+_AFTER = ("x ", "operations ", "samples", "weights ", "rehearsed steps")  # units after a number
+_ASIDE = re.compile(r"([^,(]+?)(?: \(([^()]*)\)(.*)|, (.*))")  # a unit's name, and what it adds
+_NAME_LETTERS = 40
 _SMALL, _LARGE = 1e-3, 1e5  # outside, powers of ten read better than zeros
 
 
@@ -105,6 +109,52 @@ def amount(measured: Estimate | Limit, style: Style = PAGE) -> Amount:
     if isinstance(measured, Estimate):
         bounds = power_interval(measured, style) if log else interval(measured, style)
     return Amount(write(measured.value, style), bounds, unit)
+
+
+def phrase(
+    measured: Estimate, limit: Limit | None = None, style: Style = PAGE, *, before: str = ""
+) -> str:
+    """``gain 4e8 (3.7e8 to 4.5e8), limit 1e5, as sums of squares``: names first, numbers, rest.
+
+    A unit that counts or compares comes after its number: ``67.4 x the norm of ..., limit 1.1``;
+    so does one so long that the number would be lost behind it. ``before`` is what it was.
+    """
+    size = value(measured, style)
+    if before:
+        size = f"{before} -> {size}"
+    bound = f", limit {amount(limit, style).value}" if limit is not None else ""
+    unit = amount(measured).unit.strip()
+    if not unit:
+        return size + bound
+    name, aside = _named(unit)
+    if unit.startswith(_AFTER):
+        return f"{size} {name}{bound}{aside}"
+    if len(name) > _NAME_LETTERS:
+        return f"{size}{bound} ({unit})"
+    return f"{name} {size}{bound}{aside}"
+
+
+def _article(aside: str) -> str:
+    if "sum" not in aside:
+        return ""
+    return "as " if aside.startswith("sums") else "as a "
+
+
+def value(measured: Estimate, style: Style = PAGE) -> str:
+    """The number with its interval, and no unit: ``4e8 (3.7e8 to 4.5e8)``."""
+    shown = amount(measured, style)
+    return f"{shown.value} ({shown.interval})" if shown.interval else shown.value
+
+
+def _named(unit: str) -> tuple[str, str]:
+    """``the gain (sums of squares)`` as ``gain`` and ``, as sums of squares``."""
+    found = _ASIDE.fullmatch(unit.removeprefix("the "))
+    if found is None:
+        return unit, ""
+    name, bracketed, after, rest = found.groups()
+    if bracketed is None:
+        return name, f", {rest}"
+    return name, f", {_article(bracketed)}{bracketed}{after}"
 
 
 def percent(share: float) -> str:

@@ -15,6 +15,7 @@ from gradaudit.records import (
     MetricChange,
     Run,
 )
+from gradaudit.reports.gate_words import tally
 from gradaudit.reports.numbers import amount
 from gradaudit.reports.page import OUTCOMES, VERDICTS, confidence, subject
 from gradaudit.reports.text import plural
@@ -44,6 +45,7 @@ class ModelRow:
     failing: int
     warning: int
     regressions: int | None  # beside the baseline, where there is one
+    without: str = ""  # the verdict without the baseline, where that is another
 
 
 @dataclass(frozen=True)
@@ -106,7 +108,7 @@ def compared(comparison: Comparison | None) -> ComparedView | None:
             ("unchanged", ("unchanged",)),
         )
     }
-    said = ", ".join(f"{count:,} {change}" for change, count in comparison.counts.items() if count)
+    said = ", ".join(f"{count:,} {change}" for change, count in tally(comparison).items())
     return ComparedView(
         comparison.against,
         said or "nothing to compare",
@@ -123,8 +125,6 @@ def _row(audited: Audited, link: str) -> ModelRow:
             audited.name, link, "error", "Not audited", "", "", "", audited.error, 0, 0, None
         )
     held = Counter(finding.severity for finding in report.findings)
-    judged = VERDICTS[report.verdict]
-    known = f"Without the baseline: {judged}. " if verdict != report.verdict else ""
     return ModelRow(
         audited.name,
         link,
@@ -133,10 +133,11 @@ def _row(audited: Audited, link: str) -> ModelRow:
         OUTCOMES[report.forecast.outcome],
         confidence(report),
         subject(report),
-        known + report.cause,
+        report.cause,
         held["fail"],
         held["warn"],
         len(report.comparison.regressions) if report.comparison else None,
+        VERDICTS[report.verdict] if verdict != report.verdict else "",
     )
 
 

@@ -19,7 +19,16 @@ from gradaudit.records import (
     Where,
     plain,
 )
-from gradaudit.reports.claims import Claim, answer, claims, gathered, numbers, place, regressed
+from gradaudit.reports.claims import (
+    Claim,
+    answer,
+    claims,
+    gathered,
+    numbers,
+    place,
+    regressed,
+    told,
+)
 from gradaudit.reports.spots import Spot, spot
 from gradaudit.reports.text import clean, one_line, plural, shorten
 
@@ -103,12 +112,10 @@ def _many(source: _Source, rest: tuple[Claim, ...]) -> dict[str, Any]:
 
 
 def _regression(source: _Source, change: MetricChange) -> dict[str, Any]:
-    text = f"{change.place}: {change.title or change.metric} is {numbers(change.now)}, it was "
-    text += f"{numbers(change.before)}. {change.why}"
     return {
         "ruleId": BASELINE,
         "level": "error",
-        "message": message(source.prefixed(text)),
+        "message": message(source.prefixed(told(change))),
         "baselineState": "updated",
         "locations": [_location(spot(source.run, source.report), (Where(module=change.place),))],
         "partialFingerprints": _fingerprints(source, change.metric, change.place),

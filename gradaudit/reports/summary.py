@@ -10,7 +10,8 @@ from rich.text import Text
 
 from gradaudit.records import SEVERITIES, Finding, FindingChange, MetricChange, Report
 from gradaudit.reports import change, page, views
-from gradaudit.reports.numbers import PAGE, TERMINAL, Style, amount, number, percent
+from gradaudit.reports.gate_words import gate
+from gradaudit.reports.numbers import PAGE, TERMINAL, Style, amount, percent, phrase
 from gradaudit.reports.text import cut, one_line, opening, plural, shorten, typeset
 
 COLOURS = {
@@ -86,10 +87,10 @@ DETAILS = (
 )
 
 
-def lines(report: Report, look: Look, detail: Detail) -> Iterator[Text]:
+def lines(report: Report, look: Look, detail: Detail, fail_on: str = "fail") -> Iterator[Text]:
     """Everything, in the order in which a person asks for it."""
     yield from _verdict(report, look, detail)
-    yield from _comparison(report, look)
+    yield from _comparison(report, look, fail_on)
     yield from findings(report, look, detail)
     yield from remedy(report, look, detail)
     yield from _proof(report, look)
@@ -122,20 +123,15 @@ def _is_loud(note: str) -> bool:
     return note.partition(":")[0].isupper() or note.startswith("Recipe:")
 
 
-def _comparison(report: Report, look: Look) -> Iterator[Text]:
-    """What is new, worse, fixed and unchanged since the baseline, and the regressions by name."""
-    compared = report.comparison
-    if compared is None:
+def _comparison(report: Report, look: Look, fail_on: str) -> Iterator[Text]:
+    """What the gate makes of what is new, worse, fixed and unchanged, and what is past by name."""
+    compared, ends = report.comparison, gate(report, fail_on)
+    if compared is None or ends is None:
         return
-    said = ", ".join(f"{count} {kind}" for kind, count in compared.counts.items() if count)
     past = compared.regressions
-    if not past:
-        clear = " so the gate passes" if report.verdict not in ("pass", "inconclusive") else ""
-        said = f"nothing new or worse{',' if clear else ''}{clear}" + (f" ({said})" if said else "")
     yield Text()
-    yield Text(
-        f"  Against {look.name(compared.against, 40)}: {said}", "bold red" if past else "green"
-    )
+    said = f"{ends.before}{look.name(ends.against, 40)}{ends.after}"
+    yield Text(f"  {look.symbols[ends.state]} {said}", f"bold {COLOURS[ends.state]}")
     for each in past[:_CHANGES_SHOWN]:
         yield _regression(each, look)
     if len(past) > _CHANGES_SHOWN:
@@ -153,12 +149,14 @@ def _regression(each: FindingChange | MetricChange, look: Look) -> Text:
         return line.append(look.name(known.place, max(20, look.width - len(line) - 1)), "default")
     line = Text(f"  {look.symbols['fail']} ", COLOURS["fail"])
     line.append(f"{each.change:6}", "bold")
-    line.append(one_line(each.metric).replace("_", " "), "default")
+    line.append(one_line(each.title or each.metric.replace("_", " ")), "default")
     if each.before is not None and each.now is not None:
-        first, last = (number(e.value, look.style) for e in (each.before, each.now))
+        first, last = (amount(e, look.style).value for e in (each.before, each.now))
         line.append(f": {first} {'→' if look.unicode else '->'} {last}", "default")
-    place = "" if each.place == "the model" else f"  {each.place}"
-    return line.append(look.name(place, max(20, look.width - len(line) - 1)) if place else "")
+    if each.place != "the model":
+        place = look.name(each.place, max(20, look.width - len(line) - 5))
+        line.append(f" at {place}", "default")
+    return line
 
 
 def findings(report: Report, look: Look, detail: Detail) -> Iterator[Text]:
@@ -185,9 +183,7 @@ def _finding(finding: Finding, look: Look) -> Iterator[Text]:
     line.append(f"{one_line(finding.code)} {one_line(finding.name)}", "bold default")
     place = look.name(views.place(finding), max(20, look.width - len(line) - 4))
     yield line.append(f"  {place}", "default")
-    measured, limit = amount(finding.measured, look.style), amount(finding.limit, look.style)
-    bounds = f" ({measured.interval})" if measured.interval else ""
-    text = f"{measured.value}{bounds}, limit {limit.value} {measured.unit}"
+    text = phrase(finding.measured, finding.limit, look.style)
     yield Text(f"    {look.fit(text, max(20, look.width - 4))}", "dim")
 
 

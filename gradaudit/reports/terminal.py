@@ -24,22 +24,23 @@ _COUNTED = (("fail", "fails", "fail"), ("warn", "warns", "warn"), ("pass", "pass
             ("error", "could not be audited", "could not be audited"))  # fmt: skip
 
 
-def render(report: Report, console: Console) -> None:
+def render(report: Report, console: Console, fail_on: str = "fail") -> None:
     """Print verdict, cause, forecast, what changed, the worst findings and the first remedy.
 
     Takes at most ``ROWS`` lines of 80 letters unless names are very long: the more there is to
     say, the less of each. Names are never read as markup, control characters in them are written
-    out, and words are never cut to fit a line.
+    out, and words are never cut to fit a line. ``fail_on`` is from where on findings count.
     """
     look = Look.of(console)
-    _print(_fitting(report, look, console, ROWS), console)
+    _print(_fitting(report, look, console, fail_on), console)
 
 
 def render_run(run: Run, console: Console) -> None:
     """One model as :func:`render` does; of several a line each, the total, and the worst of all."""
     if len(run.audits) == 1:
-        for report in run.reports:
-            render(report, console)
+        (only,) = run.audits
+        if only.report is not None:
+            render(only.report, console, only.fail_on)
         return
     look = Look.of(console)
     lines = [*_models(run.audits, look), *_total(run)]
@@ -74,11 +75,11 @@ def _wrapped(line: Text, width: int) -> list[Text]:
     return [parts[0], *(Text(" " * indent) + part for part in parts[1:])]
 
 
-def _fitting(report: Report, look: Look, console: Console, rows: int) -> list[Text]:
+def _fitting(report: Report, look: Look, console: Console, fail_on: str) -> list[Text]:
     """All that fits: findings, code and notes give way in turn."""
     for detail in summary.DETAILS:
-        lines = list(summary.lines(report, look, detail))
-        if _height(lines, console) <= rows:
+        lines = list(summary.lines(report, look, detail, fail_on))
+        if _height(lines, console) <= ROWS:
             break
     return lines
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import PurePosixPath, PureWindowsPath
 
 from gradaudit.records import SEVERITIES, Finding, Remedy, Report
 from gradaudit.reports import anchors
@@ -93,8 +94,15 @@ def place(finding: Finding) -> str:
     if where.call:
         words += f", call {where.call}"
     if where.file:
-        words += f" ({where.file}" + (")" if where.line is None else f", line {where.line})")
+        words += f" ({_file(where.file)}" + (")" if where.line is None else f", line {where.line})")
     return words
+
+
+def _file(path: str) -> str:
+    """A path below the working folder as it is; of another its last two parts."""
+    parts = PureWindowsPath(path).parts if "\\" in path else PurePosixPath(path).parts
+    outside = path.startswith(("/", "\\", "../")) or path[1:2] == ":"
+    return f"…/{'/'.join(parts[-2:])}" if outside and len(parts) > 2 else path
 
 
 def _ratio(finding: Finding) -> str:

@@ -53,7 +53,7 @@ def test_findings_worst_first_at_their_lines() -> None:
         ("notice", "GA107", 22),
     ]
     assert {each.file for each in found} == {"models/net.py"}
-    assert found[0].message.startswith("layers.12: 3639 (2761 to 4797), limit 1000 total gain")
+    assert found[0].message.startswith("layers.12: total gain 3639 (2761 to 4797), limit 1000")
 
 
 def test_nothing_to_say_is_no_line() -> None:

@@ -82,9 +82,9 @@ def test_a_failure_has_place_numbers_and_reason() -> None:
     assert isinstance(failure, Failure)
     assert failure.type == "fail"
     assert failure.message == (
-        "layers.12: 3639 (2761 to 4797), limit 1000 total gain (sum of squares)"
+        "layers.12: total gain 3639 (2761 to 4797), limit 1000, as a sum of squares"
     )
-    assert failure.text.startswith("fail: layers.12 (models/net.py:20): 3639")
+    assert failure.text.startswith("fail: layers.12 (models/net.py:20): total gain 3639")
     assert "multiplied by this much" in failure.text
 
 
@@ -146,7 +146,9 @@ def test_numbers_beyond_the_baseline_fail_a_case_of_their_own() -> None:
     report = dataclasses.replace(base, comparison=dataclasses.replace(worse, findings=()))
     found = cases(shared_runs.run(report))
     assert result(found[name]) is Failure
-    assert found[name].result[0].message == "It rose by 27%, more than its interval and 10%."
+    assert found[name].result[0].message == (
+        "growth per stage: It rose by 27%, more than its interval and 10%."
+    )
     never = shared_runs.audited(report, "net.py:make", "never")
     assert result(cases(shared_runs.run(never))[name]) is None
 

@@ -113,7 +113,7 @@ def test_what_was_not_measured_is_told() -> None:
 def test_against_a_baseline_what_is_new_and_worse_comes_first() -> None:
     report = shared_runs.compared(shared_report.exploding(), worse_metric=True)
     text = text_of(shared_runs.run(report))
-    told = "**Against the baseline** `baseline.json`: 1 new, 2 worse, 1 fixed, 1 better, 1 unchang"
+    told = "**The gate fails: 1 new, 2 worse than `baseline.json` (1 fixed, 1 better, 1 unch"
     assert told in text
     rows = [row for row in cells(text) if len(row) == 6][1:]
     assert [row[0] for row in rows] == [
@@ -125,11 +125,11 @@ def test_against_a_baseline_what_is_new_and_worse_comes_first() -> None:
     ]
     assert rows[2][1:5] == [
         "growth per stage",
-        "`the model`",
+        "the model",
         "1.1 (1.05 – 1.15)",
         "1.4 (1.35 – 1.45)",
     ]
-    assert text.index("**Against the baseline**") < text.index("| | rule | where |")
+    assert text.index("**The gate fails:") < text.index("| | rule | where |")
     assert "**Stale.** The baseline is of another model" in text
     assert "GA105 poor-initialization (known)" in text
     harmless(text)

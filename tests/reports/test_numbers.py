@@ -11,6 +11,7 @@ from gradaudit.reports.numbers import (
     interval,
     number,
     percent,
+    phrase,
     power,
     power_interval,
     share_interval,
@@ -97,3 +98,31 @@ def test_ends_of_a_share_differ_where_they_can() -> None:
     assert share_interval(Estimate(2e-4, 1e-4, 4e-4, "")) == "0.01% – 0.04%"
     assert share_interval(Estimate(0.5, None, 0.6, "")) == "at most 60%"
     assert share_interval(Estimate.exact(0.5, "")) == ""
+
+
+@pytest.mark.parametrize(
+    ("unit", "said"),
+    [
+        ("gain", "gain 3 (2.00 to 4.00), limit 1"),
+        ("the gain (sums of squares)", "gain 3 (2.00 to 4.00), limit 1, as sums of squares"),
+        (
+            "all gain (sum of squares)",
+            "all gain 3 (2.00 to 4.00), limit 1, as a sum of squares",
+        ),
+        ("gradient norm (L2), median", "gradient norm 3 (2.00 to 4.00), limit 1, L2, median"),
+        (
+            "step / weight, at rest",
+            "step / weight 3 (2.00 to 4.00), limit 1, at rest",
+        ),
+        ("x the norm it needs", "3 (2.00 to 4.00) x the norm it needs, limit 1"),
+        ("1 - mean cosine of the outputs of two samples", None),
+    ],
+)
+def test_a_measured_number_reads_as_a_phrase(unit: str, said: str | None) -> None:
+    told = phrase(Estimate(3.0, 2.0, 4.0, unit), Limit(1.0, unit, "a paper"), TERMINAL)
+    assert told == (said or f"3 (2.00 to 4.00), limit 1 ({unit})")
+
+
+def test_a_phrase_has_what_the_number_was() -> None:
+    gain = Estimate.exact(6.0, "log10 of the gain (sums of squares)")
+    assert phrase(gain, style=TERMINAL, before="12") == "gain 12 -> 1e6, as sums of squares"

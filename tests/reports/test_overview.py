@@ -77,14 +77,6 @@ def test_new_or_worse_counts_stand_in_the_list_only_where_there_is_a_baseline() 
     assert "New or worse" not in html.render_run(run(Audited("a", shared_report.sound(), 0)), {})
 
 
-def test_what_the_baseline_has_is_passed_in_the_list() -> None:
-    known = dataclasses.replace(shared_report.exploding(), comparison=comparison())
-    (row,) = overview.rows(run(Audited("a", known, 0)), {})
-    assert (row.state, row.verdict) == ("pass", "Pass")
-    assert row.words == f"Without the baseline: Fail. {known.cause}"
-    assert overview.summary(run(Audited("a", known, 0))).endswith("1 model: 1 pass.")
-
-
 def test_an_empty_run_is_said() -> None:
     assert "No model was audited." in html.render_run(run(), {})
 
@@ -111,6 +103,25 @@ def test_regressions_stand_before_what_got_better() -> None:
     assert text.index("It was not there.") < text.index("It is gone.") < text.index("Within its")
     assert "Its gain rose 25 -fold." in text  # the number is set as code
     assert "baseline.json" in text
+
+
+def test_page_and_index_say_what_the_gate_says() -> None:
+    kept = comparison(FindingChange("unchanged", OLD, OLD, "Within its interval."))
+    known = dataclasses.replace(shared_report.exploding(), comparison=kept)
+    hero = parse(html.render(known, ())).text
+    assert "The gate passes: all of it is known to baseline.json (1 better, 1 unchanged)" in hero
+    new = comparison(FindingChange("new", None, NOW, "It was not there."))
+    past = dataclasses.replace(shared_report.exploding(), comparison=new)
+    assert (
+        "The gate fails: 1 new since baseline.json (1 better)" in parse(html.render(past, ())).text
+    )
+    spared = parse(html.render(past, (), fail_on="never")).text
+    assert "The gate passes, for none of it counts with --fail-on never: 1 new" in spared
+
+    listed = run(Audited("mlp", known, 0), Audited("b", shared_report.sound(), 0))
+    text = parse(html.render_run(listed, {})).text
+    assert "Every model passes. 2 models: 2 pass." in text
+    assert "Fail without the baseline" in text
 
 
 def test_a_baseline_that_is_stale_says_so() -> None:

@@ -89,7 +89,9 @@ def test_several_models_are_one_run_and_one_that_cannot_run_is_told() -> None:
 def test_the_message_has_number_interval_limit_and_the_change() -> None:
     first = results(shared_runs.run(shared_runs.placed(shared_report.exploding())))[0]
     text = first["message"]["text"]
-    assert text.startswith("layers.12: 3639 (2761 – 4797), limit 1000 total gain (sum of squares).")
+    assert text.startswith(
+        "layers.12: total gain 3639 (2761 – 4797), limit 1000, as a sum of squares."
+    )
     assert "Change: Initialize the 30 Linear layers with Glorot, gain 1.17." in text
     assert first["properties"]["measured"]["unit"] == "log10 of total gain (sum of squares)"
     assert first["properties"]["limit"]["value"] == 3.0
@@ -266,7 +268,7 @@ def test_states_against_a_baseline() -> None:
     assert model["fixed"] == [{"ruleId": "GA302", "place": "layers.0.weight"}]
     worse = next(each for each in found["results"] if each["ruleId"] == "GA-baseline")
     assert worse["level"] == "error"
-    assert "growth per stage is 1.4 (1.35 – 1.45) gain per stage" in worse["message"]["text"]
+    assert "growth per stage: It rose by 27%" in worse["message"]["text"]
 
 
 # Names written by others

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+import re
 from dataclasses import replace
 
 from rich.console import Console
@@ -35,7 +36,7 @@ def test_verdict_cause_finding_and_remedy_are_there() -> None:
     assert text.startswith("✗ FAIL  This model will not train")
     assert "diverges, 93% confident" in text
     assert "GA101 exploding-jacobian  layers.12" in text
-    assert "3639 (2761 – 4797), limit 1000 total gain" in text
+    assert "    total gain 3639 (2761 – 4797), limit 1000, as a sum of squares" in text.splitlines()
     assert "Initialize the 30 Linear layers with Glorot, gain 1.17" in text
     assert "nn.init.xavier_normal_(module.weight, gain=1.17)" in text
     assert "Not measured: curvature, noise scale" in text
@@ -69,10 +70,10 @@ def test_the_more_there_is_to_say_the_less_of_each_is_said() -> None:
     text = shown(replace(regressed(), cause=cause))
     assert len(text.splitlines()) <= terminal.ROWS
     assert "GA101" in text
-    assert "GA105 poor-initialization  layers.14.weight\n    3" not in text
+    assert "GA105 poor-initialization  layers.14.weight\n    " not in text
     assert "5 lines to paste" in text
     usual = shown(shared_report.exploding())
-    assert "GA105 poor-initialization  layers.14.weight\n    3" in usual
+    assert re.search(r"GA105 poor-initialization  layers.14.weight\n    \S+ .*, limit", usual)
     assert "nn.init.xavier_normal_" in usual
     assert "GA112" in shown(replace(shared_report.exploding(), prescription=None))
 
@@ -170,6 +171,7 @@ def regressed() -> Report:
         Estimate.exact(1.34, "gain"),
         "its interval or 10%",
         "rose by 31%",
+        "growth of a stage",
     )
     compared = Comparison("baseline.json", changes, (growth,), ("It was made by gradaudit 0.0.9.",))
     return replace(base, comparison=compared)
@@ -177,12 +179,34 @@ def regressed() -> Report:
 
 def test_what_is_new_or_worse_since_the_baseline_is_named() -> None:
     text = shown(regressed())
-    assert "  Against baseline.json: 1 new, 2 worse, 1 fixed, 1 unchanged" in text.splitlines()
+    said = "  ✗ The gate fails: 1 new, 2 worse than baseline.json (1 fixed, 1 unchanged)"
+    assert said in text.splitlines()
     assert "✗ new   GA101 exploding-jacobian  layers.12" in text
     assert "▲ worse GA105 poor-initialization  layers.14.weight" in text
-    assert "✗ worse growth per stage: 1.02 → 1.34" in text
+    assert "✗ worse growth of a stage: 1.02 → 1.34" in text
     assert "Stale baseline: It was made by gradaudit 0.0.9." in text
-    assert "growth per stage: 1.02 -> 1.34" in shown(regressed(), encoding="ascii")
+    assert "growth of a stage: 1.02 -> 1.34" in shown(regressed(), encoding="ascii")
+
+
+def test_a_number_that_is_worse_has_its_title_and_place() -> None:
+    report = regressed()
+    assert report.comparison
+    (growth,) = report.comparison.metrics
+    gains = (Estimate.exact(at, "log10 of gain") for at in (0.5, 6.0))
+    moved = MetricChange("worse", "m", "layers.12.weight", *gains, "", "", "gain of the worst")
+    found = replace(report.comparison, findings=(), metrics=(growth, moved))
+    lines = shown(replace(report, comparison=found)).splitlines()
+    assert "  ✗ worse growth of a stage: 1.02 → 1.34" in lines
+    assert "  ✗ worse gain of the worst: 3.16 → 10⁶ at layers.12.weight" in lines
+
+
+def test_the_gate_is_told_apart_from_the_verdict() -> None:
+    report = regressed()
+    run = Run("0", (Audited("a", report, 0, fail_on="never"),))
+    told = shown_run(run)
+    assert told.startswith("✗ FAIL")
+    said = "✓ The gate passes, for none of it counts with --fail-on never: 1 new, 2 worse than"
+    assert said in " ".join(told.split())
 
 
 def test_a_baseline_that_holds_is_said() -> None:
@@ -190,10 +214,10 @@ def test_a_baseline_that_holds_is_said() -> None:
     assert report.comparison
     held = Comparison("baseline.json", report.comparison.findings[2:], ())
     text = shown(replace(report, comparison=held))
-    said = "Against baseline.json: nothing new or worse, so the gate passes (1 fixed, 1 unchanged)"
+    said = "✓ The gate passes: all of it is known to baseline.json (1 fixed, 1 unchanged)"
     assert said in " ".join(text.split())
     unjudged = replace(shared_report.weights_only(), comparison=Comparison("b.json", (), ()))
-    assert "Against b.json: nothing new or worse\n" in shown(unjudged)
+    assert "? The gate cannot tell: too little was measured" in shown(unjudged)
 
 
 def run_of(reports: dict[str, Report], *, gone: bool = True) -> Run:
@@ -254,3 +278,16 @@ def test_the_baseline_of_each_model_is_told_in_its_line() -> None:
     assert first.startswith("✓ a  Pass  (nothing new) This model will not train")
     assert second.startswith("✗ b  Fail")
     assert total == "2 models: 1 fails, 1 passes"
+
+
+def test_a_file_elsewhere_is_named_by_its_last_two_parts() -> None:
+    first, *rest = shared_report.exploding().findings
+    for file, said in {
+        "models/net.py": "(models/net.py, line 7)",
+        "/usr/lib/site-packages/timm/models/vit.py": "(…/models/vit.py, line 7)",
+        "../other/net.py": "(…/other/net.py, line 7)",
+        "C:\\code\\deep\\net.py": "(…/deep/net.py, line 7)",
+    }.items():
+        where = replace(first.where, file=file, line=7)
+        report = replace(shared_report.exploding(), findings=(replace(first, where=where), *rest))
+        assert f"GA101 exploding-jacobian  layers.12 {said}" in shown(report)

@@ -1,0 +1,58 @@
+"""What the gate makes of a report that is held against a baseline, in one line for every format."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from gradaudit.records import Change, Comparison, Report, Verdict, exit_code
+
+_ORDER: Sequence[Change] = ("new", "worse", "fixed", "better", "unchanged")
+_PAST: Sequence[Change] = ("new", "worse")
+_STATES: Mapping[int, Verdict] = {0: "pass", 1: "fail", 3: "inconclusive"}
+
+
+@dataclass(frozen=True)
+class Gate:
+    """How the gate ends."""
+
+    state: Verdict  # never "warn": a gate opens or not, or cannot tell
+    before: str  # the sentence up to the baseline's name
+    against: str  # its name
+    after: str
+
+    def __str__(self) -> str:
+        """``The gate fails: 1 new, 5 worse than baseline.json (3 unchanged)``."""
+        return self.before + self.against + self.after
+
+
+def gate(report: Report, fail_on: str = "fail") -> Gate | None:
+    """The gate's end where there is a baseline; ``None`` where the verdict alone says it."""
+    compared = report.comparison
+    if compared is None:
+        return None
+    state = _STATES[exit_code(report.outcome, fail_on)]
+    counts = tally(compared)
+    past = ", ".join(f"{counts[kind]} {kind}" for kind in _PAST if kind in counts)
+    rest = ", ".join(f"{count} {kind}" for kind, count in counts.items() if kind not in _PAST)
+    head = {"pass": "The gate passes", "fail": "The gate fails"}.get(
+        state, "The gate cannot tell: too little was measured"
+    )
+    if past:
+        joint = "than" if "worse" in counts else "since"
+        spared = f", for none of it counts with --fail-on {fail_on}" if state == "pass" else ""
+        before = f"{head}{spared}{'; ' if state == 'inconclusive' else ': '}{past} {joint} "
+    elif state == "inconclusive":
+        before = f"{head}; nothing is new or worse than "
+    elif report.verdict in ("fail", "warn"):
+        before = f"{head}: all of it is known to "
+    else:
+        before = f"{head}: nothing is new or worse than "
+    return Gate(state, before, compared.against, f" ({rest})" if rest else "")
+
+
+def tally(comparison: Comparison) -> dict[Change, int]:
+    """How many findings and numbers changed in each way that occurs, the worst first."""
+    found = [each.change for each in comparison.findings]
+    found += [each.change for each in comparison.metrics]
+    return {kind: found.count(kind) for kind in _ORDER if kind in found}
