@@ -78,4 +78,4 @@ def folder_for(folder: str | None) -> Iterator[None]:
 def _way(folder: str, start: Path) -> str:
     """The address of ``folder`` for a page that lies in ``start``; empty or ending in a slash."""
     way = Path(os.path.relpath(folder, start)).as_posix()
-    return "" if way == "." else quote(way) + "/"
+    return "" if way == "." else quote(os.fsencode(way)) + "/"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from collections.abc import Callable
@@ -258,6 +259,8 @@ def _guarded(run: Callable[[], Any]) -> int:
     except (BrokenPipeError, SystemExit):  # click and rich exit with 1 for a broken pipe
         return 2
     except Exception as error:
+        if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:
+            return _say(f"error: {error.strerror}: {error.filename}", 2)
         if os.environ.get("GRADAUDIT_TRACEBACK"):
             raise
         return _say(

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gradaudit import __version__
-from gradaudit.errors import UsageError
-from gradaudit.output import check_writable, write_stdout, write_whole
+from gradaudit.errors import UnreadableFile, UsageError
+from gradaudit.output import check_spared, check_writable, write_stdout, write_whole
 from gradaudit.tolerances import with_tolerances
 
 if TYPE_CHECKING:
@@ -33,13 +33,14 @@ def run_diff(
     Raises a :class:`gradaudit.errors.GradauditError` of one line where either file is no report.
     """
     places = {kind: at for kind, at in (("markdown", markdown), ("json", json_file)) if at}
-    _check(places, force=force)
+    _check(places, (old, new), force=force)
     from gradaudit.comparing.files import read_models
 
     fail_on = fail_on or str(config.part.options.get("fail_on") or "fail")
-    difference = _difference(
-        old, read_models(old), new, read_models(new), fail_on=fail_on, config=config
-    )
+    before, now = read_models(old), read_models(new)
+    if before and not now:  # nothing would be worse
+        raise UnreadableFile(f"{new} holds no model", expected="one that OLD is held against")
+    difference = _difference(old, before, new, now, fail_on=fail_on, config=config)
     from gradaudit.reports import comparison_json, comparison_markdown
 
     renderers = {"markdown": comparison_markdown.render, "json": comparison_json.render}
@@ -53,7 +54,7 @@ def run_diff(
     return difference.exit_code
 
 
-def _check(places: Mapping[str, str], *, force: bool) -> None:
+def _check(places: Mapping[str, str], read: tuple[str, str], *, force: bool) -> None:
     files = [Path(at) for at in places.values() if at != "-"]
     if list(places.values()).count("-") > 1:
         raise UsageError(
@@ -61,6 +62,7 @@ def _check(places: Mapping[str, str], *, force: bool) -> None:
         )
     for file in files:
         check_writable(file, force=force)
+        check_spared(file, read)
     if len({file.resolve() for file in files}) < len(files):
         raise UsageError(f"two formats would be written to {files[0]}", expected="a file for each")
 
@@ -106,8 +108,6 @@ def _difference(
     notes = tuple(f"{name} is in {old} only." for name in left)
     if alone and set(before) != set(now):
         notes = (f"{next(iter(now))} is held against {next(iter(before))}.",)
-    if not now:
-        notes = (*notes, f"{new} holds no model.")
     return Difference(__version__, old, new, models, notes)
 
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
+from gradaudit.assets import NAMES
 from gradaudit.errors import UsageError
 from gradaudit.output import check_writable
 
@@ -95,7 +98,8 @@ def places(options: Mapping[str, Any], names: Sequence[str]) -> dict[str, str]:
     files = [Path(place) for place in found.values() if place != "-"]
     if len(names) > 1 and "html" in found:
         files += pages(found["html"], names).values()
-    taken: set[Path] = set()
+    folder = options.get("assets")
+    taken = {(Path(folder) / name).resolve() for name in NAMES} if folder else set[Path]()
     for file in files:
         check_writable(file, force=options["force"])
         if file.resolve() in taken:
@@ -141,7 +145,7 @@ def _site(run: Run, index: str) -> dict[Path, str]:
 
     places = pages(index, [each.name for each in run.audits])
     known = {each.name: (each.report, each.fail_on) for each in run.audits if each.report}
-    links = {name: places[name].name for name in known}
+    links = {name: quote(os.fsencode(places[name].name)) for name in known}
     texts = {
         places[name]: html.render(report, run.rules, fail_on)
         for name, (report, fail_on) in known.items()

@@ -127,5 +127,5 @@ def _passed(measurements: Measurements) -> str:
     )
     claim = "Nothing was found that keeps this model from training"
     if not made_up(measurements) and rehearsal is not None and rehearsal.outcome == "flat":
-        claim = "No rule is broken, but the rehearsal shows no fall of the loss yet"
+        claim = "No rule is broken, but the rehearsal shows no lasting fall of the loss yet"
     return f"{claim}{ground}{scope}."

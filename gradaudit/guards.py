@@ -7,8 +7,9 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stdout
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any, TextIO, cast
 
 import click
 
@@ -31,7 +32,7 @@ def guarded(timeout: float | None, *, quiet: bool) -> Iterator[Progress]:
         _deadline(timeout),
         nobody_exits(),
         _stays_here(),
-        redirect_stdout(sys.stderr),
+        _streams_stay(),
         shown(quiet=quiet) as progress,
     ):
         yield progress
@@ -81,6 +82,32 @@ def _stays_here() -> Iterator[None]:
         yield
     finally:
         os.chdir(before)
+
+
+class _Unclosed:
+    """A stream that stays open when the user's code closes it: more is to be told on it."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def close(self) -> None:
+        self._stream.flush()
+
+
+@contextmanager
+def _streams_stay() -> Iterator[None]:
+    """What is printed goes to standard error, and both streams come back as they were."""
+    before = sys.stdout, sys.stderr
+    if sys.stderr is not None:
+        sys.stderr = cast("TextIO", _Unclosed(sys.stderr))
+    sys.stdout = sys.stderr
+    try:
+        yield
+    finally:
+        sys.stdout, sys.stderr = before
 
 
 @contextmanager

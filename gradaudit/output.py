@@ -8,7 +8,7 @@ import re
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -38,6 +38,22 @@ def check_writable(path: Path, *, force: bool) -> None:
     except (OSError, RuntimeError) as error:  # RuntimeError: links in a circle
         found = getattr(error, "strerror", None) or str(error)
         raise UsageError(f"cannot write {path}", found=found) from None
+
+
+def check_spared(path: Path, read: Iterable[str | None]) -> None:
+    """Raise ``UsageError`` where ``path`` is one of the files that are read, ``force`` or not.
+
+    Each is a file, or names code in one (``file.py:name``).
+    """
+    for spec in filter(None, read):
+        home, colon, _ = spec.rpartition(":")
+        for name in (spec, *([home] if colon else [])):
+            try:
+                same = path.exists() and Path(name).exists() and path.samefile(name)
+            except (OSError, ValueError):  # no path at all
+                same = False
+            if same:
+                raise UsageError(f"{name} would be replaced", next_step="choose another name")
 
 
 def _check_place(path: Path) -> None:
@@ -104,18 +120,22 @@ def _text_at(found: Any, *path: str) -> str:
     return str(found)
 
 
-def write_whole(texts: Mapping[Path, str]) -> None:
+def write_whole(texts: Mapping[Path, str], between: Callable[[], None] = lambda: None) -> None:
     """Write every text beside its path, and move them into place once all are written.
 
-    Raises ``UsageError`` where one cannot be written; none is then left behind.
+    What else can fail comes ``between`` the two. Raises ``UsageError`` where one cannot be
+    written; none is then left behind.
     """
     parts: dict[Path, Path] = {}
     path = Path()
     try:
         for path, text in texts.items():
             _write_part(path.resolve(), text, parts)
+        between()
         for path, part in parts.items():
             os.replace(part, path)
+    except BrokenPipeError:
+        raise
     except (OSError, RuntimeError) as error:  # RuntimeError: links in a circle
         found = getattr(error, "strerror", None) or str(error)
         raise UsageError(f"cannot write {path}", found=found) from None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,10 +11,10 @@ from rich.console import Console
 
 from gradaudit import __version__
 from gradaudit.assets import check_assets, folder_for, linked
-from gradaudit.errors import GradauditError, UsageError
+from gradaudit.errors import GradauditError
 from gradaudit.formats import FORMATS, places, rendered
 from gradaudit.guards import guarded, nobody_exits
-from gradaudit.output import check_folder, write_folder, write_stdout, write_whole
+from gradaudit.output import check_folder, check_spared, write_folder, write_stdout, write_whole
 from gradaudit.pacing import Progress
 from gradaudit.repository import Repository, repository
 from gradaudit.settings import Settings
@@ -44,14 +44,18 @@ def run_audit(targets: Sequence[Target], options: Mapping[str, Any], config: str
             _annotate(_run((), (), home, config), str(error))
         raise
     with folder_for(options["assets"]):
-        write_whole(files)
-    if result is not None:
-        write_stdout(result)
+        write_whole(files, lambda: write_stdout(result) if result is not None else None)
     if not options["quiet"]:
         _summarize(run, where)
     if options["annotations"]:
         _annotate(run)
     return run.exit_code
+
+
+def _read(targets: Sequence[Target]) -> Iterator[str | None]:
+    """The files of the models, and those that their settings name."""
+    for each in targets:
+        yield from (each.model, *(getattr(each.settings, name) for name in _READ[:-1]))
 
 
 def _baseline(options: Mapping[str, Any]) -> Baseline | None:
@@ -69,6 +73,11 @@ def _rendered(
     """The run, where its formats go, the text of every file, and what goes to standard output."""
     names = [target.name for target in targets]
     where = places(options, names)
+    for kind, place in where.items():
+        # a baseline may be renewed by the run that is held against it
+        against = options["baseline"] if kind != "baseline" else None
+        if place != "-":
+            check_spared(Path(place), (*_read(targets), config, against))
     baseline = _baseline(options)
     accepted = where.get("baseline", "") if baseline is None else ""
     with guarded(options["timeout"], quiet=options["quiet"]) as tell:
@@ -150,7 +159,8 @@ def run_fix(model: str, settings: Settings, options: Mapping[str, Any]) -> int:
     """
     folder = Path(options["folder"])
     check_folder(folder, CURE_FILES, force=options["force"])
-    _spared(folder, (model, *(options[name] for name in _READ)))
+    for name in CURE_FILES:
+        check_spared(folder / name, (model, *(options[name] for name in _READ)))
     with guarded(options["timeout"], quiet=options["quiet"]) as tell:
         from gradaudit.fixing import fix_file
         from gradaudit.reports import html, json_report, terminal
@@ -174,13 +184,3 @@ def run_fix(model: str, settings: Settings, options: Mapping[str, Any]) -> int:
         for line in filter(None, (end.line, f"Written to {folder}: {', '.join(files)}")):
             console.print(line, markup=False, soft_wrap=True)
     return end.code
-
-
-def _spared(folder: Path, read: Sequence[str | None]) -> None:
-    """Raise ``UsageError`` where a file that is read would be replaced."""
-    replaced = {(folder / name).resolve() for name in CURE_FILES}
-    for spec in filter(None, read):
-        home, colon, _ = spec.rpartition(":")
-        for path in (spec, *([home] if colon else [])):
-            if Path(path).resolve() in replaced and Path(path).exists():
-                raise UsageError(f"{path} would be replaced", next_step="choose another folder")

@@ -31,8 +31,11 @@ def first_line(error: BaseException) -> str:
 
 
 def printable(text: str, most: int = 1_500) -> str:
-    """``text`` as one line that does nothing to a terminal: what is not printed is escaped."""
-    text = " ".join(text.split())
+    """``text`` as one line that does nothing to a terminal: what is not printed is escaped.
+
+    So is ``##[``, which commands the runner of a job wherever it stands in a line of its log.
+    """
+    text = " ".join(text.split()).replace("##[", r"#\x23[")
     text = text if len(text) <= most else f"{text[: most // 2]} ... {text[-most // 2 :]}"
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 

@@ -6,10 +6,14 @@ import json
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from gradaudit.records import Comparison, FindingChange, Known
+from gradaudit.reports import json_report
+from tests import shared_report, shared_runs
 from tests.actions import ACTION, Job, Runner, action
 from tests.command import checked
 
@@ -149,6 +153,33 @@ def test_what_cannot_run_ends_in_2_with_the_reason_in_the_summary(runner: Runner
     assert job.outputs["sarif"] == ""
 
 
+def test_with_a_baseline_the_verdict_is_what_the_gate_goes_by(tmp_path: Path) -> None:
+    script = next(s for s in action()["runs"]["steps"] if s["name"] == "Audit")["run"]
+    code = re.search(r"<< 'END'\n(.*?)\nEND\n", script, re.S)
+    assert code
+    fails, unknown = shared_report.exploding(), shared_report.weights_only()
+    known = Comparison("base.json", (), ())
+    note = FindingChange("new", None, Known("GA1", "x", "y", "note", None), "")
+    warn = replace(note, now=Known("GA1", "x", "y", "warn", None))
+    worse = shared_runs.compared(fails, worse_metric=True).comparison
+    for report in (
+        fails,
+        replace(fails, comparison=known),
+        replace(fails, comparison=worse),
+        replace(fails, comparison=replace(known, findings=(note, warn))),
+        replace(unknown, comparison=replace(known, findings=(note, warn))),
+    ):
+        (tmp_path / "report.json").write_text(json_report.render(report))
+        told = subprocess.run(
+            [sys.executable, "-", "1", str(tmp_path / "report.json")],
+            input=code[1],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        assert told.stdout.strip() == report.outcome
+
+
 def test_no_input_is_put_into_a_script() -> None:
     for step in action()["runs"]["steps"]:
         assert "${{" not in step.get("run", ""), step["name"]
@@ -168,3 +199,12 @@ def test_the_action_is_valid_and_every_input_is_used() -> None:
     text = ACTION.read_text()
     for name in action()["inputs"]:
         assert f"inputs.{name} " in text or f"inputs.{name}\n" in text, name
+
+
+def test_a_model_is_never_an_option_and_an_open_quote_no_default(runner: Runner) -> None:
+    job = runner.use(model="--version", install="no")
+    assert job.code == 2
+    assert "'--version'" in job.log
+    job = runner.use(model="my model.py:subject", args="--fail-on 'warn", install="no")
+    assert job.code == 2
+    assert "args has a quote that is not closed" in job.log

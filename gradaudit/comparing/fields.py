@@ -45,6 +45,10 @@ class Field:
 
     def entries(self) -> list[tuple[str, Field]]:
         """Names and fields of an object; none where it is absent."""
+        if any(len(key) > _LONGEST for key in self._object()):
+            raise UnreadableFile(
+                f"{self.file} cannot be read", expected=f"names of at most {_LONGEST:,} letters"
+            )
         return [
             (key, Field(value, self.file, _joined(self.path, key)))
             for key, value in self._object().items()

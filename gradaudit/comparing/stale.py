@@ -63,8 +63,8 @@ def _settings(before: Mapping[str, Any], now: Mapping[str, Any], called: str) ->
         changed.append(f"{_TITLES.get(name, name)} ({_shown(old)}, now {_shown(new)})")
     if changed:
         yield (
-            f"{called} was made with another {', '.join(changed)}, so that numbers may differ for "
-            "that alone"
+            f"{called} was made with other settings, so that numbers may differ for that alone: "
+            + "; ".join(changed)
         )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -16,6 +17,11 @@ if sys.version_info >= (3, 11):
     import tomllib
 else:
     import tomli as tomllib
+
+_MOST = 10_000_000  # bytes
+_DEEPEST = 64  # tables and lists in each other
+_LARGEST = 2**63 - 1
+_DOTTED = re.compile(r"""(?m)^[ \t\[]*(?:[\w"'-]+[ \t]*\.[ \t]*){64}""")
 
 Keys = tuple[str | int, ...]  # a number counts the tables of an array
 
@@ -109,17 +115,54 @@ def read_document(path: Path, *, table: tuple[str, ...] = ()) -> Table | None:
     Raises ``UsageError`` for what is no TOML, or no table.
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        text = _text(path)
         found: Any = tomllib.loads(text)
-    except (ValueError, OSError, RecursionError) as error:
+    except RecursionError:
+        raise _too_deep(path) from None
+    except (ValueError, OSError) as error:
         reason = " ".join(str(getattr(error, "strerror", None) or error).split())
         raise UsageError(f"{path} cannot be read", expected="TOML", found=reason) from None
+    _check(path, found)
     document = Table(path, found, (), dict(_lines(text)))
     for key in table[:-1]:
         found = found.get(key) if isinstance(found, dict) else None
     if not isinstance(found, dict) or (table and table[-1] not in found):
         return None
     return document.below(*table)
+
+
+def _text(path: Path) -> str:
+    with path.open("rb") as file:
+        content = file.read(_MOST + 1)
+    if len(content) > _MOST:
+        raise UsageError(
+            f"{path} is larger than any configuration", expected=f"at most {_MOST:,} bytes"
+        )
+    text = content.decode("utf-8").replace("\r\n", "\n").replace("\r", "\n")
+    if _DOTTED.search(text):  # the parser takes a minute for a name of 40,000 parts
+        raise _too_deep(path)
+    return text
+
+
+def _check(path: Path, found: Any) -> None:
+    """Raise ``UsageError`` for tables too deep, and numbers that TOML leaves to each reader."""
+    level = [found]
+    for _ in range(_DEEPEST):
+        inner = [
+            value for each in level for value in (each.values() if isinstance(each, dict) else each)
+        ]
+        if any(isinstance(value, int) and not -_LARGEST <= value <= _LARGEST for value in inner):
+            raise UsageError(f"{path} cannot be read", expected="whole numbers of 64 bits")
+        level = [value for value in inner if isinstance(value, (dict, list))]
+        if not level:
+            return
+    raise _too_deep(path)
+
+
+def _too_deep(path: Path) -> UsageError:
+    return UsageError(
+        f"{path} is nested too deep", expected=f"at most {_DEEPEST} tables in each other"
+    )
 
 
 def _lines(text: str) -> Iterator[tuple[Keys, int]]:

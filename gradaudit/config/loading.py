@@ -77,7 +77,8 @@ def load_config(start: Path, file: Path | None = None) -> Config:
 
 def _named(file: Path) -> Config:
     if not file.is_file():
-        raise UsageError(f"{file} cannot be read", found="no such file" * (not file.exists()))
+        found = "no file of text" if file.exists() else "no such file"
+        raise UsageError(f"{file} cannot be read", found=found)
     table = read_document(file, table=_TABLE)
     if table is None and file.name == "pyproject.toml":
         raise UsageError(f"{file} has no [tool.gradaudit]")

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from gradaudit.limits import told_value
+from gradaudit.reports.text import one_line
 
 Row = tuple[str, str, str]  # what, value, where from
 _WIDEST = 40  # of a value; what is longer pushes its place to the right
@@ -14,11 +15,11 @@ _WIDEST = 40  # of a value; what is longer pushes its place to the right
 
 def render(content: Mapping[str, Any]) -> str:
     """The text of ``gradaudit config``, in sections; columns line up within each."""
-    file = content["file"]
+    file = one_line(content["file"] or "")
     lines = [f"configuration: {file}" if file else "configuration: none found, all by default"]
     if content["model"]:
         model = content["model"]
-        lines.append(f"model: {model['name']} ({model['model']}), from {model['from']}")
+        lines.append(one_line(f"model: {model['name']} ({model['model']}), from {model['from']}"))
     sections: list[tuple[str, Sequence[Row]]] = [
         ("options", [_option(*item) for item in content["options"].items()]),
         ("exclude", [(glob, "", file or "") for glob in content["exclude"]]),
@@ -40,8 +41,13 @@ def render_json(content: Mapping[str, Any]) -> str:
 
 def _columns(rows: Sequence[Row]) -> Iterator[str]:
     widths = [min(_WIDEST, max(len(row[column]) for row in rows)) for column in (0, 1)]
-    for what, value, place in rows:
+    for row in rows:
+        what, value, place = map(_shown, row)
         yield f"  {what:<{widths[0]}}  {value:<{widths[1]}}  {place}".rstrip()
+
+
+def _shown(cell: str) -> str:
+    return cell[: len(cell) - len(cell.lstrip(" "))] + one_line(cell)
 
 
 def _option(name: str, entry: Mapping[str, Any]) -> Row:

@@ -36,7 +36,7 @@ def _whole(difference: Difference, models: Sequence[Compared], rows: int) -> str
     ]
     if len(models) < len(difference.models):
         parts.append(f"{plural(len(difference.models), 'model')}; the JSON tells of each.")
-    parts += [f"> {prose(note)}" for note in difference.notes[:20]]
+    parts += [f"> {prose(shorten(note, _WHY))}" for note in difference.notes[:20]]
     return "\n\n".join([*parts, f"<sub>gradaudit {prose(difference.version)}</sub>"]) + "\n"
 
 
@@ -48,7 +48,7 @@ def _section(compared: Compared, rows: int) -> Iterator[str]:
     headline = words.headline(compared.comparison)
     yield f"{headline[:1].upper()}{headline[1:]}."
     yield from _tables(compared.comparison, rows)
-    yield from (f"> {prose(sentence)}" for sentence in compared.comparison.stale)
+    yield from (f"> {prose(shorten(sentence, _WHY))}" for sentence in compared.comparison.stale)
 
 
 def _tables(comparison: Comparison, rows: int) -> Iterator[str]:
@@ -65,7 +65,7 @@ def _table(changes: Sequence[words.Row], rows: int) -> str:
     lines = ["| | what | change |", "|---|---|---|"]
     for row in changes[:rows]:
         held = words.severity(row)
-        what = prose(words.subject(row)) + (f" ({held})" if held else "")
+        what = prose(shorten(words.subject(row), _WHY)) + (f" ({held})" if held else "")
         told = prose(shorten(row.why, _WHY))
         lines.append(f"| {_SYMBOLS[row.change]} {row.change} | {what} | {told} |")
     left = len(changes) - rows

@@ -9,6 +9,7 @@ from rich.text import Text
 
 from gradaudit.records import Compared, Comparison, Difference
 from gradaudit.reports import comparison_words as words
+from gradaudit.reports.terminal import inert
 from gradaudit.reports.text import one_line, plural
 
 _COLOURS = {"new": "red", "worse": "red", "better": "green", "fixed": "green", "unchanged": "dim"}
@@ -23,7 +24,7 @@ def render(difference: Difference, console: Console, *, everything: bool = False
     """Print what is new, worse, better and fixed; with ``everything`` also what is unchanged."""
     unicode = console.encoding.startswith("utf")
     for line in _lines(difference, _SYMBOLS if unicode else _ASCII, everything, unicode):
-        shown = line if unicode else _ascii(line)
+        shown = inert(line if unicode else _ascii(line))
         console.print(shown, highlight=False, soft_wrap=not console.is_terminal)
 
 

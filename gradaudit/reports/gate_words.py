@@ -27,11 +27,14 @@ class Gate:
 
 
 def gate(report: Report, fail_on: str = "fail") -> Gate | None:
-    """The gate's end where there is a baseline; ``None`` where the verdict alone says it."""
+    """The gate's end with a baseline or another ``fail_on``; ``None`` where the verdict says it."""
     compared = report.comparison
-    if compared is None:
-        return None
     state = _STATES[exit_code(report.outcome, fail_on)]
+    if compared is None:
+        if exit_code(report.verdict, fail_on) == exit_code(report.verdict):
+            return None
+        end = "passes" if state == "pass" else "fails"
+        return Gate(state, f"The gate {end} with --fail-on {fail_on}", "", "")
     counts = tally(compared)
     past = ", ".join(f"{counts[kind]} {kind}" for kind in _PAST if kind in counts)
     rest = ", ".join(f"{count} {kind}" for kind, count in counts.items() if kind not in _PAST)

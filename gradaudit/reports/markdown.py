@@ -25,6 +25,7 @@ _CANNOT = "🛑"
 _SENTENCE, _UNIT, _NAME = 700, 60, 80  # letters
 _CHANGES = ("new", "worse", "fixed", "better")  # in the order they are shown in
 _MODELS = 200
+_FEWER = (_MODELS, 100, 30, 10, 0)  # where the list of them alone is too long
 
 
 class _Detail(NamedTuple):
@@ -50,7 +51,12 @@ def render(run: Run) -> str:
         text = _whole(run, _sections(run, detail))
         if _size(text) <= MOST:
             return text
-    return _whole(run, [])
+    brief = [_brief(run.audits[0])] if len(run.audits) == 1 else []
+    for models in _FEWER:
+        text = _whole(run, brief, models)
+        if _size(text) <= MOST:
+            break
+    return text
 
 
 def _sections(run: Run, detail: _Detail) -> list[str]:
@@ -67,10 +73,10 @@ def _size(text: str) -> int:
     return len(text.encode("utf-8", "backslashreplace"))
 
 
-def _whole(run: Run, sections: list[str]) -> str:
+def _whole(run: Run, sections: list[str], models: int = _MODELS) -> str:
     parts = [MARKER]
     if len(run.audits) > 1:
-        parts += [_headline(run), _models(run)]
+        parts += [_headline(run), _models(run, models)]
     parts += sections
     return "\n\n".join([*parts, f"<sub>gradaudit {prose(run.version)}</sub>"]) + "\n"
 
@@ -81,14 +87,14 @@ def _headline(run: Run) -> str:
     return f"## {symbol} gradaudit: {passed} of {plural(len(run.audits), 'model')} pass the gate"
 
 
-def _models(run: Run) -> str:
+def _models(run: Run, most: int) -> str:
     rows = ["| | model | verdict | cause |", "|---|---|---|---|"]
-    for each in run.audits[:_MODELS]:
+    for each in run.audits[:most]:
         symbol, word = _verdict(each.verdict)
         why = each.report.cause if each.report else each.error
         cause = prose(opening(why, 200))
         rows.append(f"| {symbol} | {code(each.name, _NAME)} | {word} | {cause} |")
-    left = len(run.audits) - _MODELS
+    left = len(run.audits) - most
     return "\n".join(rows) + (f"\n\nand {plural(left, 'more model')}" if left > 0 else "")
 
 
@@ -97,22 +103,32 @@ def _verdict(verdict: Verdict | None) -> tuple[str, str]:
 
 
 def _section(run: Run, audited: Audited, detail: _Detail) -> str:
-    symbol, word = _verdict(audited.verdict)
     level = "###" if len(run.audits) > 1 else "##"
-    head = f"{level} {symbol} {word}: {code(audited.name, _NAME)}"
     report = audited.report
     if report is None:
-        return f"{head}\n\n**Cannot run.** {prose(shorten(audited.error, _SENTENCE))}"
+        return _brief(audited, level)
     found = claims(audited)
     cause = f"**Cause.** {prose(shorten(report.cause, _SENTENCE))}"
     if audited.verdict != report.verdict:
         told = page.VERDICTS[report.verdict]
         cause = f"**Without the baseline: {told}.** {cause}"
-    parts = [head, cause, _forecast(report)]
+    parts = [_head(audited, level), cause, _forecast(report)]
     parts += _comparison(report, detail, audited.fail_on)
     parts += _findings(run, report, found, detail)
     parts += [*_remedy(report, found, detail), *_missing(report, detail)]
     return "\n\n".join(parts)
+
+
+def _head(audited: Audited, level: str) -> str:
+    symbol, word = _verdict(audited.verdict)
+    return f"{level} {symbol} {word}: {code(audited.name, _NAME)}"
+
+
+def _brief(audited: Audited, level: str = "##") -> str:
+    """The least that can be said of a model."""
+    report = audited.report
+    word, why = ("Cause", report.cause) if report else ("Cannot run", audited.error)
+    return f"{_head(audited, level)}\n\n**{word}.** {prose(shorten(why, _SENTENCE))}"
 
 
 def _forecast(report: Report) -> str:
@@ -125,7 +141,10 @@ def _forecast(report: Report) -> str:
 def _comparison(report: Report, detail: _Detail, fail_on: str) -> Iterator[str]:
     """What changed since the baseline: what is new and worse first."""
     comparison, ends = report.comparison, gate(report, fail_on)
-    if comparison is None or ends is None:
+    if ends is None:
+        return
+    if comparison is None:
+        yield f"**{ends}.**"
         return
     every: list[FindingChange | MetricChange] = [*comparison.findings, *comparison.metrics]
     yield f"**{ends.before}{code(ends.against, _NAME)}{ends.after}.**"

@@ -13,7 +13,7 @@ from typing import Any
 
 from gradaudit.records import Audited, RuleDoc, Run
 from gradaudit.reports.sarif_results import BASELINE, LISTED, message, results, sizes
-from gradaudit.reports.text import clean, one_line
+from gradaudit.reports.text import clean, one_line, shorten
 
 VERSION = "2.1.0"
 SCHEMA = "https://json.schemastore.org/sarif-2.1.0.json"
@@ -90,11 +90,13 @@ def _model(audited: Audited) -> dict[str, Any]:
     comparison = report.comparison if report is not None else None
     fixed = comparison.of("fixed") if comparison is not None else ()
     return {
-        "name": audited.name,
+        "name": shorten(audited.name, 500),
         "verdict": audited.verdict,
         "exitCode": audited.exit_code,
-        "cause": report.cause if report is not None else audited.error,
-        "fixed": [{"ruleId": e.known.code, "place": e.known.place} for e in fixed[:LISTED]],
+        "cause": shorten(report.cause if report is not None else audited.error, 2_000),
+        "fixed": [
+            {"ruleId": e.known.code, "place": shorten(e.known.place, 500)} for e in fixed[:LISTED]
+        ],
         "fixedCount": len(fixed),
     }
 

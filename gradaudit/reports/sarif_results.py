@@ -34,7 +34,7 @@ from gradaudit.reports.text import clean, one_line, plural, shorten
 
 BASELINE = "GA-baseline"  # stands for a rule: a number beyond the baseline's tolerance
 LISTED = 100  # places in a result that stands for many
-_LETTERS = 2_000
+_LETTERS, _NAME = 2_000, 500  # of a message, and of a layer's name
 _LEVELS: Mapping[Severity, str] = {"fail": "error", "warn": "warning", "note": "note"}
 _STATES: Mapping[Change, str] = {
     "new": "new",
@@ -89,7 +89,7 @@ def _result(source: _Source, claim: Claim) -> dict[str, Any]:
         "locations": [_location(_spot(source, finding.where), (finding.where,))],
         "partialFingerprints": _fingerprints(source, finding.code, _identity(finding)),
         "properties": {
-            "model": source.audited.name,
+            "model": shorten(source.audited.name, _NAME),
             "measured": plain(finding.measured),
             "limit": plain(finding.limit),
         },
@@ -107,7 +107,7 @@ def _many(source: _Source, rest: tuple[Claim, ...]) -> dict[str, Any]:
         "occurrenceCount": len(rest),
         "locations": [_location(_spot(source, worst.where), wheres)],
         "partialFingerprints": _fingerprints(source, worst.code, f"many {worst.severity}"),
-        "properties": {"model": source.audited.name, "findings": len(rest)},
+        "properties": {"model": shorten(source.audited.name, _NAME), "findings": len(rest)},
     }
 
 
@@ -119,7 +119,7 @@ def _regression(source: _Source, change: MetricChange) -> dict[str, Any]:
         "baselineState": "updated",
         "locations": [_location(spot(source.run, source.report), (Where(module=change.place),))],
         "partialFingerprints": _fingerprints(source, change.metric, change.place),
-        "properties": {"model": source.audited.name, "metric": change.metric},
+        "properties": {"model": shorten(source.audited.name, _NAME), "metric": change.metric},
     }
 
 
@@ -159,7 +159,11 @@ def _logical(where: Where) -> Iterator[dict[str, str]]:
     for kind, name in (("module", where.module), ("parameter", where.parameter)):
         if name:
             last = name.rpartition(".")[2] or name
-            yield {"name": last, "fullyQualifiedName": name, "kind": kind}
+            yield {
+                "name": shorten(last, _NAME),
+                "fullyQualifiedName": shorten(name, _NAME),
+                "kind": kind,
+            }
 
 
 def _uri(file: str) -> str:

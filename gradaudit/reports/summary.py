@@ -126,12 +126,14 @@ def _is_loud(note: str) -> bool:
 def _comparison(report: Report, look: Look, fail_on: str) -> Iterator[Text]:
     """What the gate makes of what is new, worse, fixed and unchanged, and what is past by name."""
     compared, ends = report.comparison, gate(report, fail_on)
-    if compared is None or ends is None:
+    if ends is None:
         return
-    past = compared.regressions
     yield Text()
     said = f"{ends.before}{look.name(ends.against, 40)}{ends.after}"
     yield Text(f"  {look.symbols[ends.state]} {said}", f"bold {COLOURS[ends.state]}")
+    if compared is None:
+        return
+    past = compared.regressions
     for each in past[:_CHANGES_SHOWN]:
         yield _regression(each, look)
     if len(past) > _CHANGES_SHOWN:

@@ -46,17 +46,26 @@ def render_run(run: Run, console: Console) -> None:
     lines = [*_models(run.audits, look), *_total(run)]
     worst = _worst(run.audits)
     if worst is not None and worst.report is not None and worst.report.findings:
-        name = Text(f"Worst: {one_line(worst.name)}", "bold")
+        held = worst.report.comparison
+        aside = ""
+        if held is not None and not held.regressions:
+            aside = f" (known to {one_line(held.against)})"
+        name = Text(f"Worst: {one_line(worst.name)}{aside}", "bold")
         room = max(8, ROWS - len(lines) - 2)
         lines += [Text(), name, *_most(worst.report, look, console, room)]
     _print(lines, console)
 
 
 def _print(lines: Sequence[Text], console: Console) -> None:
-    for line in lines:
+    for line in map(inert, lines):
         fit = encodable(line.plain, console.encoding)
         for part in _wrapped(line if fit == line.plain else Text(fit), console.width):
             console.print(part, highlight=False, no_wrap=True, overflow="ignore", crop=False)
+
+
+def inert(line: Text) -> Text:
+    """The line without ``##[``, which commands the runner of a job wherever it stands."""
+    return Text(line.plain.replace("##[", r"#\x23[")) if "##[" in line.plain else line
 
 
 def _wrapped(line: Text, width: int) -> list[Text]:
@@ -65,7 +74,9 @@ def _wrapped(line: Text, width: int) -> list[Text]:
     breaks, start, end = list[int](), 0, 0
     for word in re.finditer(r"\S+", line.plain):
         room = width - (indent if breaks else 0)
-        if cell_len(line.plain[start : word.end()]) > room and end > start:
+        # a line that starts with :: would command the runner of a job that prints it
+        mute = not word.group().startswith("::")
+        if cell_len(line.plain[start : word.end()]) > room and end > start and mute:
             start = word.start()
             breaks.append(start)
         end = word.end()
@@ -132,7 +143,9 @@ def _changed(report: Report) -> str:
     if report.comparison is None:
         return ""
     count = len(report.comparison.regressions)
-    return f"({count} new or worse) " if count else "(nothing new) "
+    if count:
+        return f"({count} new or worse) "
+    return "(known) " if report.verdict in ("fail", "warn") else "(nothing new) "
 
 
 def _total(run: Run) -> Iterator[Text]:
@@ -142,7 +155,9 @@ def _total(run: Run) -> Iterator[Text]:
         for state, one, many in _COUNTED
         if counts[state]
     ]
-    yield Text(f"{plural(len(run.audits), 'model')}: {', '.join(said)}", "bold")
+    held = {report.comparison.against for report in run.reports if report.comparison}
+    against = f", held against {', '.join(map(one_line, sorted(held)))}" if held else ""
+    yield Text(f"{plural(len(run.audits), 'model')}: {', '.join(said)}{against}", "bold")
 
 
 def _worst(audits: Sequence[Audited]) -> Audited | None:

@@ -99,9 +99,9 @@ def place(finding: Finding) -> str:
 
 
 def _file(path: str) -> str:
-    """A path below the working folder as it is; of another its last two parts."""
+    """A relative path as it is; of an absolute one, which lies elsewhere, the last two parts."""
     parts = PureWindowsPath(path).parts if "\\" in path else PurePosixPath(path).parts
-    outside = path.startswith(("/", "\\", "../")) or path[1:2] == ":"
+    outside = path.startswith(("/", "\\")) or path[1:2] == ":"
     return f"…/{'/'.join(parts[-2:])}" if outside and len(parts) > 2 else path
 
 

@@ -17,7 +17,7 @@ from gradaudit.records import (
     Report,
     Run,
 )
-from gradaudit.reports import terminal
+from gradaudit.reports import html, markdown, terminal
 from tests import shared_report
 
 
@@ -209,6 +209,17 @@ def test_the_gate_is_told_apart_from_the_verdict() -> None:
     assert said in " ".join(told.split())
 
 
+def test_where_the_gate_is_stricter_than_the_verdict_it_is_said() -> None:
+    warned = replace(shared_report.exploding(), verdict="warn")
+    strict = Run("0", (Audited("a", warned, 1, fail_on="warn"),))
+    said = "The gate fails with --fail-on warn"
+    assert f"  ✗ {said}" in shown_run(strict).splitlines()
+    assert f"**{said}.**" in markdown.render(strict)
+    assert said in html.render(warned, fail_on="warn")
+    usual = Run("0", (Audited("a", warned, 0),))
+    assert "The gate" not in shown_run(usual) + markdown.render(usual)
+
+
 def test_a_baseline_that_holds_is_said() -> None:
     report = regressed()
     assert report.comparison
@@ -275,9 +286,11 @@ def test_the_baseline_of_each_model_is_told_in_its_line() -> None:
     without = replace(held, comparison=None)
     known = Run("0.1.0", (Audited("a", held, 0), Audited("b", without, 1)))
     first, second, total = shown_run(known, width=120).splitlines()[:3]
-    assert first.startswith("✓ a  Pass  (nothing new) This model will not train")
+    assert first.startswith("✓ a  Pass  (known) This model will not train")
     assert second.startswith("✗ b  Fail")
-    assert total == "2 models: 1 fails, 1 passes"
+    assert total == "2 models: 1 fails, 1 passes, held against b.json"
+    alone = Run("0.1.0", (known.audits[0], Audited("c", shared_report.sound(), 0)))
+    assert "Worst: a (known to b.json)" in shown_run(alone)
 
 
 def test_a_file_elsewhere_is_named_by_its_last_two_parts() -> None:
@@ -285,7 +298,7 @@ def test_a_file_elsewhere_is_named_by_its_last_two_parts() -> None:
     for file, said in {
         "models/net.py": "(models/net.py, line 7)",
         "/usr/lib/site-packages/timm/models/vit.py": "(…/models/vit.py, line 7)",
-        "../other/net.py": "(…/other/net.py, line 7)",
+        "../other/net.py": "(../other/net.py, line 7)",
         "C:\\code\\deep\\net.py": "(…/deep/net.py, line 7)",
     }.items():
         where = replace(first.where, file=file, line=7)
