@@ -127,8 +127,7 @@ def _compared(
     tolerances: Mapping[str, Limit],
 ) -> Compared:
     from gradaudit.comparing import compare
-    from gradaudit.gate import exit_code, held
-    from gradaudit.records import Compared
+    from gradaudit.records import Compared, exit_code, held
 
     if isinstance(now, str):
         return Compared(name, None, None, 2, now)

@@ -1,4 +1,4 @@
-"""From findings to a verdict, an exit code, and the one sentence at the top."""
+"""From findings to a verdict and the one sentence at the top."""
 
 from __future__ import annotations
 
@@ -9,15 +9,10 @@ from gradaudit.records import (
     Finding,
     Measurements,
     NotMeasured,
-    Report,
     Verdict,
-    exit_code,
-    held,
 )
 from gradaudit.rules._judge import learned, made_up, number, plural, power
 from gradaudit.settings import Settings
-
-__all__ = ["cause", "exit_code", "first_sentence", "held", "missing", "outcome", "verdict"]
 
 _GROWTH = ("GA101", "GA102", "GA201", "GA202")
 _SENTENCES = 2  # of a finding: what is wrong with how much, and what that does to training
@@ -64,11 +59,6 @@ def _reason(not_measured: Sequence[NotMeasured], plainly: str, about: str = "") 
         if about in item.what.lower():
             return f"{plainly} ({item.what}: {item.why.rstrip('.')})"
     return plainly
-
-
-def outcome(report: Report) -> Verdict:
-    """What the gate goes by: the verdict, or with a baseline what is new or worse since."""
-    return held(report.verdict, report.comparison)
 
 
 def cause(

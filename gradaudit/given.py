@@ -114,7 +114,7 @@ def given(ctx: click.Context, file: Part | None = None, model: Part | None = Non
         key = origins[name].replace("_", "-")
         place = part.origins[origins[name]]
         raise UsageError(f"{place}: {key}: {error.message.rstrip('.')}") from None
-    levels = {name: _level(name, read, file, model, origins) for name in read.params}
+    levels = {name: _level(name, read, model, origins) for name in read.params}
     return Given(_settled(dict(read.params), levels), levels, part)
 
 
@@ -126,9 +126,7 @@ def _is_stated(error: click.BadParameter) -> bool:
     return ctx.get_parameter_source(param.name) is ParameterSource.COMMANDLINE
 
 
-def _level(
-    name: str, read: click.Context, file: Part, model: Part, origins: Mapping[str, str]
-) -> Level:
+def _level(name: str, read: click.Context, model: Part, origins: Mapping[str, str]) -> Level:
     source = read.get_parameter_source(name)
     if source is ParameterSource.COMMANDLINE:
         return Level.STATED

@@ -6,12 +6,12 @@ stands in the place of.
 
 from __future__ import annotations
 
-import difflib
 import math
 from collections.abc import Mapping
 
 from gradaudit.errors import UsageError
 from gradaudit.records import Limit
+from gradaudit.telling import did_you_mean
 
 _GROWTH = (
     "33 nets trained with SGD and Adam: those that always trained grew by 1e-2 to 8e4, those that "
@@ -225,10 +225,9 @@ def limit_name(written: str, known: Mapping[str, Limit] | tuple[str, ...] = LIMI
     name = written.replace("-", "_")
     if name in known:
         return name
-    near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.4)
     raise UsageError(
         f"no limit is called {written!r}",
-        next_step=f"did you mean {near[0].replace('_', '-')!r}?" if near else "",
+        next_step=did_you_mean(name.replace("_", "-"), [each.replace("_", "-") for each in known]),
     )
 
 

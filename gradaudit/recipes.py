@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import json
 import math
 import sys
@@ -13,7 +12,7 @@ from typing import Any
 
 from gradaudit.errors import UnreadableFile, UsageError
 from gradaudit.records import Recipe
-from gradaudit.telling import missing, told
+from gradaudit.telling import did_you_mean, missing, told
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -56,11 +55,10 @@ def recipe_from(found: Mapping[str, Any], where: str) -> Recipe:
         name = key.replace("-", "_")
         name = _ALIASES.get(name, name)
         if name not in _KEYS:
-            near = difflib.get_close_matches(name, _KEYS, n=1, cutoff=0.4)
             raise UsageError(
                 f"{where} has an unknown key {key!r}",
                 expected="one of " + ", ".join(_KEYS),
-                next_step=f"did you mean {near[0]!r}?" if near else "",
+                next_step=did_you_mean(name, _KEYS),
             )
         if value is not None:
             values[name] = _checked(name, value, where)

@@ -97,8 +97,7 @@ def _audited(
 ) -> Audited:
     """The model held against ``baseline``, or against what is found now, to be ``accepted``."""
     from gradaudit.auditing import audit_file
-    from gradaudit.gate import exit_code, outcome
-    from gradaudit.records import Audited
+    from gradaudit.records import Audited, exit_code
     from gradaudit.subject.apart import apart
 
     tell.heading = target.name if len(names) > 1 else ""
@@ -116,9 +115,8 @@ def _audited(
     if baseline is not None:
         tolerances = target.settings.all_tolerances
         report = baseline.held_against(report, target.name, names, tolerances)
-    judged = outcome(report)
-    code = exit_code(judged, target.fail_on)
-    return Audited(target.name, report, code, fail_on=target.fail_on, outcome=judged)
+    code = exit_code(report.outcome, target.fail_on)
+    return Audited(target.name, report, code, fail_on=target.fail_on)
 
 
 def _without_parts(where: dict[str, str], audits: Sequence[Audited]) -> dict[str, str]:

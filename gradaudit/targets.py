@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ from gradaudit.config import Config, Model, Part, load_config
 from gradaudit.errors import UsageError
 from gradaudit.given import Given, given
 from gradaudit.settings import Settings
+from gradaudit.telling import did_you_mean
 
 
 @dataclass(frozen=True)
@@ -115,8 +115,7 @@ def _place(spec: str) -> tuple[Path | str, str]:
 
 
 def _unknown(name: str, names: Sequence[str]) -> UsageError:
-    near = difflib.get_close_matches(name, names, n=1, cutoff=0.4)
     return UsageError(
         f"there is no file and no configured model {name!r}",
-        next_step=f"did you mean {near[0]!r}?" if near else f"configured are {', '.join(names)}",
+        next_step=did_you_mean(name, names, f"configured are {', '.join(names)}"),
     )

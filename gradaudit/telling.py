@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from gradaudit.errors import UnreadableFile
@@ -50,6 +50,14 @@ def listed(names: Sequence[str], shown: int = 3) -> str:
     """``a, b, c and 4 more``."""
     more = f" and {len(names) - shown} more" if len(names) > shown else ""
     return ", ".join(names[:shown]) + more
+
+
+def did_you_mean(
+    wanted: str, known: Iterable[str], otherwise: str = "", *, cutoff: float = 0.4
+) -> str:
+    """``did you mean 'nearest'?``, or what else to do where nothing is near enough."""
+    near = difflib.get_close_matches(wanted, list(known), n=1, cutoff=cutoff)
+    return f"did you mean {near[0]!r}?" if near else otherwise
 
 
 def missing(path: Path) -> UnreadableFile:

@@ -7,12 +7,12 @@ Keys are the metrics' names; in ``[tool.gradaudit.tolerances]`` with ``-`` for `
 
 from __future__ import annotations
 
-import difflib
 import math
 from collections.abc import Mapping
 
 from gradaudit.errors import UsageError
 from gradaudit.records import Limit
+from gradaudit.telling import did_you_mean
 
 _SPREAD = (
     "what 20 starts of one model differ by, in 7 small nets (tests/benchmarks/baseline_noise.py)"
@@ -54,8 +54,8 @@ def with_tolerances(
     for written, value in given.items():
         name = written.replace("-", "_")
         if name not in found:
-            near = difflib.get_close_matches(name, list(found), n=1, cutoff=0.4)
-            hint = f"did you mean {near[0].replace('_', '-')!r}?" if near else ""
+            known = [each.replace("_", "-") for each in found]
+            hint = did_you_mean(name.replace("_", "-"), known)
             raise UsageError(f"no tolerance is called {written!r}", next_step=hint)
         if isinstance(value, Limit):
             found[name] = value

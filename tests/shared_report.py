@@ -558,7 +558,7 @@ def deep(count: int = 2000) -> Report:
 def page(name: str) -> str:
     """The HTML page of the report of that name; drawing charts is the slow part of the tests."""
     report: Report = globals()[name]()
-    return html.render(report)
+    return html.render(report, ())
 
 
 def every() -> dict[str, Report]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from gradaudit.gate import exit_code, outcome
 from gradaudit.records import (
     Audited,
     Comparison,
@@ -17,6 +16,7 @@ from gradaudit.records import (
     Report,
     Run,
     Where,
+    exit_code,
 )
 from gradaudit.rules import all_rules
 from tests import shared_report
@@ -29,9 +29,7 @@ def audited(report: Report | None, name: str = "net.py:make", fail_on: str = "fa
     """As the command judges it; without a report it could not be audited."""
     if report is None:
         return Audited(name, None, 2, "no such file: model.pt; check the path", fail_on)
-    judged = outcome(report)
-    code = exit_code(judged, fail_on)
-    return Audited(name, report, code, fail_on=fail_on, outcome=judged)
+    return Audited(name, report, exit_code(report.outcome, fail_on), fail_on=fail_on)
 
 
 def run(*audits: Report | Audited | None, **fields: Any) -> Run:

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from gradaudit.forecast import forecast
-from gradaudit.gate import cause, exit_code, first_sentence, verdict
+from gradaudit.gate import cause, first_sentence, verdict
 from gradaudit.records import (
     Finding,
     Forecast,
@@ -15,6 +15,7 @@ from gradaudit.records import (
     Recipe,
     SampleRow,
     StateRow,
+    exit_code,
 )
 from gradaudit.rules import run_rules
 from gradaudit.settings import Settings

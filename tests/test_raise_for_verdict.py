@@ -12,8 +12,7 @@ import pytest
 
 import gradaudit
 from gradaudit.errors import UsageError
-from gradaudit.gate import exit_code, outcome
-from gradaudit.records import Comparison, FindingChange, Known, MetricChange, Report
+from gradaudit.records import Comparison, FindingChange, Known, MetricChange, Report, exit_code
 from tests import shared_report
 from tests.command import python
 
@@ -33,7 +32,7 @@ SLOWER = MetricChange("worse", "growth", "the model", None, None, "10%", "2 -> 3
 @pytest.mark.parametrize("fail_on", ["fail", "warn", "never"])
 @pytest.mark.parametrize("report", [FAILS, WARNS, PASSES, UNKNOWN, replace(FAILS, comparison=OLD)])
 def test_it_raises_where_the_command_would_not_end_in_0(report: Report, fail_on: Any) -> None:
-    expected = exit_code(outcome(report), fail_on)
+    expected = exit_code(report.outcome, fail_on)
     if expected == 0:
         report.raise_for_verdict(fail_on)
         return
@@ -46,9 +45,9 @@ def test_it_raises_where_the_command_would_not_end_in_0(report: Report, fail_on:
 
 def test_the_codes_of_the_reports_above() -> None:
     """That the test above is about every outcome."""
-    codes = [exit_code(outcome(each)) for each in (FAILS, WARNS, PASSES, UNKNOWN)]
+    codes = [exit_code(each.outcome) for each in (FAILS, WARNS, PASSES, UNKNOWN)]
     assert codes == [1, 0, 0, 3]
-    assert exit_code(outcome(WARNS), "warn") == 1
+    assert exit_code(WARNS.outcome, "warn") == 1
 
 
 def said(report: Report, fail_on: Any = "fail") -> list[str]:

@@ -9,8 +9,7 @@ from typing import Literal
 
 from gradaudit.comparing.pairing import pairs
 from gradaudit.comparing.scale import Scale, decades, factor, quotient
-from gradaudit.comparing.snapshots import SEVERITIES
-from gradaudit.records import Change, Estimate, FindingChange, Known, Limit
+from gradaudit.records import SEVERITIES, Change, Estimate, FindingChange, Known, Limit
 from gradaudit.reports.numbers import LOG10, TERMINAL, amount, phrase
 from gradaudit.reports.text import plural
 
@@ -38,7 +37,7 @@ def _change(old: Known | None, new: Known | None, tolerances: Mapping[str, Limit
         return FindingChange("new", None, new, f"It was not there before: {_value(new)}.")
     moved = f" (then at {old.place})" if old.place != new.place else ""
     if old.severity != new.severity:
-        worse = SEVERITIES.index(new.severity) > SEVERITIES.index(old.severity)
+        worse = SEVERITIES.index(new.severity) < SEVERITIES.index(old.severity)
         why = f"It was a {old.severity}, now it is a {new.severity}: {_values(old, new)}{moved}."
         return FindingChange("worse" if worse else "better", old, new, why)
     turn, allowed = _turn(old, new, tolerances)
@@ -91,7 +90,7 @@ def _spilled(
         return change
     known = before.get(new.code, ())
     mildest = all(
-        SEVERITIES.index(new.severity) > SEVERITIES.index(each.severity) for each in known
+        SEVERITIES.index(new.severity) < SEVERITIES.index(each.severity) for each in known
     )
     if mildest or new.measured.unit != new.limit.unit:  # also where none is known
         return change

@@ -9,9 +9,8 @@ from typing import Any, cast
 from gradaudit.comparing.fields import Field
 from gradaudit.comparing.metrics import MODEL, measured
 from gradaudit.limits import LIMITS
-from gradaudit.records import Known, Report, Severity, Snapshot, Verdict
+from gradaudit.records import SEVERITIES, Known, Report, Severity, Snapshot, Verdict
 
-SEVERITIES = ("note", "warn", "fail")  # the mildest first
 VERDICTS = ("pass", "warn", "fail", "inconclusive")
 # Settings that change what is measured or found; where files lie does not.
 _KEPT = (

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 import re
 import sys
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from gradaudit.errors import UsageError
+from gradaudit.telling import did_you_mean
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -80,10 +80,9 @@ class Table:
         choices = list(choices)
         if key in choices:
             return key
-        close = difflib.get_close_matches(key.replace("_", "-"), choices, n=1, cutoff=0.4)
         raise UsageError(
             f"{self.place(key)}: unknown key {key!r}{self._within}",
-            next_step=f"did you mean {close[0]!r}?" if close else otherwise,
+            next_step=did_you_mean(key.replace("_", "-"), choices, otherwise),
         )
 
     def wrong(self, key: str, expected: str, found: object) -> UsageError:

@@ -20,7 +20,7 @@ from gradaudit.mending.search import (
 )
 from gradaudit.pacing import Progress
 from gradaudit.plan import PROVING, SEARCHING, searching
-from gradaudit.records import Estimate, Finding, Prescription, Proof, Remedy, Side
+from gradaudit.records import SEVERITIES, Estimate, Finding, Prescription, Proof, Remedy, Side
 from gradaudit.remedies import answered, prescribe, recipe_of, shown_only
 from gradaudit.rules._judge import made_up
 from gradaudit.settings import Settings
@@ -29,7 +29,6 @@ from gradaudit.subject import Opened
 _BACK = "held back from the search"
 _SAME = "the same as in the search: the sample is one batch"
 _MANY = 80  # steps within the allowance: about 12 milliseconds each
-_WORST = {"fail": 0, "warn": 1, "note": 2}
 PROOF_STEPS = 60  # training steps that a proof takes: an audit's
 
 
@@ -78,7 +77,9 @@ def _led_by_cause(findings: Sequence[Finding], remedies: Sequence[Remedy]) -> tu
     if len(remedies) != 1:
         return tuple(findings)
     codes = remedies[0].for_codes
-    return tuple(sorted(findings, key=lambda f: (_WORST[f.severity], f.code not in codes)))
+    return tuple(
+        sorted(findings, key=lambda f: (SEVERITIES.index(f.severity), f.code not in codes))
+    )
 
 
 def _trials(judged: Judged, settings: Settings) -> int:

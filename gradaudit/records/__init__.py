@@ -13,6 +13,7 @@ from gradaudit.records.curvature import Curvature
 from gradaudit.records.difference import Compared, Difference
 from gradaudit.records.estimate import Estimate, Limit, NotMeasured
 from gradaudit.records.findings import (
+    SEVERITIES,
     Finding,
     Forecast,
     Outcome,
@@ -52,6 +53,7 @@ from gradaudit.records.snapshot import Measured, Snapshot
 __all__ = [
     "FAIL_ON",
     "SCHEMA",
+    "SEVERITIES",
     "Attempt",
     "AttentionRow",
     "Audited",

@@ -72,6 +72,6 @@ class Comparison:
 
     @property
     def regressions(self) -> tuple[FindingChange | MetricChange, ...]:
-        """What is new or worse: all that still counts for the gate."""
+        """What is new or worse, all that still counts for the gate; numbers last."""
         changes: tuple[FindingChange | MetricChange, ...] = (*self.findings, *self.metrics)
         return tuple(each for each in changes if each.change in ("new", "worse"))

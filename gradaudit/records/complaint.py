@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 from gradaudit.records.comparison import FindingChange, MetricChange
 from gradaudit.records.estimate import Estimate
 from gradaudit.records.findings import Finding, Verdict
+from gradaudit.telling import printable
 
 if TYPE_CHECKING:
     from gradaudit.records.report import Report
 
 _SHOWN = 8  # findings, and changes since the baseline
 _CODE_LINES = 8
-_WEIGHT = {"note": 0, "warn": 1, "fail": 2}
 
 
 def complaint(report: Report, outcome: Verdict, fail_on: str) -> str:
@@ -23,19 +23,19 @@ def complaint(report: Report, outcome: Verdict, fail_on: str) -> str:
 
 
 def _lines(report: Report, outcome: Verdict, fail_on: str) -> Iterator[str]:
-    yield f"{outcome}: {_plain(report.cause)}"
+    yield f"{outcome}: {printable(report.cause)}"
     forecast = report.forecast
     if forecast.outcome != "unknown":
         yield f"  forecast: {forecast.outcome}, {forecast.confidence:.0%} confident"
     if report.comparison is not None:
-        yield f"  since {_plain(report.comparison.against)}:"
+        yield f"  since {printable(report.comparison.against)}:"
         yield from _cut([_changed(each) for each in report.comparison.regressions])
-    least = _WEIGHT["warn" if fail_on == "warn" else "fail"]
-    found = [f for f in report.findings if _WEIGHT[f.severity] >= least]
+    counted = ("fail", "warn") if fail_on == "warn" else ("fail",)
+    found = [f for f in report.findings if f.severity in counted]
     yield from _cut([_finding(each) for each in found])
     if report.prescription is not None and report.prescription.remedies:
         first, proof = report.prescription.remedies[0], report.prescription.proof
-        yield f"  first change: {_plain(first.title)}"
+        yield f"  first change: {printable(first.title)}"
         code = first.code.strip().splitlines()
         if len(code) > _CODE_LINES:
             yield f"    {len(code)} lines to paste: report.prescription.remedies[0].code"
@@ -46,7 +46,7 @@ def _lines(report: Report, outcome: Verdict, fail_on: str) -> Iterator[str]:
             yield f"  shown to work: {before} -> {after} in {proof.steps} steps"
     if outcome == "inconclusive":
         yield from _cut(
-            [f"  - not measured: {n.what}: {_plain(n.why)}" for n in report.not_measured]
+            [f"  - not measured: {n.what}: {printable(n.why)}" for n in report.not_measured]
         )
     effort = report.settings.get("effort")
     yield f"  (gradaudit {report.version}, effort {effort}, seed {report.seed})"
@@ -58,19 +58,19 @@ def _cut(lines: list[str]) -> list[str]:
 
 
 def _finding(finding: Finding) -> str:
-    place = _plain(str(finding.where)) or "the model"
+    place = printable(str(finding.where)) or "the model"
     limit = f"limit {finding.limit.value:.3g}"
     return (
         f"  {finding.severity} {finding.code} {finding.name} in {place}: "
-        f"{_measured(finding.measured)}, {limit} ({_plain(finding.limit.unit)})"
+        f"{_measured(finding.measured)}, {limit} ({printable(finding.limit.unit)})"
     )
 
 
 def _changed(change: FindingChange | MetricChange) -> str:
     if isinstance(change, MetricChange):
-        return f"  - {_plain(change.title or change.metric)} {_plain(change.why)}"
+        return f"  - {printable(change.title or change.metric)} {printable(change.why)}"
     known = change.known
-    return f"  - {_plain(f'{known.code} {known.name} in {known.place}: {change.why}')}"
+    return f"  - {printable(f'{known.code} {known.name} in {known.place}: {change.why}')}"
 
 
 def _measured(measured: Estimate) -> str:
@@ -79,9 +79,3 @@ def _measured(measured: Estimate) -> str:
         return f"{measured.value:.3g}"
     ends = ("?" if end is None else f"{end:.3g}" for end in (low, high))
     return f"{measured.value:.3g} ({' to '.join(ends)})"
-
-
-def _plain(text: str) -> str:
-    """On one line, without what a terminal would obey."""
-    text = " ".join(text.split())
-    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)

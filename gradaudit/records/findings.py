@@ -9,6 +9,7 @@ from typing import Literal
 from gradaudit.records.estimate import Estimate, Limit
 
 Severity = Literal["fail", "warn", "note"]
+SEVERITIES: tuple[Severity, ...] = ("fail", "warn", "note")  # the worst first
 Verdict = Literal["pass", "warn", "fail", "inconclusive"]
 Outcome = Literal["trains", "stalls", "diverges", "unknown"]
 Safety = Literal["recipe only", "changes start values", "changes architecture: shown, not applied"]

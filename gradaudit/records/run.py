@@ -38,12 +38,11 @@ class Audited:
     exit_code: int
     error: str = ""  # one line, where there is no report
     fail_on: str = "fail"  # "fail" | "warn" | "never": from where on the gate counts findings
-    outcome: Verdict | None = None  # what the gate goes by, where a baseline changes the verdict
 
     @property
     def verdict(self) -> Verdict | None:
         """What the gate goes by; ``None`` where there is no report."""
-        return self.outcome or (self.report.verdict if self.report else None)
+        return self.report.outcome if self.report else None
 
     def counts(self, severity: Severity) -> bool:
         """Whether the gate counts findings of that severity."""

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from gradaudit.records import (
+    SEVERITIES,
     Audited,
     Estimate,
     Finding,
@@ -19,7 +20,6 @@ from gradaudit.records import (
 from gradaudit.reports.numbers import PAGE, Style, phrase, value
 from gradaudit.reports.text import one_line, plural, shorten
 
-_ORDER: Mapping[Severity, int] = {"fail": 0, "warn": 1, "note": 2}
 _KNOWN = ("unchanged", "better")
 _PLACE_LETTERS = 120
 
@@ -56,7 +56,7 @@ def claims(audited: Audited) -> tuple[Claim, ...]:
         return ()
     changes = _changes(report)
     made = [_claim(audited, each, changes) for each in report.findings]
-    return tuple(sorted(made, key=lambda claim: _ORDER[claim.finding.severity]))
+    return tuple(sorted(made, key=lambda claim: SEVERITIES.index(claim.finding.severity)))
 
 
 def _claim(

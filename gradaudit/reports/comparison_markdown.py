@@ -52,7 +52,7 @@ def _section(compared: Compared, rows: int) -> Iterator[str]:
 
 
 def _tables(comparison: Comparison, rows: int) -> Iterator[str]:
-    changed = [*words.regressions(comparison), *words.improvements(comparison)]
+    changed = [*comparison.regressions, *words.improvements(comparison)]
     if changed and rows:
         yield _table(changed, rows)
     kept = words.unchanged(comparison)

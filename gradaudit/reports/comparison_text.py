@@ -55,7 +55,7 @@ def _head(compared: Compared, unicode: bool) -> Text:
 
 def _changes(comparison: Comparison, symbols: dict[str, str], everything: bool) -> Iterator[Text]:
     kept = words.unchanged(comparison)
-    yield from _rows(words.regressions(comparison), symbols, everything)
+    yield from _rows(comparison.regressions, symbols, everything)
     yield from _rows(words.improvements(comparison), symbols, everything)
     if everything:
         yield from _rows(kept, symbols, everything)

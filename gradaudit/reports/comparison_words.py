@@ -16,7 +16,6 @@ from gradaudit.records import (
 from gradaudit.reports.text import one_line, plural
 
 Row = FindingChange | MetricChange
-CHANGES: Sequence[Change] = ("new", "worse", "better", "fixed", "unchanged")
 _GOOD: Sequence[Change] = ("fixed", "better")
 
 
@@ -24,7 +23,7 @@ def headline(comparison: Comparison) -> str:
     """``nothing new or worse: 3 findings known, 1 fixed``, or what is new and worse."""
     findings = Counter(row.change for row in comparison.findings)
     metrics = Counter(row.change for row in comparison.metrics)
-    told = [f"{findings['new']} new {_noun('finding', findings['new'])}"] if findings["new"] else []
+    told = [plural(findings["new"], "new finding")] if findings["new"] else []
     told += [f"{plural(findings['worse'], 'finding')} worse"] if findings["worse"] else []
     told += [f"{plural(metrics['worse'], 'number')} worse"] if metrics["worse"] else []
     head = ", ".join(told) if told else "nothing new or worse"
@@ -32,11 +31,6 @@ def headline(comparison: Comparison) -> str:
     rest = [f"{plural(known, 'known finding')}"] if known else []
     rest += [f"{findings['fixed']} fixed"] if findings["fixed"] else []
     return f"{head} ({', '.join(rest)})" if rest else head
-
-
-def regressions(comparison: Comparison) -> tuple[Row, ...]:
-    """What is new or worse, in the order of the report; numbers last."""
-    return comparison.regressions
 
 
 def improvements(comparison: Comparison) -> tuple[Row, ...]:
@@ -82,7 +76,3 @@ def ending(difference: Difference) -> str:
         3: "Too little was measured to tell.",
     }
     return counts[difference.exit_code]
-
-
-def _noun(noun: str, count: int) -> str:
-    return noun if count == 1 else f"{noun}s"

@@ -29,7 +29,7 @@ from gradaudit.reports.tables.cells import Table, addressed
 from gradaudit.reports.text import short_path
 
 
-def render(report: Report, rules: Sequence[RuleDoc] = (), fail_on: str = "fail") -> str:
+def render(report: Report, rules: Sequence[RuleDoc], fail_on: str = "fail") -> str:
     """The page as text, to be written as UTF-8. Equal reports give equal text.
 
     ``rules`` are what the catalogue says of each rule: findings are explained with it.

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from gradaudit.records import (
+    SEVERITIES,
     AttentionRow,
     Finding,
     HeadRow,
@@ -18,8 +19,6 @@ from gradaudit.records import (
 )
 from gradaudit.reports import model_map
 from gradaudit.reports.anchors import addresses, anchor
-
-_WORST = ("fail", "warn", "note")
 
 
 @dataclass
@@ -54,7 +53,7 @@ class Layer:
         """Of its worst finding; ``pass`` where there is nothing to be said against it."""
         held = {found.severity for _, found in self.findings}
         held |= {"warn"} if self.adds else set()
-        return next((each for each in _WORST if each in held), "pass")
+        return next((each for each in SEVERITIES if each in held), "pass")
 
     @property
     def calls_for_action(self) -> bool:

@@ -134,10 +134,22 @@ def level(axes: Axes, height: float, text: str, *, late: bool = True) -> None:
     )
 
 
-def upright(axes: Axes, place: float, text: str, *, lift: float = 0) -> None:
-    """A named dashed line at a place, its name beside it or ``lift`` pixels above the axes."""
-    left, right = axes.get_xlim()
-    late = place > (left + right) / 2
+def upright(
+    axes: Axes,
+    place: float,
+    text: str,
+    *,
+    lift: float = 0,
+    late: bool | None = None,
+    hangs: bool = True,
+) -> None:
+    """A named dashed line at a place, its name beside it or ``lift`` pixels above the axes.
+
+    The name ends at the line where that is ``late``, which unless told is in the right half; it
+    ``hangs`` from its height, or stands on it.
+    """
+    if late is None:
+        late = place > sum(axes.get_xlim()) / 2
     axes.axvline(place, color=INKS["accent"], linewidth=1.5, dashes=(5, 3))
     axes.annotate(
         text,
@@ -146,7 +158,7 @@ def upright(axes: Axes, place: float, text: str, *, lift: float = 0) -> None:
         xytext=(-5 if late else 5, lift),
         textcoords="offset points",
         ha="right" if late else "left",
-        va="top",
+        va="top" if hangs else "bottom",
         color=INKS["accent"],
         fontsize=SMALL,
     )

@@ -84,7 +84,7 @@ def rows(run: Run, links: Mapping[str, str]) -> tuple[ModelRow, ...]:
 def summary(run: Run) -> str:
     """How the run as a whole ends, in a sentence."""
     words = f"{_ENDS[run.exit_code]}." if run.audits else "No model was audited."
-    states = Counter(_said(audited) for audited in run.audits)
+    states: Counter[str] = Counter(audited.verdict or "error" for audited in run.audits)
     counted = ", ".join(f"{states[name]} {name}" for name in (*VERDICTS, "error") if states[name])
     return f"{words} {plural(len(run.audits), 'model')}: {counted}." if counted else words
 
@@ -118,23 +118,18 @@ def compared(comparison: Comparison | None) -> ComparedView | None:
     )
 
 
-def _said(audited: Audited) -> str:
-    return audited.verdict or "error"
-
-
 def _row(audited: Audited, link: str) -> ModelRow:
-    report = audited.report
-    if report is None:
+    report, verdict = audited.report, audited.verdict
+    if report is None or verdict is None:
         return ModelRow(
             audited.name, link, "error", "Not audited", "", "", "", audited.error, 0, 0, None
         )
     held = Counter(finding.severity for finding in report.findings)
-    judged = audited.verdict or report.verdict
     return ModelRow(
         audited.name,
         link,
-        judged,
-        VERDICTS[judged],
+        verdict,
+        VERDICTS[verdict],
         OUTCOMES[report.forecast.outcome],
         confidence(report),
         subject(report),
@@ -142,7 +137,7 @@ def _row(audited: Audited, link: str) -> ModelRow:
         held["fail"],
         held["warn"],
         len(report.comparison.regressions) if report.comparison else None,
-        VERDICTS[report.verdict] if judged != report.verdict else "",
+        VERDICTS[report.verdict] if verdict != report.verdict else "",
     )
 
 

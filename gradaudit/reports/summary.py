@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from rich.console import Console
 from rich.text import Text
 
-from gradaudit.records import Finding, FindingChange, MetricChange, Report
+from gradaudit.records import SEVERITIES, Finding, FindingChange, MetricChange, Report
 from gradaudit.reports import change, page, views
 from gradaudit.reports.gate_words import gate
 from gradaudit.reports.numbers import PAGE, TERMINAL, Style, amount, percent, phrase
@@ -164,7 +164,7 @@ def _regression(each: FindingChange | MetricChange, look: Look) -> Text:
 def findings(report: Report, look: Look, detail: Detail) -> Iterator[Text]:
     """The worst, one a rule."""
     ordered = [view.finding for group in views.groups(report) for view in group.shown]
-    ordered.sort(key=lambda f: ("fail", "warn", "note").index(f.severity))
+    ordered.sort(key=lambda f: SEVERITIES.index(f.severity))
     shown = _one_per_rule(ordered)[: detail.findings]
     if shown:
         yield Text()

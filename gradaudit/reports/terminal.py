@@ -163,8 +163,9 @@ def _total(run: Run) -> Iterator[Text]:
 def _worst(audits: Sequence[Audited]) -> Audited | None:
     """The first of those with the worst exit code that have a report."""
     order = ("fail", "warn", "inconclusive", "pass")
-    known = [(each, each.report) for each in audits if each.report is not None]
-    ranked = sorted(
-        known, key=lambda pair: (_ORDER[pair[0].exit_code], order.index(pair[1].verdict))
-    )
-    return ranked[0][0] if ranked else None
+    ranked = [
+        (_ORDER[each.exit_code], order.index(each.verdict), i)
+        for i, each in enumerate(audits)
+        if each.verdict is not None
+    ]
+    return audits[min(ranked)[-1]] if ranked else None

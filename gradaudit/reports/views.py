@@ -6,12 +6,11 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from gradaudit.records import Finding, Remedy, Report
+from gradaudit.records import SEVERITIES, Finding, Remedy, Report
 from gradaudit.reports import anchors
 from gradaudit.reports.numbers import LOG10, Amount, amount, power
 from gradaudit.reports.text import short_path
 
-_ORDER = {"fail": 0, "warn": 1, "note": 2}
 SHOWN_PER_RULE = 3  # findings of one rule in full; the rest become table rows
 LISTED = 2500  # of all rules together; the rest is counted
 _SAME = 0.02  # decades: within 5% of its limit, a ratio says nothing
@@ -55,7 +54,7 @@ def groups(report: Report, homes: Mapping[str, str] | None = None) -> tuple[Grou
     remedies = report.prescription.remedies if report.prescription else ()
     addressed = zip(anchors.addresses(report.findings), report.findings, strict=True)
     gathered: dict[tuple[str, str], list[tuple[str, Finding]]] = {}
-    for address, finding in sorted(addressed, key=lambda pair: _ORDER[pair[1].severity]):
+    for address, finding in sorted(addressed, key=lambda pair: SEVERITIES.index(pair[1].severity)):
         gathered.setdefault((finding.severity, finding.code), []).append((address, finding))
     room = LISTED
     result = []

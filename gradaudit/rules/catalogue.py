@@ -16,7 +16,7 @@ from importlib import import_module
 
 from gradaudit.errors import UsageError
 from gradaudit.limits import LIMITS, told_value
-from gradaudit.records import Finding, Measurements, RuleDoc, Severity
+from gradaudit.records import SEVERITIES, Finding, Measurements, RuleDoc
 from gradaudit.rules._astride import told
 from gradaudit.rules._terms import Places, RuleTerms, means
 from gradaudit.rules._weighed import weighed
@@ -32,7 +32,6 @@ HEADINGS = (
     "Safety",
     "References",
 )
-_WORST_FIRST: Mapping[Severity, int] = {"fail": 0, "warn": 1, "note": 2}
 _CONSEQUENCE = 10_000
 
 
@@ -118,7 +117,7 @@ def run_rules(measurements: Measurements, settings: Settings) -> tuple[Finding, 
     judged = map(told, weighed(found, measurements))
     demanded = [terms[f.code].demanded(f) for f in judged]
     findings = [
-        (_WORST_FIRST[f.severity], _order(by_code[f.code], measurements), f.code, f)
+        (SEVERITIES.index(f.severity), _order(by_code[f.code], measurements), f.code, f)
         for f in demanded
     ]
     # Findings of one rule keep the order in which the rule gave them: the sort is stable.

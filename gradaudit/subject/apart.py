@@ -7,8 +7,8 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from gradaudit.subject.code import is_users
 from gradaudit.subject.process_state import save_process_state
+from gradaudit.subject.source_files import made_by_user
 
 
 @contextmanager
@@ -33,6 +33,6 @@ def apart() -> Iterator[None]:
             os.environ.clear()
             os.environ.update(variables)
         for name, module in list(sys.modules.items()):
-            if module is not known.get(name) and is_users(module):
+            if module is not known.get(name) and made_by_user(module):
                 del sys.modules[name]
-        sys.modules.update({name: module for name, module in known.items() if is_users(module)})
+        sys.modules.update({name: module for name, module in known.items() if made_by_user(module)})

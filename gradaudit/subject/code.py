@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import importlib
 import importlib.util
 import linecache
 import sys
-import sysconfig
 import traceback
 from collections.abc import Callable
-from functools import cache
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from gradaudit.errors import GradauditError, ModelError, UsageError
-from gradaudit.telling import missing, told
-
-_OWN = str(Path(__file__).resolve().parent.parent)
+from gradaudit.subject.source_files import is_installed, is_ours
+from gradaudit.telling import did_you_mean, missing, told
 
 
 def is_code(spec: str) -> bool:
@@ -79,8 +75,8 @@ def _place(error: BaseException) -> str:
     if isinstance(error, SyntaxError):
         return f" ({Path(error.filename or '?').name}:{error.lineno})"
     frames = traceback.extract_tb(error.__traceback__)
-    outside = [f for f in frames if not f.filename.startswith((_OWN, "<frozen"))]
-    mine = [f for f in outside if not _is_installed(f.filename)]
+    outside = [f for f in frames if not (is_ours(f.filename) or f.filename.startswith("<frozen"))]
+    mine = [f for f in outside if not is_installed(f.filename)]
     if not outside:
         return ""
     frame = (mine or outside)[-1]
@@ -144,37 +140,12 @@ def import_path(folder: Path) -> None:
         item.parent.name for item in folder.glob("*/__init__.py")
     ]:
         known = getattr(sys.modules.get(name), "__file__", None)
-        if known is None or _is_installed(known) or Path(known).is_relative_to(folder):
+        if known is None or is_installed(known) or Path(known).is_relative_to(folder):
             continue
         for loaded in [m for m in sys.modules if m == name or m.startswith(name + ".")]:
             del sys.modules[loaded]
 
 
-def is_users(module: object) -> bool:
-    """Whether a module is of the user's own Python code: neither installed nor gradaudit's."""
-    file = getattr(module, "__file__", None)
-    return (
-        isinstance(file, str)
-        and file.endswith(".py")
-        and not (_is_installed(file) or file.startswith(_OWN))
-    )
-
-
-def _is_installed(filename: str) -> bool:
-    return filename.startswith(_installed())
-
-
-@cache
-def _installed() -> tuple[str, ...]:
-    """How names of what is installed or made up start; asked for each of thousands of modules."""
-    paths = sysconfig.get_paths()
-    return paths["stdlib"], paths["platstdlib"], paths["purelib"], paths["platlib"], "<"
-
-
 def _no_such_name(home: str, name: str, owner: Any) -> UsageError:
     names = [item for item in dir(owner) if not item.startswith("_")]
-    near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
-    return UsageError(
-        f"{home} has no {name!r}",
-        next_step=f"did you mean {near[0]!r}?" if near else "",
-    )
+    return UsageError(f"{home} has no {name!r}", next_step=did_you_mean(name, names, cutoff=0.5))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +14,7 @@ from gradaudit.subject.code import UserCode, call, is_code
 from gradaudit.subject.losses import ALIASES, IGNORED, LOSSES, Named, uniform_loss
 from gradaudit.subject.opened import Batch, Objective
 from gradaudit.subject.outputs import main_tensor, own_loss
+from gradaudit.telling import did_you_mean
 
 LossFunction = Callable[[Any, Any], torch.Tensor]
 _MODULES: dict[type[nn.Module], str] = {
@@ -150,11 +150,10 @@ def named_objective(name: str, why: str) -> NamedObjective:
     key = name.strip().lower()
     key = ALIASES.get(key, key)
     if key not in LOSSES:
-        near = difflib.get_close_matches(key, [*LOSSES, *ALIASES], n=1, cutoff=0.5)
         raise UsageError(
             f"there is no loss called {name!r}",
             expected="auto, file.py:name, " + ", ".join(LOSSES),
-            next_step=f"did you mean {near[0]!r}?" if near else "",
+            next_step=did_you_mean(key, [*LOSSES, *ALIASES], cutoff=0.5),
         )
     return NamedObjective(LOSSES[key], why)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import inspect
 from collections.abc import Iterable
 from typing import Any
@@ -16,7 +15,7 @@ from gradaudit.recipes import recipe_from
 from gradaudit.records import Recipe
 from gradaudit.subject.code import call
 from gradaudit.subject.opened import OptimizerFactory
-from gradaudit.telling import listed
+from gradaudit.telling import did_you_mean, listed
 
 _IN_OPTIMIZER = ("lr", "momentum", "betas", "eps", "weight_decay")
 
@@ -160,13 +159,12 @@ def _kind(recipe: Recipe) -> tuple[type[torch.optim.Optimizer], dict[str, Any]]:
     }
     kind = known.get((recipe.optimizer or "").lower())
     if kind is None or kind is torch.optim.Optimizer:
-        near = difflib.get_close_matches(recipe.optimizer or "", known, n=1, cutoff=0.5)
         raise UsageError(
             f"torch has no optimizer {recipe.optimizer!r}"
             if recipe.optimizer
             else "no optimizer is named",
             expected="sgd, adam, adamw, rmsprop or another of torch.optim",
-            next_step=f"did you mean {near[0]!r}?" if near else "",
+            next_step=did_you_mean(recipe.optimizer or "", known, cutoff=0.5),
         )
     stated = {n: v for n in _IN_OPTIMIZER if (v := getattr(recipe, n)) is not None}
     for name in stated:

@@ -12,8 +12,7 @@ import torch
 
 import gradaudit
 
-_OURS = str(Path(gradaudit.__file__).parent)
-_TORCH = str(Path(torch.__file__).parent)
+_OURS = str(Path(gradaudit.__file__).resolve().parent)
 _INSTALLED = ("site-packages", "dist-packages")
 
 
@@ -31,15 +30,34 @@ def is_ours(file: str) -> bool:
 
 
 @cache
+def is_installed(file: str) -> bool:
+    """Whether it is of an installed package or the standard library, or made up (``<string>``)."""
+    return file.startswith(_installed()) or any(each in Path(file).parts for each in _INSTALLED)
+
+
+@cache
 def of_user(file: str) -> str:
     """The absolute path of a file of the user's; empty for everybody else's and for no file."""
+    if is_ours(file) or is_installed(file):
+        return ""
     path = Path(file)
-    if file.startswith("<") or is_ours(file) or any(part in path.parts for part in _INSTALLED):
-        return ""
-    standard = (sysconfig.get_path("stdlib"), sysconfig.get_path("platstdlib"))
-    if any(path.is_relative_to(home) for home in (_TORCH, *standard)):
-        return ""
     return str(path.absolute()) if path.is_file() else ""
+
+
+def made_by_user(module: object) -> bool:
+    """Whether a module is of the user's own Python code: neither installed nor gradaudit's."""
+    file = getattr(module, "__file__", None)
+    return (
+        isinstance(file, str) and file.endswith(".py") and not (is_installed(file) or is_ours(file))
+    )
+
+
+@cache
+def _installed() -> tuple[str, ...]:
+    """How names of what is installed or made up start; asked for each of thousands of modules."""
+    kinds = ("stdlib", "platstdlib", "purelib", "platlib")
+    homes = [*map(sysconfig.get_path, kinds), str(Path(torch.__file__).parent)]
+    return (*(f"{home}{os.sep}" for home in homes), "<")
 
 
 def relative(file: str) -> str:

@@ -24,8 +24,7 @@ import gradaudit
 from gradaudit.comparing import compare, snapshot
 from gradaudit.comparing.metrics import METRICS
 from gradaudit.comparing.scale import Scale
-from gradaudit.gate import exit_code, held
-from gradaudit.records import Estimate, FindingChange, MetricChange, Snapshot
+from gradaudit.records import Estimate, FindingChange, MetricChange, Snapshot, exit_code, held
 from gradaudit.tolerances import TOLERANCES
 from samples import (
     char_transformer,

@@ -28,7 +28,7 @@ Open = Callable[..., Page]
 def page(name: str) -> str:
     """The page of that name as text."""
     if name == "compared":
-        return html.render(compared())
+        return html.render(compared(), ())
     if name == "index":
         return html.render_run(several(), {"mlp": "exploding.html", shared_report.HOSTILE: "#"})
     return shared_report.page(name)

@@ -7,7 +7,6 @@ from pathlib import Path
 from gradaudit.comparing import snapshot
 from gradaudit.comparing.baseline import Baseline, baseline_of, render
 from gradaudit.comparing.files import read_models
-from gradaudit.gate import outcome
 from gradaudit.records import Audited, Comparison, Report, Run
 from gradaudit.tolerances import TOLERANCES
 from tests import shared_report
@@ -52,11 +51,11 @@ def test_models_on_one_side_only_are_said() -> None:
 def test_what_is_accepted_now_is_known_at_once() -> None:
     accepted = baseline_of(EXPLODING, "net", "base.json")
     report = accepted.held_against(EXPLODING, "net", ("net",), TOLERANCES)
-    assert outcome(EXPLODING) == "fail"
-    assert outcome(report) == "pass"
+    assert EXPLODING.outcome == "fail"
+    assert report.outcome == "pass"
     weights = shared_report.weights_only()
     own = baseline_of(weights, "net", "base.json")
-    assert outcome(own.held_against(weights, "net", ("net",), TOLERANCES)) == "inconclusive"
+    assert own.held_against(weights, "net", ("net",), TOLERANCES).outcome == "inconclusive"
 
 
 def test_a_run_is_written_model_by_model(tmp_path: Path) -> None:

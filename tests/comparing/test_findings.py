@@ -9,8 +9,7 @@ from collections import Counter
 import pytest
 
 from gradaudit.comparing.pairing import ONE_PLACE, pairs
-from gradaudit.gate import exit_code, held
-from gradaudit.records import Comparison, Estimate, Known, Limit
+from gradaudit.records import Comparison, Estimate, Known, Limit, exit_code, held
 from gradaudit.rules import all_rules
 from tests.comparing.literal import compared, known, snapshot
 

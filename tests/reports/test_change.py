@@ -84,7 +84,7 @@ def test_a_proof_without_stages_or_losses_is_drawn_as_far_as_it_goes() -> None:
     report = prescribed(
         shared_report.exploding(), proof=dataclasses.replace(PROOF, before=bare, after=bare)
     )
-    text = html.render(report)
+    text = html.render(report, ())
     assert "Measured again after the changes" in text
     assert "proof-depth" not in text
     assert "proof-loss" not in text
@@ -96,7 +96,7 @@ def test_changes_that_are_only_shown_are_no_part_of_the_proof() -> None:
     first, second = report.prescription.remedies
     shown = dataclasses.replace(second, safety="changes architecture: shown, not applied")
     whole = dataclasses.replace(report.prescription, remedies=(first, shown))
-    words = section(html.render(dataclasses.replace(report, prescription=whole)), "change")
+    words = section(html.render(dataclasses.replace(report, prescription=whole), ()), "change")
     assert "1 change above alters the architecture: shown, not applied" in words
 
 
@@ -134,7 +134,7 @@ def test_long_searches_are_cut_off_and_counted() -> None:
     one = Attempt(("a",), ("A",), "stalls", passed=False, why="no")
     tries, left = change.tries((one,) * 70)
     assert (len(tries), left) == (60, 10)
-    page = html.render(prescribed(shared_report.exploding(), tried=(one,) * 70))
+    page = html.render(prescribed(shared_report.exploding(), tried=(one,) * 70), ())
     assert "10 sets more in the JSON report" in page
 
 
@@ -266,6 +266,6 @@ def test_training_that_broke_is_said_to_have_diverged() -> None:
     assert (facts[0].value, facts[0].aside) == ("diverged", "from 3 in 7 steps")
     at_once = dataclasses.replace(row, own=Trial("sgd", 1.0, 0, (), 0.0, 0.0, 0.0, 0))
     m = dataclasses.replace(base.measurements, outlook=at_once, rehearsal=None)
-    page = html.render(dataclasses.replace(base, measurements=m))
+    page = html.render(dataclasses.replace(base, measurements=m), ())
     assert "Loss under the recipe diverged at the first step" in section(page, "rehearsal")
     assert further.facts(shared_report.weights_only().measurements) == ()

@@ -6,7 +6,8 @@ import re
 
 import pytest
 
-from gradaudit.records import Report, RuleDoc
+from gradaudit.formats import rendered
+from gradaudit.records import Audited, RuleDoc, Run
 from gradaudit.reports import html
 from gradaudit.rules import all_rules
 from tests import shared_report
@@ -24,20 +25,20 @@ DOC = RuleDoc(
 )
 
 
-def words(report: Report) -> set[str]:
-    section = html.render(report).partition('<section id="words">')[2]
+def words(name: str) -> set[str]:
+    section = shared_report.page(name).partition('<section id="words">')[2]
     return set(re.findall(r"<dt>(.*?)</dt>", section.partition("</section>")[0]))
 
 
 def test_words_that_do_not_occur_are_not_explained() -> None:
     weights = {"Spectral norm", "Stable rank", "Random entries", "Interval"}
-    assert words(shared_report.weights_only()) == weights
+    assert words("weights_only") == weights
     growth = {"Stage, trunk", "Gain", "GSC"}
-    assert growth | weights <= words(shared_report.exploding())
-    recurrent = words(shared_report.recurrent())
+    assert growth | weights <= words("exploding")
+    recurrent = words("recurrent")
     assert not growth & recurrent
     assert "Lyapunov exponent" in recurrent
-    assert {"Sharpness", "Noise scale", "QK, OV"} <= words(shared_report.transformer())
+    assert {"Sharpness", "Noise scale", "QK, OV"} <= words("transformer")
 
 
 def test_a_finding_is_explained_by_its_rules_page_once() -> None:
@@ -56,9 +57,18 @@ def test_a_finding_is_explained_by_its_rules_page_once() -> None:
 
 
 def test_a_page_without_the_catalogue_has_no_explanations() -> None:
-    assert 'class="about-rule"' not in html.render(shared_report.exploding())
+    assert 'class="about-rule"' not in shared_report.page("exploding")
     others = tuple(rule.described for rule in all_rules() if rule.code != "GA101")
     assert "About GA101" not in html.render(shared_report.exploding(), others)
+
+
+def test_so_it_is_on_the_page_of_each_of_several_models() -> None:
+    report = shared_report.deep(12)
+    docs = tuple(rule.described for rule in all_rules())
+    run = Run("0.1.0", (Audited("a", report, 1), Audited("b", None, 2, "no file")), docs)
+    files, _ = rendered(run, {"html": "r.html"})
+    (text,) = (text for path, text in files.items() if path.name == "r-a.html")
+    assert f"About {report.findings[0].code}:" in text
 
 
 @pytest.mark.parametrize("rule", all_rules(), ids=lambda rule: rule.code)

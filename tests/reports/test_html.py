@@ -97,7 +97,7 @@ def test_the_content_policy_allows_the_pages_own_parts_and_no_more(name: str) ->
 
 
 def test_equal_reports_give_equal_pages() -> None:
-    assert html.render(shared_report.exploding()) == shared_report.page("exploding")
+    assert html.render(shared_report.exploding(), ()) == shared_report.page("exploding")
 
 
 def test_hostile_names_stay_text() -> None:
@@ -118,7 +118,7 @@ def test_sections_come_in_the_order_a_person_asks() -> None:
     report = dataclasses.replace(
         report, measurements=dataclasses.replace(report.measurements, stages=stages)
     )
-    parsed = parse(html.render(report))
+    parsed = parse(html.render(report, ()))
     ids = [a["id"] for tag, a in parsed.elements if tag == "section" and a.get("id")]
     assert ids == [
         "map",
@@ -235,7 +235,7 @@ def test_long_nets_stay_small_and_every_finding_is_counted() -> None:
 
 def test_a_net_of_the_shape_of_gpt_2_stays_within_a_megabyte() -> None:
     report = shared_report.transformer(layers=12, heads=12, width=768)
-    text = html.render(report)
+    text = html.render(report, ())
     assert len(text.encode()) <= 1_000_000
     assert text.count('<details class="layer') == len(layers.layers(report)) > 120
     assert "stand out most" not in text  # nothing is left out
@@ -256,7 +256,7 @@ def test_long_code_is_given_once_and_linked_to() -> None:
     code = "\n".join(f"line_{i} = {i}" for i in range(500))
     first = dataclasses.replace(base.prescription.remedies[0], code=code)
     report = dataclasses.replace(base, prescription=Prescription((first,)))
-    text = html.render(report)
+    text = html.render(report, ())
     assert text.count("line_499") == 1
     assert '<a href="#remedy-1">' in text
 

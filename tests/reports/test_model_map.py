@@ -119,7 +119,7 @@ def test_without_stages_the_layers_with_weights_are_drawn() -> None:
 
 
 def test_the_map_says_all_in_words_and_symbols_too() -> None:
-    text = html.render(shared_report.exploding())
+    text = html.render(shared_report.exploding(), ())
     section = text[text.index('<section id="map">') : text.index('<section id="growth">')]
     assert '<ol class="map" aria-label="Stages from input to output">' in section
     assert section.count("<li ") == len(drawn(shared_report.exploding()).boxes)

@@ -98,7 +98,7 @@ def test_regressions_stand_before_what_got_better() -> None:
     assert (worse.before, worse.now) == (("126", "100 – 158"), ("3162", "2512 – 3981"))
 
     report = dataclasses.replace(shared_report.exploding(), comparison=comparison(*changes))
-    text = parse(html.render(report)).text
+    text = parse(html.render(report, ())).text
     assert text.index("Since the baseline") < text.index("Growth of the gradient")
     assert text.index("It was not there.") < text.index("It is gone.") < text.index("Within its")
     assert "Its gain rose 25 -fold." in text  # the number is set as code
@@ -108,15 +108,17 @@ def test_regressions_stand_before_what_got_better() -> None:
 def test_page_and_index_say_what_the_gate_says() -> None:
     kept = comparison(FindingChange("unchanged", OLD, OLD, "Within its interval."))
     known = dataclasses.replace(shared_report.exploding(), comparison=kept)
-    hero = parse(html.render(known)).text
+    hero = parse(html.render(known, ())).text
     assert "The gate passes: all of it is known to baseline.json (1 better, 1 unchanged)" in hero
     new = comparison(FindingChange("new", None, NOW, "It was not there."))
     past = dataclasses.replace(shared_report.exploding(), comparison=new)
-    assert "The gate fails: 1 new since baseline.json (1 better)" in parse(html.render(past)).text
-    spared = parse(html.render(past, fail_on="never")).text
+    assert (
+        "The gate fails: 1 new since baseline.json (1 better)" in parse(html.render(past, ())).text
+    )
+    spared = parse(html.render(past, (), fail_on="never")).text
     assert "The gate passes, for none of it counts with --fail-on never: 1 new" in spared
 
-    listed = run(Audited("mlp", known, 0, outcome="pass"), Audited("b", shared_report.sound(), 0))
+    listed = run(Audited("mlp", known, 0), Audited("b", shared_report.sound(), 0))
     text = parse(html.render_run(listed, {})).text
     assert "Every model passes. 2 models: 2 pass." in text
     assert "Fail without the baseline" in text
@@ -126,7 +128,7 @@ def test_a_baseline_that_is_stale_says_so() -> None:
     report = dataclasses.replace(
         shared_report.sound(), comparison=comparison(stale=("The model has two more layers.",))
     )
-    text = parse(html.render(report)).text
+    text = parse(html.render(report, ())).text
     assert "The baseline is stale: The model has two more layers." in text
     assert "Nothing is new or worse." in text
 

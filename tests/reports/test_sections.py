@@ -108,7 +108,7 @@ def test_layers_through_time_say_exponents_lengths_and_gate() -> None:
     back = dataclasses.replace(kept, direction="backward")
     base = shared_report.recurrent()
     m = dataclasses.replace(base.measurements, recurrent=(back,))
-    assert "LSTM, backwards, 40 steps" in html.render(dataclasses.replace(base, measurements=m))
+    assert "LSTM, backwards, 40 steps" in html.render(dataclasses.replace(base, measurements=m), ())
     page = shared_report.page("recurrent")
     assert "LSTM, 40 steps, packed" in page
     assert "and 2 smaller" in page
@@ -118,7 +118,7 @@ def test_a_layer_without_a_profile_is_listed_all_the_same() -> None:
     base = shared_report.recurrent()
     bare = dataclasses.replace(shared_rows.kept_in_time(), profile=(), module="bare")
     m = dataclasses.replace(base.measurements, recurrent=(bare,) * 8)
-    page = html.render(dataclasses.replace(base, measurements=m))
+    page = html.render(dataclasses.replace(base, measurements=m), ())
     assert page.count("<h3><code>bare</code>") == 6
     assert "2 more layers through time in the JSON report" in page
 
@@ -154,7 +154,7 @@ def test_the_line_that_made_a_number_not_finite_is_named() -> None:
 def test_what_held_a_number_not_finite_is_named(item: NonFinite, words: str) -> None:
     base = shared_report.recurrent()
     m = dataclasses.replace(base.measurements, nonfinite=(item,))
-    page = html.render(dataclasses.replace(base, measurements=m))
+    page = html.render(dataclasses.replace(base, measurements=m), ())
     assert f"<li>{words}</li>" in re.sub(r"</?code>", "", page)
 
 
@@ -170,6 +170,6 @@ def test_precision_says_format_scale_and_place() -> None:
 
 
 def test_a_page_of_gpt2_size_stays_below_a_megabyte() -> None:
-    page = html.render(shared_report.transformer(12, 12, 768))
+    page = html.render(shared_report.transformer(12, 12, 768), ())
     assert len(page.encode()) < 1_000_000
     assert "transformer.h.11.attn" in page

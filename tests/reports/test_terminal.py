@@ -202,7 +202,7 @@ def test_a_number_that_is_worse_has_its_title_and_place() -> None:
 
 def test_the_gate_is_told_apart_from_the_verdict() -> None:
     report = regressed()
-    run = Run("0", (Audited("a", report, 0, fail_on="never", outcome="fail"),))
+    run = Run("0", (Audited("a", report, 0, fail_on="never"),))
     told = shown_run(run)
     assert told.startswith("✗ FAIL")
     said = "✓ The gate passes, for none of it counts with --fail-on never: 1 new, 2 worse than"
@@ -283,7 +283,8 @@ def test_the_baseline_of_each_model_is_told_in_its_line() -> None:
     text = shown_run(run_of({"a": regressed(), "b": shared_report.sound()}), width=120)
     assert "Fail   (3 new or worse) This model" in text
     held = replace(regressed(), comparison=Comparison("b.json", (), ()))
-    known = Run("0.1.0", (Audited("a", held, 0, outcome="pass"), Audited("b", held, 1)))
+    without = replace(held, comparison=None)
+    known = Run("0.1.0", (Audited("a", held, 0), Audited("b", without, 1)))
     first, second, total = shown_run(known, width=120).splitlines()[:3]
     assert first.startswith("✓ a  Pass  (known) This model will not train")
     assert second.startswith("✗ b  Fail")

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from gradaudit.records import GradientNorm, Measurements
-from gradaudit.reports.marks import decades
+from gradaudit.reports.marks import decades, upright
 from gradaudit.reports.numbers import number
-from gradaudit.reports.plotting import NARROW, SMALL, Canvas, Span, canvas, linear_ticks, log_ticks
+from gradaudit.reports.plotting import NARROW, Canvas, Span, canvas, linear_ticks, log_ticks
 from gradaudit.reports.svg import INKS
 from gradaudit.reports.text import plural
 
@@ -130,23 +130,13 @@ def _across(page: Canvas, axes: Axes, scale: _Scale, *, last: bool) -> None:
 
 def _clip(page: Canvas, axes: Axes, place: float, text: str, lift: float | None) -> None:
     """A dashed line; its name ``lift`` pixels above the axes, on the side where there is room."""
-    axes.axvline(place, color=INKS["accent"], linewidth=1.5, dashes=(5, 3))
     if lift is None:
+        axes.axvline(place, color=INKS["accent"], linewidth=1.5, dashes=(5, 3))
         return
     left, right = axes.get_xlim()
     share = (place - left) / (right - left)
     late = share * (page.width - 54) > _LETTER * len(text) + 10 and share > 0.5
-    axes.annotate(
-        text,
-        (place, 1),
-        xycoords=("data", "axes fraction"),
-        xytext=(-5 if late else 5, lift),
-        textcoords="offset points",
-        ha="right" if late else "left",
-        va="bottom",
-        color=INKS["accent"],
-        fontsize=SMALL,
-    )
+    upright(axes, place, text, lift=lift, late=late, hangs=False)
 
 
 def _words(norm: GradientNorm, panels: Sequence[Norms], clips: Sequence[tuple[float, str]]) -> str:
