@@ -109,7 +109,7 @@ _REPORTS: tuple[_Decorator, ...] = (
     click.option(
         "--write-baseline",
         metavar="FILE",
-        help="Accept what is found now: write it as a baseline, and end in 0.",
+        help="Write what is found now as a baseline; without --baseline that accepts it.",
     ),
 )
 _MANNER: tuple[_Decorator, ...] = (

@@ -30,7 +30,7 @@ from gradaudit.reports.claims import (
     told,
 )
 from gradaudit.reports.spots import Spot, spot
-from gradaudit.reports.text import clean, one_line, plural, shorten
+from gradaudit.reports.text import clean, one_line, plural, short_path, shorten
 
 BASELINE = "GA-baseline"  # stands for a rule: a number beyond the baseline's tolerance
 LISTED = 100  # places in a result that stands for many
@@ -183,8 +183,9 @@ def _fingerprints(source: _Source, code: str, what: str) -> dict[str, str]:
     Not under GitHub's own name, ``primaryLocationLineHash``: its uploader computes that from the
     line's text, and warns of every result that brings another.
     """
+    model = short_path(source.audited.name)  # the same wherever the repository lies
     # separated by what no cleaned name has
-    told = "\x1f".join(map(clean, (code, source.audited.name, what.strip())))
+    told = "\x1f".join(map(clean, (code, model, what.strip())))
     return {"gradaudit/v1": hashlib.sha256(told.encode("utf-8")).hexdigest()[:32]}
 
 

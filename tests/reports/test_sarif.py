@@ -176,6 +176,16 @@ def test_fingerprints_hold_against_lines_values_and_seeds() -> None:
     assert len(set(prints(base))) == len(base.findings)
 
 
+def test_fingerprints_hold_wherever_the_repository_lies() -> None:
+    def under(home: str) -> list[str]:
+        run = shared_runs.run(shared_report.exploding())
+        named = dataclasses.replace(run.audits[0], name=f"{home}/nets/train.py:subject")
+        found = results(dataclasses.replace(run, audits=(named,)))
+        return [each["partialFingerprints"]["gradaudit/v1"] for each in found]
+
+    assert under("/builds/group/project") == under("/home/someone/work")
+
+
 def test_fingerprints_differ_by_rule_layer_and_model() -> None:
     base = shared_report.exploding()
     first = base.findings[0]
