@@ -91,8 +91,8 @@ def _weights_alone(findings: Sequence[Finding], measurements: Measurements) -> s
         return ""
     taken = "learned" if learned(measurements) else "a start"
     told = next((first_sentence(f.why).rstrip(".") for f in findings if f.severity == "warn"), "")
-    held = f"of {plural(len(measurements.weights), 'weight')} measured, taken as {taken},"
-    return f"; {held} one stands out: {told}" if told else f"; {held} none calls for a change"
+    held = f"Of {plural(len(measurements.weights), 'weight')} measured, taken as {taken},"
+    return f". {held} one stands out: {told}" if told else f". {held} none calls for a change"
 
 
 def sentences(text: str) -> list[str]:

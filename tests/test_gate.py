@@ -226,7 +226,7 @@ def test_an_inconclusive_audit_gives_the_reason_on_record() -> None:
     )
     sound = replace(alone, weights=(weight(0, 1.0),), state=StateRow("trained", "said"))
     assert headline(sound).endswith(
-        "read; of 1 weight measured, taken as learned, none calls for a change."
+        "read. Of 1 weight measured, taken as learned, none calls for a change."
     )
     unrehearsed = replace(SOUND, rehearsal=None)
     assert "not rehearsed." in headline(unrehearsed, missing)

@@ -7,7 +7,15 @@ from dataclasses import dataclass
 
 from gradaudit.records import Attempt, Outcome, Prescription, Proof, Remedy, Report, Side
 from gradaudit.reports import page
-from gradaudit.reports.numbers import PAGE, Style, number, percent, power, power_interval
+from gradaudit.reports.numbers import (
+    PAGE,
+    Style,
+    number,
+    percent,
+    power,
+    power_interval,
+    root_log10,
+)
 from gradaudit.reports.text import one_line, plural
 
 _TRIED_SHOWN = 60
@@ -57,7 +65,11 @@ def rows(proof: Proof) -> tuple[Row, ...]:
         ("Verdict", "of the whole audit", _verdict),
         ("Forecast", "what training is expected to do", _forecast),
         ("Failing findings", "codes of the rules whose limit is passed for certain", _failing),
-        ("Gain in all", "from the output back to the first hidden layer, norm squared", _growth),
+        (
+            "Growth in all",
+            "of the gradient's norm, from output back to the first hidden layer",
+            _growth,
+        ),
         ("Gradient norm", "of the real loss, median over batches, not squared", _norm),
         ("Loss", "at the start and at the end of the training that was tried", _loss),
     )
@@ -180,8 +192,10 @@ def _failing(side: Side) -> Held:
 
 
 def _growth(side: Side) -> Held:
-    total = side.total_growth_log10
-    return Held(power(total.value), power_interval(total)) if total else Held("–")
+    if side.total_growth_log10 is None:
+        return Held("–")
+    total = root_log10(side.total_growth_log10)
+    return Held(power(total.value), power_interval(total))
 
 
 def _norm(side: Side) -> Held:

@@ -26,6 +26,7 @@ from gradaudit.reports import (
 from gradaudit.reports.gate_words import gate
 from gradaudit.reports.tables import attention, halves, trunk, units, weights
 from gradaudit.reports.tables.cells import Table, addressed
+from gradaudit.reports.text import short_path
 
 
 def render(report: Report, rules: Sequence[RuleDoc], fail_on: str = "fail") -> str:
@@ -47,6 +48,7 @@ def render(report: Report, rules: Sequence[RuleDoc], fail_on: str = "fail") -> s
         verdict=page.VERDICTS[report.verdict],
         outcome=page.OUTCOMES[report.forecast.outcome],
         confidence=page.confidence(report),
+        source=short_path(report.subject.source),
         subject=page.subject(report),
         facts=page.facts(report),
         groups=groups,

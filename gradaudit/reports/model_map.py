@@ -36,6 +36,7 @@ class Layer:
     codes: tuple[tuple[str, str], ...]  # rule, address of the finding; worst first
     gain_log10: float | None
     adds: str = ""  # what it does to gradients that are past their limit: "grows", "shrinks"
+    minor: bool = False  # nothing but notes is found in it
 
 
 @dataclass(frozen=True)
@@ -171,9 +172,10 @@ def _layer(place: _Place, findings: Sequence[_Found], marked: Mapping[int, str])
     if place.stage and place.stage.backward_gain and place.stage.backward_gain.value > 0:
         log10 = math.log10(place.stage.backward_gain.value)
     does = marked.get(place.stage.index, "") if place.stage else ""
-    if does and state in ("note", "pass"):
+    minor = state in ("note", "pass")
+    if does and minor:
         state = "warn"
-    return Layer(place.name, state, tuple(firsts.items()), log10, does)
+    return Layer(place.name, state, tuple(firsts.items()), log10, does, minor)
 
 
 def adds(report: Report) -> dict[int, str]:
@@ -227,7 +229,7 @@ def _box(layers: Sequence[Layer], reach: float) -> Box:
 
 
 def _word(layers: Sequence[Layer], worst: Layer) -> str:
-    only = worst.adds if not worst.codes else ""
+    only = worst.adds if worst.minor else ""
     if len(layers) == 1:
         return f"{only} too much" if only else WORDS[worst.state]
     if all(_said_of(layer) == _said_of(worst) for layer in layers):

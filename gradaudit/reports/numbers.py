@@ -12,7 +12,7 @@ from gradaudit.records import Estimate, Limit
 _SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 _MINUS = "−"
 LOG10 = "log10 of "  # how units of logarithms start
-_ROUNDING = 1e-9  # half-widths below this share of the value are those of arithmetic
+_ROUNDING = 1e-6  # half-widths below this share of the value are those of float32's arithmetic
 _AFTER = ("x ", "operations ", "samples", "weights ", "rehearsed steps")  # units after a number
 _ASIDE = re.compile(r"([^,(]+?)(?: \(([^()]*)\)(.*)|, (.*))")  # a unit's name, and what it adds
 _NAME_LETTERS = 40
@@ -111,6 +111,18 @@ def amount(measured: Estimate | Limit, style: Style = PAGE) -> Amount:
     return Amount(write(measured.value, style), bounds, unit)
 
 
+def root_log10(gain: Estimate) -> Estimate:
+    """How much a gradient's norm grows, from the log10 of its gain, which counts squares."""
+    low, high = (None if end is None else end / 2 for end in (gain.low, gain.high))
+    return Estimate(gain.value / 2, low, high, gain.unit)
+
+
+def root(gain: Estimate) -> Estimate:
+    """:func:`root_log10` of a gain that is no logarithm."""
+    low, high = (None if end is None else math.sqrt(end) for end in (gain.low, gain.high))
+    return Estimate(math.sqrt(gain.value), low, high, gain.unit)
+
+
 def phrase(
     measured: Estimate, limit: Limit | None = None, style: Style = PAGE, *, before: str = ""
 ) -> str:
@@ -162,7 +174,7 @@ def percent(share: float) -> str:
     scaled = 100 * share
     if scaled == 0 or scaled >= 9.95:
         return f"{scaled:.0f}%"
-    return f"{scaled:.2g}%"
+    return f"{scaled:.2g}%" if scaled >= _SMALL else f"{number(float(f'{scaled:.2g}'))}%"
 
 
 def count(value: int) -> str:

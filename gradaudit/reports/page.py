@@ -14,6 +14,8 @@ from gradaudit.reports.numbers import (
     percent,
     power,
     power_interval,
+    root,
+    root_log10,
 )
 from gradaudit.reports.text import plural
 
@@ -45,11 +47,11 @@ def facts(report: Report) -> tuple[Fact, ...]:
     m = report.measurements
     found: list[Fact] = []
     if m.trunk.total_growth_log10:
-        total = m.trunk.total_growth_log10
-        found.append(Fact("Gain in all (norm squared)", power(total.value), power_interval(total)))
+        total = root_log10(m.trunk.total_growth_log10)
+        found.append(Fact("Gradient's growth in all", power(total.value), power_interval(total)))
     if m.trunk.growth_per_stage:
-        each = m.trunk.growth_per_stage
-        found.append(Fact("Gain per stage (squared)", number(each.value), interval(each)))
+        each = root(m.trunk.growth_per_stage)
+        found.append(Fact("Growth per hidden stage", number(each.value), interval(each)))
     if m.gradient_norm:
         norm = m.gradient_norm
         aside = f"median of {plural(norm.batches, 'batch')}"

@@ -9,10 +9,12 @@ from gradaudit.reports.numbers import (
     percent,
     power,
     power_interval,
+    root,
+    root_log10,
     share_interval,
 )
 from gradaudit.reports.page import Fact
-from gradaudit.reports.text import plural
+from gradaudit.reports.text import plural, short_path, typeset
 
 _EXPONENTS_SHOWN = 4
 _GATES = {"LSTM": "Forget gate", "GRU": "Update gate"}
@@ -60,10 +62,10 @@ def through_time(row: RecurrentRow) -> tuple[Fact, ...]:
     """How far back the gradient reaches, and what the state itself does."""
     found = []
     if row.growth_per_step:
-        found.append(_fact("Gain per step (squared)", row.growth_per_step))
+        found.append(_fact("Growth per step", root(row.growth_per_step)))
     if row.growth_log10:
-        total = row.growth_log10
-        found.append(Fact("Gain over all steps", power(total.value), power_interval(total)))
+        total = root_log10(row.growth_log10)
+        found.append(Fact("Growth over all steps", power(total.value), power_interval(total)))
     if row.horizon is not None:
         found.append(Fact("Falls below 1%", f"{plural(row.horizon, 'step')} back", ""))
     if row.forget_gate:
@@ -100,7 +102,7 @@ def norms(m: Measurements) -> tuple[Fact, ...]:
         if norm.tail_index:
             found.append(_fact("Tail index", norm.tail_index))
         if norm.clip_threshold is not None:
-            found.append(Fact("Clip at", number(norm.clip_threshold), norm.clip_basis))
+            found.append(Fact("Clip at", number(norm.clip_threshold), typeset(norm.clip_basis)))
         if norm.clip_rate:
             bounds = share_interval(norm.clip_rate)
             found.append(Fact("That would clip", percent(norm.clip_rate.value), bounds))
@@ -149,7 +151,8 @@ def origin(item: NonFinite) -> str:
     """``model.py, line 12``; empty where the line is unknown."""
     if not item.file:
         return ""
-    return item.file if item.line is None else f"{item.file}, line {item.line}"
+    file = short_path(item.file)
+    return file if item.line is None else f"{file}, line {item.line}"
 
 
 def _fact(label: str, estimate: Estimate) -> Fact:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import PurePosixPath, PureWindowsPath
 
 # Control characters, line separators, bidirectional overrides and lone surrogates: they can hide
 # text, move a cursor, reorder a line, or make a page that cannot be encoded. Tab and newline stay.
@@ -56,6 +57,13 @@ def typeset(text: str) -> str:
         for pattern, printed in _TYPED:
             parts[i] = pattern.sub(printed, parts[i])
     return "`".join(parts)
+
+
+def short_path(path: str) -> str:
+    """A path below the working folder as it is; of another its last two parts."""
+    parts = PureWindowsPath(path).parts if "\\" in path else PurePosixPath(path).parts
+    outside = path.startswith(("/", "\\", "../")) or path[1:2] == ":"
+    return f"…/{'/'.join(parts[-2:])}" if outside and len(parts) > 2 else path
 
 
 def encodable(text: str, encoding: str) -> str:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import PurePosixPath, PureWindowsPath
 
 from gradaudit.records import SEVERITIES, Finding, Remedy, Report
 from gradaudit.reports import anchors
 from gradaudit.reports.numbers import LOG10, Amount, amount, power
+from gradaudit.reports.text import short_path
 
 SHOWN_PER_RULE = 3  # findings of one rule in full; the rest become table rows
 LISTED = 2500  # of all rules together; the rest is counted
@@ -94,15 +94,10 @@ def place(finding: Finding) -> str:
     if where.call:
         words += f", call {where.call}"
     if where.file:
-        words += f" ({_file(where.file)}" + (")" if where.line is None else f", line {where.line})")
+        words += f" ({short_path(where.file)}" + (
+            ")" if where.line is None else f", line {where.line})"
+        )
     return words
-
-
-def _file(path: str) -> str:
-    """A relative path as it is; of an absolute one, which lies elsewhere, the last two parts."""
-    parts = PureWindowsPath(path).parts if "\\" in path else PurePosixPath(path).parts
-    outside = path.startswith(("/", "\\")) or path[1:2] == ":"
-    return f"…/{'/'.join(parts[-2:])}" if outside and len(parts) > 2 else path
 
 
 def _ratio(finding: Finding) -> str:
@@ -119,4 +114,4 @@ def _ratio(finding: Finding) -> str:
         return ""
     if abs(decades) < _SAME:
         return ""
-    return f"{power(decades)} × the limit" if decades > 0 else f"the limit / {power(-decades)}"
+    return f"{power(decades)}× the limit" if decades > 0 else f"{power(-decades)}× below the limit"

@@ -8,6 +8,7 @@ from typing import Any
 
 from gradaudit.records import Estimate, Limit, Report
 from gradaudit.reports.numbers import number
+from gradaudit.resources import resource
 
 _FEW = 4  # entries of a nested setting that are still listed one by one
 # Options whose value at rest says nothing, in the order a command line would have them.
@@ -30,7 +31,8 @@ _OPTIONS: Mapping[str, Any] = {
 
 def command(report: Report) -> str:
     """The command line that repeats the audit."""
-    words = ["gradaudit", report.subject.source]
+    source = report.subject.source
+    words = ["gradaudit", "demo" if source == _demo() else source]
     for name, rest in _OPTIONS.items():
         value = report.settings.get(name, rest)
         if value is None or value == rest or value in ((), []):
@@ -48,6 +50,11 @@ def command(report: Report) -> str:
             words += ["--" + name.replace("_", "-"), text]
     words += ["--steps", str(recipe.steps), "--seed", str(report.seed)]
     return shlex.join(words)
+
+
+def _demo() -> str:
+    """What ``gradaudit demo`` audits: a path that differs from machine to machine."""
+    return f"{resource('samples', 'exploding_mlp.py')}:subject"
 
 
 def flat(mapping: Mapping[str, Any], skip: Sequence[str] = ()) -> tuple[tuple[str, str], ...]:

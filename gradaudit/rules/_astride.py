@@ -7,7 +7,9 @@ from dataclasses import replace
 from gradaudit.records import Finding
 
 _WORDS = "both sides of the limit"
-_SENTENCE = f" The interval reaches {_WORDS}, so this does not count for the verdict."
+_SO = "so this does not count for the verdict."
+_SENTENCE = f" The interval reaches {_WORDS}, {_SO}"
+_NONE = f" This one value has no interval, {_SO}"
 
 
 def astride(finding: Finding) -> bool:
@@ -20,4 +22,5 @@ def told(finding: Finding) -> Finding:
     """The finding with a sentence about it, where it is a note for that reason."""
     if finding.severity != "note" or not astride(finding) or _WORDS in finding.why:
         return finding
-    return replace(finding, why=finding.why.rstrip() + _SENTENCE)
+    unknown = finding.measured.low is None and finding.measured.high is None
+    return replace(finding, why=finding.why.rstrip() + (_NONE if unknown else _SENTENCE))

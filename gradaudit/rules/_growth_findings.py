@@ -61,7 +61,7 @@ def _headline(growth: Growth, span: Span | None, measurements: Measurements, *, 
     if not growth.plain:
         return (
             f"Relative to the activations, gradients {verb} to {number(growth.measured.value)}x "
-            f"their size along the net (GSC; limit {number(growth.limit.value)})."
+            f"their size along the net (limit {number(growth.limit.value)})."
         )
     blocked = _blocked(measurements, above=above)
     if blocked is not None:
@@ -89,7 +89,10 @@ def _details(
     growth: Growth, span: Span | None, measurements: Measurements, *, above: bool
 ) -> Iterator[str]:
     """Where most of it happens, and the gain: that is what is measured and held to the limit."""
-    if not growth.plain or _blocked(measurements, above=above) is not None:
+    if not growth.plain:
+        yield "This is the GSC, which the size of the activations does not change."
+        return
+    if _blocked(measurements, above=above) is not None:
         return
     steady = span is not None and _steady(span)
     if span is not None and steady:
@@ -111,9 +114,9 @@ def _steady(span: Span) -> bool:
 
 
 def _fold(log10: float) -> str:
-    """By how much, in either direction: ``3.2x``, ``10^14-fold``."""
+    """By how much, in either direction: ``3.2x``, ``2e4-fold``."""
     words = power(abs(log10))
-    return f"{words}-fold" if "^" in words else f"{words}x"
+    return f"{words}-fold" if {"^", "e"} & {*words} else f"{words}x"
 
 
 def _noun(span: Span) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
@@ -141,10 +142,14 @@ def wilson(share: float, count: int, z: float = 1.96) -> tuple[float, float]:
 
 
 def power(log10: float) -> str:
-    """A factor for people: ``3.2``, ``450``, ``10^14``."""
+    """A factor for people: ``3.2``, ``450``, ``2e4``, ``10^14``."""
     if -3 < log10 < 4:
         return number(10.0**log10)
-    return f"10^{log10:.0f}"
+    exponent = math.floor(log10)
+    digit = round(10 ** (log10 - exponent))
+    if digit in (1, 10):
+        return f"10^{exponent + digit // 10}"
+    return f"{digit}e{exponent}"
 
 
 def number(value: float) -> str:

@@ -27,7 +27,7 @@ def auto_objective(output: Any, batch: Batch) -> Objective:
         raise BadData("there is no target to take a loss against", next_step="give --loss")
     output, target = output_and_target(output, batch, "auto")
     name, why = _choose(output, target)
-    return NamedObjective(LOSSES[name], f"Chosen automatically: {why}, so {name}.")
+    return NamedObjective(LOSSES[name], f"Chosen automatically: {why}.")
 
 
 def _choose(output: torch.Tensor, target: torch.Tensor) -> tuple[str, str]:

@@ -164,7 +164,7 @@ def given_objective(loss: str | LossFunction, code: UserCode) -> Objective | Non
         if loss == "auto":
             return None
         if not is_code(loss):
-            return named_objective(loss, f"{loss} was asked for.")
+            return named_objective(loss, "As asked for.")
         return _custom(code.find(loss), loss)
     return _custom(loss, "")
 

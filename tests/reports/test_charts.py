@@ -30,6 +30,15 @@ def test_growth_names_the_total_the_limits_and_the_worst_stage() -> None:
     assert {"in all 3639", "limit 1000", "limit 10⁻⁶", "layers.12: 1.55"} <= set(text)
 
 
+def test_the_inlets_gain_is_no_growth_in_all() -> None:
+    inlet, *_, head = shared_report.stages(3, 1.2)
+    inlet = dataclasses.replace(
+        inlet, backward_gain=Estimate.exact(1e-15, "gain"), jacobian_norm_log10=None
+    )
+    said = words(grown((inlet, dataclasses.replace(head, index=1)), worst=1))
+    assert "in all 0.9" in said
+
+
 def test_accumulated_gain_agrees_between_norms_and_gains() -> None:
     stages = shared_report.exploding().measurements.stages
     without = tuple(dataclasses.replace(row, jacobian_norm_log10=None) for row in stages)

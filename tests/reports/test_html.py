@@ -12,6 +12,7 @@ from markupsafe import Markup
 
 from gradaudit.records import Estimate, Limit, Prescription, Where
 from gradaudit.reports import html, layers, page, templating, views, wording
+from gradaudit.reports.numbers import number
 from gradaudit.resources import resource
 from tests import shared_report
 
@@ -157,7 +158,7 @@ def test_findings_carry_number_interval_limit_source_reason_and_code() -> None:
         "total gain (sum of squares)",
         "1000",
         "15 nets that were then trained",
-        "3.64 × the limit",
+        "3.64× the limit",
         "Change 1",
         "nn.init.xavier_normal_(module.weight, gain=1.17)",
     ):
@@ -278,8 +279,8 @@ def test_limits_are_drawn_from_findings_where_the_settings_have_none() -> None:
 @pytest.mark.parametrize(
     ("measured", "limit", "severity", "words"),
     [
-        (6.0, 2.0, "fail", "3 × the limit"),
-        (0.01, 0.5, "warn", "the limit / 50"),
+        (6.0, 2.0, "fail", "3× the limit"),
+        (0.01, 0.5, "warn", "50× below the limit"),
         (2.01, 2.0, "fail", ""),
         (6.0, 2.0, "note", ""),
         (-1.0, 2.0, "fail", ""),
@@ -302,6 +303,8 @@ def test_places_are_named_as_far_as_they_are_known() -> None:
         "stage 3": Where(stage=3),
         "cell, call 7": Where(module="cell", call=7),
         "cell.weight": Where(module="cell", parameter="cell.weight"),
+        "cell (net/cell.py, line 3)": Where(module="cell", file="net/cell.py", line=3),
+        "cell (…/net/cell.py, line 3)": Where(module="cell", file="/home/me/net/cell.py", line=3),
     }
     for words, where in places.items():
         assert views.place(dataclasses.replace(base, where=where)) == words
@@ -318,6 +321,30 @@ def test_the_command_repeats_settings_recipe_and_seed() -> None:
     assert "--trust" in words
     assert "--effort" not in words
     assert words[-2:] == ["--seed", "0"]
+
+
+def test_the_demo_is_repeated_by_name_and_no_path_of_a_machine_is_shown() -> None:
+    base = shared_report.sound()
+    source = f"{resource('samples', 'exploding_mlp.py')}:subject"
+    report = dataclasses.replace(base, subject=dataclasses.replace(base.subject, source=source))
+    assert wording.command(report).startswith("gradaudit demo --")
+    written = html.render(report)
+    assert "<code>…/samples/exploding_mlp.py:subject</code>" in written
+    assert source not in written
+
+
+def test_the_figures_on_top_speak_of_the_norm_as_the_headline_does() -> None:
+    trunk = shared_report.exploding().measurements.trunk
+    assert trunk.total_growth_log10
+    assert trunk.growth_per_stage
+    shown = {fact.label: fact.value for fact in page.facts(shared_report.exploding())}
+    total, each = trunk.total_growth_log10.value, trunk.growth_per_stage.value
+    assert shown["Gradient's growth in all"] == number(10 ** (total / 2))
+    assert shown["Growth per hidden stage"] == number(each**0.5)
+
+
+def test_made_up_data_are_why_there_is_no_forecast() -> None:
+    assert "No forecast : that takes real data" in opened("made_up").text
 
 
 def test_backticks_become_code_and_nothing_else() -> None:

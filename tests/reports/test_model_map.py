@@ -54,6 +54,14 @@ def test_stages_that_would_pass_the_limit_alone_are_marked() -> None:
     assert drawn(shared_report.sound()).adding == (0, "")
 
 
+def test_a_note_is_not_called_a_warning_where_a_stage_grows_too_much() -> None:
+    base = shared_report.exploding()
+    note = found_at(Where(module="layers.2", stage=1), "note")
+    noted = box(drawn(replace(base, findings=(*base.findings, note))), "layers.2")
+    assert (noted.state, noted.word) == ("warn", "grows too much")
+    assert [code for code, _ in noted.codes] == ["GA401"]
+
+
 def test_neighbours_that_are_fine_share_a_box() -> None:
     found = drawn(plain(30, found_at(Where(module="layers.12", stage=6))))
     assert [each.title for each in found.boxes] == [

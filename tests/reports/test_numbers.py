@@ -14,6 +14,8 @@ from gradaudit.reports.numbers import (
     phrase,
     power,
     power_interval,
+    root,
+    root_log10,
     share_interval,
 )
 
@@ -84,6 +86,7 @@ def test_count_and_percent() -> None:
         "5", "9,999", "12.3 k", "1.24 M", "7 G",
     ]  # fmt: skip
     assert [percent(s) for s in (0, 0.003, 0.5, 1)] == ["0%", "0.3%", "50%", "100%"]
+    assert percent(1.3e-6) == "1.3×10⁻⁴%"
 
 
 def test_ends_that_read_the_same_become_a_relative_width() -> None:
@@ -91,6 +94,15 @@ def test_ends_that_read_the_same_become_a_relative_width() -> None:
     assert interval(Estimate(2.31, 2.3091, 2.3109, ""), TERMINAL) == "+/- 0.039%"
     assert interval(Estimate(-2.31, -2.3109, -2.3091, "")) == "± 0.039%"
     assert interval(Estimate(2.31, 2.2, 2.4, "")) == "2.20 – 2.40"
+
+
+def test_widths_of_float32s_rounding_are_left_out() -> None:
+    assert interval(Estimate(0.328, 0.328 * (1 - 1.3e-7), 0.328 * (1 + 1.3e-7), "")) == ""
+
+
+def test_the_growth_of_the_norm_is_the_root_of_the_gain() -> None:
+    assert root(Estimate(9.0, 4.0, None, "gain")) == Estimate(3.0, 2.0, None, "gain")
+    assert root_log10(Estimate(8.0, None, 9.0, "gain")) == Estimate(4.0, None, 4.5, "gain")
 
 
 def test_ends_of_a_share_differ_where_they_can() -> None:

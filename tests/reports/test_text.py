@@ -13,6 +13,7 @@ from gradaudit.reports.text import (
     one_line,
     opening,
     plural,
+    short_path,
     shorten,
     typeset,
 )
@@ -47,6 +48,23 @@ def test_both_ends_of_a_long_name_are_kept() -> None:
 def test_code_is_cut_at_the_end_only() -> None:
     assert cut("\tx = 1", 20) == "    x = 1"
     assert cut("    " + "x" * 40, 10) == "    xxxxx…"
+
+
+@pytest.mark.parametrize(
+    ("path", "shown"),
+    [
+        ("net/cell.py", "net/cell.py"),
+        ("../cell.py", "../cell.py"),
+        ("/home/me/net/cell.py", "…/net/cell.py"),
+        ("/home/me/folder/", "…/me/folder"),
+        ("C:\\me\\cell.py", "…/me/cell.py"),
+        ("C:/me/cell.py", "…/me/cell.py"),
+        ("/", "/"),
+        ("", ""),
+    ],
+)
+def test_paths_from_elsewhere_are_shown_by_their_last_two_parts(path: str, shown: str) -> None:
+    assert short_path(path) == shown
 
 
 def test_plural() -> None:

@@ -12,7 +12,7 @@ import pytest
 from gradaudit import rules
 from gradaudit.records import Estimate, Measurements, Recipe
 from gradaudit.rules import all_rules, run_rules
-from gradaudit.rules._astride import astride
+from gradaudit.rules._astride import astride, told
 from gradaudit.settings import Settings
 from tests.rules.literal import (
     DIVERGES,
@@ -105,6 +105,14 @@ def test_an_interval_astride_the_limit_is_a_note_that_says_so(
         assert finding.severity == "note"
         assert astride(finding)
         assert finding.why.count("both sides of the limit") == 1
+
+
+def test_a_value_without_an_interval_is_not_said_to_reach_anywhere() -> None:
+    (finding,) = run_rules(ASTRIDE[0][1], Settings(select=(ASTRIDE[0][0],)))
+    alone = replace(finding, why="It is.", measured=replace(finding.measured, low=None, high=None))
+    assert told(alone).why == (
+        "It is. This one value has no interval, so this does not count for the verdict."
+    )
 
 
 def test_every_rule_that_judges_an_interval_is_tried() -> None:

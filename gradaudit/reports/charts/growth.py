@@ -150,8 +150,11 @@ def _accumulated(
 
 
 def _total(points: list[Point]) -> Point | None:
-    """Where the gradient has come through all but the inlet: the growth that limits are about."""
-    return next((p for p in points if not p.hollow), points[0] if points else None)
+    """Where the gradient has come through all but the inlet: the growth that limits are about.
+
+    Of a net without hidden stages that is the head.
+    """
+    return next((p for p in points if not p.hollow), points[-1] if points else None)
 
 
 def _past(total: Point | None, limits: Sequence[tuple[float, str]]) -> bool:
