@@ -328,7 +328,7 @@ def test_the_demo_is_repeated_by_name_and_no_path_of_a_machine_is_shown() -> Non
     source = f"{resource('samples', 'exploding_mlp.py')}:subject"
     report = dataclasses.replace(base, subject=dataclasses.replace(base.subject, source=source))
     assert wording.command(report).startswith("gradaudit demo --")
-    written = html.render(report)
+    written = html.render(report, ())
     assert "<code>…/samples/exploding_mlp.py:subject</code>" in written
     assert source not in written
 

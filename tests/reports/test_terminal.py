@@ -215,7 +215,7 @@ def test_where_the_gate_is_stricter_than_the_verdict_it_is_said() -> None:
     said = "The gate fails with --fail-on warn"
     assert f"  ✗ {said}" in shown_run(strict).splitlines()
     assert f"**{said}.**" in markdown.render(strict)
-    assert said in html.render(warned, fail_on="warn")
+    assert said in html.render(warned, (), fail_on="warn")
     usual = Run("0", (Audited("a", warned, 0),))
     assert "The gate" not in shown_run(usual) + markdown.render(usual)
 
