@@ -100,6 +100,7 @@ class Report:
             "not_measured": [plain(item) for item in self.not_measured],
             "notes": list(self.notes),
             "comparison": plain(self.comparison),
+            "outcome": self.outcome,
         }
 
 
