@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from gradaudit.records import Finding, Measurements, WeightRow
+from gradaudit.rules import rule
 from gradaudit.rules._growth import judge_growth
 from gradaudit.rules._initialization import (
     activation_key,
@@ -16,6 +17,7 @@ from gradaudit.rules._initialization import (
     offenders,
     symmetric,
 )
+from gradaudit.rules._terms import Places, RuleTerms
 from gradaudit.settings import Settings
 
 # The mean log-gain of a Gaussian net of width n falls by about 2.5 / n per layer; beyond this sum
@@ -81,10 +83,13 @@ def resets(
         zero = all_zero(measurements)
         alike = (*symmetric(measurements), *(zero if len(zero) > 1 else ()))
         off.update({row.parameter: row for row in alike})
+    terms = RuleTerms(rule("GA302"), settings, Places(measurements, settings.layers))
     rows = [
         row
         for row in measurements.weights
-        if row.parameter in off and is_parameter(row.parameter, measurements)
+        if row.parameter in off
+        and is_parameter(row.parameter, measurements)
+        and not terms.spared(row.parameter, row.module)
     ]
     narrow = 2.5 * sum(1.0 / max(1, row.fan_in) for row in rows) > _FINITE_WIDTH
     return tuple(replace(start_of(row, measurements, narrow=narrow), row=row) for row in rows)

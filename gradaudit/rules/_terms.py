@@ -99,6 +99,11 @@ class RuleTerms:
             self._known[numbers] = Terms(demand, tuple(sorted(limits.items())))
         return self._known[numbers]
 
+    def spared(self, *names: str) -> bool:
+        """Whether the place with these names is left out of what holds for the model."""
+        terms = self._at(*names)
+        return terms.demand == "off" and terms != self._general
+
     def found(self, measurements: Measurements) -> Iterator[Finding]:
         """What the rule finds under the terms of each layer; severities are the rule's own."""
         differing = dict.fromkeys(self._under(numbers) for numbers in self._places.covers)

@@ -17,16 +17,17 @@ from gradaudit.settings import BUDGETS, Settings
 BY_CAUSE = Settings(threads=1, spent=replace(BUDGETS["standard"], allowance=0.0, search_steps=0))
 
 
-def prescription(seen: Measurements) -> Prescription:
+def prescription(seen: Measurements, settings: Settings | None = None) -> Prescription:
     """What is prescribed for what the rules find."""
-    made, _ = prescribe(run_rules(seen, Settings()), seen, Settings())
+    settings = settings or Settings()
+    made, _ = prescribe(run_rules(seen, settings), seen, settings)
     assert made is not None
     return made
 
 
-def remedy(seen: Measurements, wanted: str) -> Remedy:
+def remedy(seen: Measurements, wanted: str, settings: Settings | None = None) -> Remedy:
     """The prescribed remedy of that id."""
-    found = {each.id: each for each in prescription(seen).remedies}
+    found = {each.id: each for each in prescription(seen, settings).remedies}
     assert wanted in found, list(found)
     return found[wanted]
 

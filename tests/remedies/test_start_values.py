@@ -9,6 +9,7 @@ from torch import nn
 
 from gradaudit.records import Recipe
 from gradaudit.remedies._layers import start_of
+from gradaudit.settings import LayerSettings, Settings
 from tests.remedies.pasted import (
     ids,
     log10_growth,
@@ -86,6 +87,19 @@ def test_an_exploding_tanh_net_is_brought_to_its_critical_point() -> None:
     paste(remedy(exploding(model, "Tanh"), "initialization").code, model=model)
     assert before > 10
     assert abs(log10_growth(model, 64)) < 2
+
+
+def test_layers_whose_start_the_settings_spare_are_not_drawn_anew() -> None:
+    torch.manual_seed(0)
+    model = plain_net(nn.Tanh)
+    for layer in model[::2]:
+        nn.init.normal_(layer.weight)
+    found = exploding(model, "Tanh")
+    everything = remedy(found, "initialization").sets
+    spared = Settings(layers=(LayerSettings(match=("4", "6"), ignore=("GA302",)),))
+    left = remedy(found, "initialization", spared).sets
+    assert {"4.weight", "6.weight"} <= {*everything}
+    assert left == tuple(name for name in everything if name not in ("4.weight", "6.weight"))
 
 
 def test_a_deep_sigmoid_net_becomes_a_critical_tanh_net() -> None:
