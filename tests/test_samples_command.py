@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from markupsafe import escape
 
+from gradaudit.reports.text import typeset
 from tests.command import FAST, SAMPLES, checked, run
 
 
@@ -75,7 +77,8 @@ def test_as_code(name: str, tmp_path: Path) -> None:
     judge(name, ran.code, ran.out)
     page = (tmp_path / "r.html").read_text(encoding="utf-8")
     assert page.startswith("<!doctype html>")
-    assert checked(ran.out)["cause"].split("`")[0] in page
+    cause = checked(ran.out)["cause"].split("`")[0]
+    assert str(escape(typeset(cause))) in page
     assert SET[name].verdict.upper() in ran.said[0]
 
 

@@ -154,7 +154,7 @@ DAMAGE: dict[str, tuple[Callable[[Any], None], str]] = {
     "a finding": (change(*BASELINE, "findings", 0, to="GA101"), r"findings\[0\]"),
     "a severity": (
         change(*BASELINE, "findings", 0, "severity", to="bad"),
-        r"findings\[0\]\.severity .*note or warn or fail",
+        r"findings\[0\]\.severity .*fail or warn or note",
     ),
     "a code": (change(*BASELINE, "findings", 0, "code", to=101), r"findings\[0\]\.code .*a text"),
     "a place without end": (

@@ -13,6 +13,7 @@ from xml.etree import ElementTree
 
 import pytest
 import torch
+from markdown_it import MarkdownIt
 from safetensors.torch import save_file
 from torch import nn
 
@@ -20,6 +21,7 @@ from gradaudit.cli import cli
 from tests.hostile.harness import Outcome, Place, Zygote, check, check_line
 
 WORD = "canary"
+ADDRESS = re.compile(r"#[A-Za-z0-9._~-]+")  # a place within the page, named after a layer
 NAMES = {
     "HTML": f"<{WORD} on{WORD}=1>x</{WORD}>",
     "an attribute's end": f'"\'><{WORD} on{WORD}="1" x=\'',
@@ -152,7 +154,8 @@ def _check_html(text: str) -> None:
     page.close()
     assert not [tag for tag in page.tags if WORD in tag]
     assert not [name for name in page.attributes if WORD in name or name.startswith("on")]
-    assert not [link for link in page.links if WORD in link or "script:" in link]
+    beyond = [link for link in page.links if not ADDRESS.fullmatch(link)]
+    assert not [link for link in beyond if WORD in link or "script:" in link]
     assert WORD in "".join(page.text), "the names are not shown at all"
     assert "1337" not in text, "a template in a name was filled in"
     controls = re.findall(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]", text)
@@ -170,8 +173,13 @@ def _check_xml(text: str) -> None:
 
 
 def _check_markdown(text: str) -> None:
-    assert f"<{WORD}" not in text
-    assert f"]({'javascript'}" not in text.replace("\\]", "")
+    page = _Elements()
+    page.feed(MarkdownIt("commonmark", {"html": True}).enable("table").render(text))
+    page.close()
+    assert not [tag for tag in page.tags if WORD in tag or tag in ("script", "img")]
+    assert not [name for name in page.attributes if WORD in name or name.startswith("on")]
+    assert not page.links
+    assert WORD in "".join(page.text)
     assert "\x1b" not in text
 
 

@@ -298,7 +298,7 @@ def test_a_file_elsewhere_is_named_by_its_last_two_parts() -> None:
     for file, said in {
         "models/net.py": "(models/net.py, line 7)",
         "/usr/lib/site-packages/timm/models/vit.py": "(…/models/vit.py, line 7)",
-        "../other/net.py": "(../other/net.py, line 7)",
+        "../other/net.py": "(…/other/net.py, line 7)",
         "C:\\code\\deep\\net.py": "(…/deep/net.py, line 7)",
     }.items():
         where = replace(first.where, file=file, line=7)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
 
 import pytest
 
@@ -12,13 +11,15 @@ from gradaudit.records import Finding, Measurements
 from gradaudit.rules import Rule, catalogue
 from gradaudit.settings import Settings
 
+# Made once; put in place for each test alone, since tests of other folders run in between.
+WATCHED: list[Rule] = []
 
-@pytest.fixture(autouse=True, scope="session")
-def _findings_name_declared_limits() -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        watched = tuple(_watched(each) for each in catalogue.all_rules())
-        patch.setattr(catalogue, "all_rules", lambda: watched)
-        yield
+
+@pytest.fixture(autouse=True)
+def _findings_name_declared_limits(monkeypatch: pytest.MonkeyPatch) -> None:
+    if not WATCHED:
+        WATCHED.extend(_watched(each) for each in catalogue.all_rules())
+    monkeypatch.setattr(catalogue, "all_rules", lambda: tuple(WATCHED))
 
 
 def _watched(each: Rule) -> Rule:
