@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -60,18 +61,26 @@ def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
-def _check_depth(found: Any, what: str) -> None:
+def levels(found: Any, deepest: int) -> Iterator[list[Any]]:
+    """All values in a table or list, level by level; ``RecursionError`` beyond ``deepest``."""
     level = [found]
-    for _ in range(_DEEPEST):
-        level = [
-            inner
-            for each in level
-            for inner in (each.values() if isinstance(each, dict) else each)
-            if isinstance(inner, (dict, list))
+    for _ in range(deepest):
+        inner = [
+            value for each in level for value in (each.values() if isinstance(each, dict) else each)
         ]
+        yield inner
+        level = [value for value in inner if isinstance(value, (dict, list))]
         if not level:
             return
-    raise _too_deep(what)
+    raise RecursionError
+
+
+def _check_depth(found: Any, what: str) -> None:
+    try:
+        for _ in levels(found, _DEEPEST):
+            pass
+    except RecursionError:
+        raise _too_deep(what) from None
 
 
 def _too_deep(what: str) -> UnreadableFile:

@@ -121,6 +121,7 @@ def test_linalg_knows_tensors_and_no_models() -> None:
     [
         *("__init__", "cli", "options", "run", "guards", "output", "formats", "supervisor"),
         *("completion", "given", "recipes", "targets", "limits", "tolerances", "settings"),
+        "json_object",
         *(f"config/{path.stem}" for path in sorted((PACKAGE / "config").glob("*.py"))),
     ],
 )
@@ -136,6 +137,7 @@ def test_the_command_starts_without_torch(name: str) -> None:
         "given",
         "pacing",
         "guards",
+        "json_object",
         "limits",
         "options",
         "output",

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from gradaudit.errors import UsageError
+from gradaudit.json_object import levels
 from gradaudit.telling import did_you_mean
 
 if sys.version_info >= (3, 11):
@@ -146,17 +147,12 @@ def _text(path: Path) -> str:
 
 def _check(path: Path, found: Any) -> None:
     """Raise ``UsageError`` for tables too deep, and numbers that TOML leaves to each reader."""
-    level = [found]
-    for _ in range(_DEEPEST):
-        inner = [
-            value for each in level for value in (each.values() if isinstance(each, dict) else each)
-        ]
-        if any(isinstance(value, int) and not -_LARGEST <= value <= _LARGEST for value in inner):
-            raise UsageError(f"{path} cannot be read", expected="whole numbers of 64 bits")
-        level = [value for value in inner if isinstance(value, (dict, list))]
-        if not level:
-            return
-    raise _too_deep(path)
+    try:
+        for level in levels(found, _DEEPEST):
+            if any(isinstance(each, int) and not -_LARGEST <= each <= _LARGEST for each in level):
+                raise UsageError(f"{path} cannot be read", expected="whole numbers of 64 bits")
+    except RecursionError:
+        raise _too_deep(path) from None
 
 
 def _too_deep(path: Path) -> UsageError:

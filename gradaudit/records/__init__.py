@@ -2,6 +2,8 @@
 
 from gradaudit.records.attention import AttentionRow, HeadRow
 from gradaudit.records.comparison import (
+    CHANGES,
+    PAST,
     Change,
     Comparison,
     FindingChange,
@@ -51,7 +53,9 @@ from gradaudit.records.run import Audited, RuleDoc, Run
 from gradaudit.records.snapshot import Measured, Snapshot
 
 __all__ = [
+    "CHANGES",
     "FAIL_ON",
+    "PAST",
     "SCHEMA",
     "SEVERITIES",
     "Attempt",

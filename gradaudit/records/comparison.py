@@ -10,6 +10,8 @@ from gradaudit.records.findings import Severity, Verdict
 
 # "new": not there before; "worse", "better": beyond the tolerance; "fixed": no longer there.
 Change = Literal["new", "worse", "better", "fixed", "unchanged"]
+CHANGES: tuple[Change, ...] = ("new", "worse", "fixed", "better", "unchanged")  # the worst first
+PAST: tuple[Change, ...] = ("new", "worse")  # what still counts for the gate
 
 
 @dataclass(frozen=True)
@@ -73,5 +75,9 @@ class Comparison:
     @property
     def regressions(self) -> tuple[FindingChange | MetricChange, ...]:
         """What is new or worse, all that still counts for the gate; numbers last."""
-        changes: tuple[FindingChange | MetricChange, ...] = (*self.findings, *self.metrics)
-        return tuple(each for each in changes if each.change in ("new", "worse"))
+        return self.rows(*PAST)
+
+    def rows(self, *changes: Change) -> tuple[FindingChange | MetricChange, ...]:
+        """The findings, then the numbers, that changed in one of these ways."""
+        every: tuple[FindingChange | MetricChange, ...] = (*self.findings, *self.metrics)
+        return tuple(each for each in every if each.change in changes)

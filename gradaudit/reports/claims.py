@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from gradaudit.records import (
+    PAST,
     SEVERITIES,
     Audited,
     Estimate,
@@ -80,7 +81,7 @@ def gathered(found: Sequence[Claim]) -> Iterator[Gathered]:
 def regressed(report: Report) -> tuple[MetricChange, ...]:
     """Measured numbers that are beyond their tolerance; each fails the gate."""
     changes = report.comparison.metrics if report.comparison else ()
-    return tuple(each for each in changes if each.change in ("new", "worse"))
+    return tuple(each for each in changes if each.change in PAST)
 
 
 def told(change: MetricChange) -> str:

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
 
 from gradaudit.records import (
-    Change,
     Compared,
     Comparison,
     Difference,
@@ -16,7 +14,6 @@ from gradaudit.records import (
 from gradaudit.reports.text import one_line, plural
 
 Row = FindingChange | MetricChange
-_GOOD: Sequence[Change] = ("fixed", "better")
 
 
 def headline(comparison: Comparison) -> str:
@@ -35,14 +32,12 @@ def headline(comparison: Comparison) -> str:
 
 def improvements(comparison: Comparison) -> tuple[Row, ...]:
     """What is fixed or better."""
-    rows: tuple[Row, ...] = (*comparison.findings, *comparison.metrics)
-    return tuple(row for row in rows if row.change in _GOOD)
+    return comparison.rows("fixed", "better")
 
 
 def unchanged(comparison: Comparison) -> tuple[Row, ...]:
     """All that stayed within its tolerance."""
-    rows: tuple[Row, ...] = (*comparison.findings, *comparison.metrics)
-    return tuple(row for row in rows if row.change == "unchanged")
+    return comparison.rows("unchanged")
 
 
 def subject(row: Row) -> str:

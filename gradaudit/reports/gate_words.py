@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-from gradaudit.records import Change, Comparison, Report, Verdict, exit_code
+from gradaudit.records import CHANGES, PAST, Change, Comparison, Report, Verdict, exit_code
 
-_ORDER: Sequence[Change] = ("new", "worse", "fixed", "better", "unchanged")
-_PAST: Sequence[Change] = ("new", "worse")
 _STATES: Mapping[int, Verdict] = {0: "pass", 1: "fail", 3: "inconclusive"}
 
 
@@ -36,8 +34,8 @@ def gate(report: Report, fail_on: str = "fail") -> Gate | None:
         end = "passes" if state == "pass" else "fails"
         return Gate(state, f"The gate {end} with --fail-on {fail_on}", "", "")
     counts = tally(compared)
-    past = ", ".join(f"{counts[kind]} {kind}" for kind in _PAST if kind in counts)
-    rest = ", ".join(f"{count} {kind}" for kind, count in counts.items() if kind not in _PAST)
+    past = ", ".join(f"{counts[kind]} {kind}" for kind in PAST if kind in counts)
+    rest = ", ".join(f"{count} {kind}" for kind, count in counts.items() if kind not in PAST)
     head = {"pass": "The gate passes", "fail": "The gate fails"}.get(
         state, "The gate cannot tell: too little was measured"
     )
@@ -56,6 +54,5 @@ def gate(report: Report, fail_on: str = "fail") -> Gate | None:
 
 def tally(comparison: Comparison) -> dict[Change, int]:
     """How many findings and numbers changed in each way that occurs, the worst first."""
-    found = [each.change for each in comparison.findings]
-    found += [each.change for each in comparison.metrics]
-    return {kind: found.count(kind) for kind in _ORDER if kind in found}
+    counts = {kind: len(comparison.rows(kind)) for kind in CHANGES}
+    return {kind: count for kind, count in counts.items() if count}

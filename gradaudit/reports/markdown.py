@@ -9,7 +9,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from gradaudit.records import Audited, Finding, FindingChange, MetricChange, Report, Run, Verdict
+from gradaudit.records import (
+    CHANGES,
+    Audited,
+    Finding,
+    FindingChange,
+    MetricChange,
+    Report,
+    Run,
+    Verdict,
+)
 from gradaudit.reports import page
 from gradaudit.reports.claims import Claim, Gathered, answer, claims, gathered, numbers, place
 from gradaudit.reports.gate_words import gate
@@ -23,7 +32,6 @@ MOST = 60_000  # bytes
 _SYMBOLS = {"fail": "❌", "warn": "⚠️", "pass": "✅", "inconclusive": "❔", "note": "ℹ️"}
 _CANNOT = "🛑"
 _SENTENCE, _UNIT, _NAME = 700, 60, 80  # letters
-_CHANGES = ("new", "worse", "fixed", "better")  # in the order they are shown in
 _MODELS = 200
 _FEWER = (_MODELS, 100, 30, 10, 0)  # where the list of them alone is too long
 
@@ -146,11 +154,10 @@ def _comparison(report: Report, detail: _Detail, fail_on: str) -> Iterator[str]:
     if comparison is None:
         yield f"**{ends}.**"
         return
-    every: list[FindingChange | MetricChange] = [*comparison.findings, *comparison.metrics]
     yield f"**{ends.before}{code(ends.against, _NAME)}{ends.after}.**"
     rows = []
-    for kind in _CHANGES:
-        those = [each for each in every if each.change == kind]
+    for kind in CHANGES[:-1]:  # but for what is unchanged
+        those = comparison.rows(kind)
         rows += [_change(each) for each in those[: detail.changes]]
         if those[detail.changes :]:
             rows.append(f"| {kind} | {len(those) - detail.changes} more | | | | |")

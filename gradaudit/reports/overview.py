@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from gradaudit.records import (
@@ -15,6 +15,7 @@ from gradaudit.records import (
     MetricChange,
     Run,
 )
+from gradaudit.reports import comparison_words as words
 from gradaudit.reports.gate_words import tally
 from gradaudit.reports.numbers import amount
 from gradaudit.reports.page import OUTCOMES, VERDICTS, confidence, subject
@@ -98,24 +99,21 @@ def compared(comparison: Comparison | None) -> ComparedView | None:
     """A comparison in words; ``None`` where there is none."""
     if comparison is None:
         return None
-    changes = [_finding(row) for row in comparison.findings]
-    changes += [_metric(row) for row in comparison.metrics]
-    gathered = {
-        name: tuple(row for row in changes if row.change in kinds)
-        for name, kinds in (
-            ("regressions", ("new", "worse")),
-            ("improvements", ("fixed", "better")),
-            ("unchanged", ("unchanged",)),
-        )
-    }
+    regressions = _views(comparison.regressions)
     said = ", ".join(f"{count:,} {change}" for change, count in tally(comparison).items())
     return ComparedView(
         comparison.against,
         said or "nothing to compare",
-        "fail" if gathered["regressions"] else "pass",
+        "fail" if regressions else "pass",
         comparison.stale,
-        **gathered,
+        regressions,
+        _views(words.improvements(comparison)),
+        _views(words.unchanged(comparison)),
     )
+
+
+def _views(rows: Sequence[words.Row]) -> tuple[Changed, ...]:
+    return tuple(_metric(row) if isinstance(row, MetricChange) else _finding(row) for row in rows)
 
 
 def _row(audited: Audited, link: str) -> ModelRow:

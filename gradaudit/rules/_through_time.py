@@ -3,9 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 
-from gradaudit.records import Estimate, Finding, Limit, Measurements, RecurrentRow, Severity
+from gradaudit.records import (
+    SEVERITIES,
+    Estimate,
+    Finding,
+    Limit,
+    Measurements,
+    RecurrentRow,
+    Severity,
+)
 from gradaudit.rules._growth import log10_limit
 from gradaudit.rules._judge import (
     Standing,
@@ -19,7 +27,6 @@ from gradaudit.rules._scale import data_to_blame
 from gradaudit.settings import Settings
 
 _UNIT = "log10 of total gain over time (sum of squares)"
-_RANK: Mapping[Severity, int] = {"note": 0, "warn": 1, "fail": 2}
 
 
 def time_growth(row: RecurrentRow) -> Estimate | None:
@@ -113,7 +120,8 @@ def one_per_module(findings: Iterable[Finding]) -> Iterator[Finding]:
     worst: dict[str | None, Finding] = {}
     for finding in findings:
         known = worst.get(finding.where.module)
-        if known is None or _RANK[finding.severity] > _RANK[known.severity]:
+        weighs = SEVERITIES.index(finding.severity)  # the worst first
+        if known is None or weighs < SEVERITIES.index(known.severity):
             worst[finding.where.module] = finding
     yield from worst.values()
 

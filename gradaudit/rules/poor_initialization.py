@@ -33,7 +33,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from gradaudit.records import Estimate, Finding, Limit, Measurements, Severity, WeightRow, Where
+from gradaudit.records import (
+    SEVERITIES,
+    Estimate,
+    Finding,
+    Limit,
+    Measurements,
+    Severity,
+    WeightRow,
+    Where,
+)
 from gradaudit.rules._growth import growth_severity, judge_growth
 from gradaudit.rules._initialization import (
     Offender,
@@ -86,7 +95,7 @@ def _recurrent(measurements: Measurements, settings: Settings, *, above: bool) -
     tolerance = settings.limit("initialization_off").value
     found = recurrent_offenders(measurements, modules, tolerance, above=above)
     if found:
-        severity = min(judged, key=("fail", "warn", "note").index)
+        severity = min(judged, key=SEVERITIES.index)
         yield _finding(found, severity, settings, above=above)
 
 
