@@ -23,11 +23,14 @@ def changed_findings(
     known: dict[str, list[Known]] = defaultdict(list)
     for each in before:
         known[each.code].append(each)
-    changes = [
-        _spilled(_change(old, new, tolerances), known, tolerances)
-        for old, new in pairs(before, now)
-    ]
-    return tuple(_renamed(changes))
+    changes = [_change(old, new, tolerances) for old, new in pairs(before, now)]
+    spilled = [_spilled(change, known, tolerances) for change in changes]
+    # chance adds a few places to many, and not many to a few: then all of them are news
+    more = Counter(o.known.code for o, s in zip(changes, spilled, strict=True) if s is not o)
+    few = {code for code, count in more.items() if count <= len(known[code])}
+    return tuple(
+        _renamed([s if o.known.code in few else o for o, s in zip(changes, spilled, strict=True)])
+    )
 
 
 def _change(old: Known | None, new: Known | None, tolerances: Mapping[str, Limit]) -> FindingChange:

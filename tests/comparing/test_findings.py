@@ -123,6 +123,14 @@ def test_a_known_rule_hardly_past_its_limit_elsewhere_is_no_news() -> None:
     assert changes([], [known("layers.9", 0.6)]) == [("new", "layers.9")]
 
 
+def test_many_places_beside_a_few_known_ones_are_news() -> None:
+    before = snapshot(known("layers.0", 0.6))
+    for more, expected in ((1, "unchanged"), (2, "new"), (29, "new")):
+        now = snapshot(*(known(f"layers.{i}", 0.6) for i in range(more + 1)))
+        found = compared(before, now).findings
+        assert [row.change for row in found] == ["unchanged", *[expected] * more]
+
+
 @pytest.mark.parametrize("shuffle", range(6))
 def test_every_finding_is_told_once(shuffle: int) -> None:
     before = [known("a"), known("a", 0.8), known("b"), known("b", code="GA302", value=3.0)]
