@@ -13,7 +13,7 @@ import torch
 
 from gradaudit import __version__
 from gradaudit.errors import UsageError
-from gradaudit.gate import cause
+from gradaudit.gate import cause, missing
 from gradaudit.judging import judge
 from gradaudit.locating import located
 from gradaudit.mending.proof import mend
@@ -108,6 +108,7 @@ def _examined(opened: Opened, settings: Settings, progress: Progress, started: f
         prescription=prescription,
         not_measured=gaps,
         notes=(*opened.notes, *notes_on(measurements, settings)),
+        unjudged=missing(measurements, gaps),
     )
 
 

@@ -139,6 +139,20 @@ def test_a_failing_model_that_does_not_change_passes_and_says_so(tmp_path: Path)
     assert "GA102" in changed(kept, "unchanged")
 
 
+def test_a_known_failure_does_not_stand_for_what_cannot_be_judged_any_more(tmp_path: Path) -> None:
+    write(tmp_path, gain=6.0, depth=12)
+    first = run("net.py:subject", *QUICK, "--write-baseline", "base.json", cwd=tmp_path)
+    assert first.code == 0
+    frozen = NET.format(gain=6.0, norm=False, depth=12)
+    frozen = frozen.replace("*layers, head)", "*layers, head).requires_grad_(False)")
+    (tmp_path / "net.py").write_text(
+        frozen.replace(", optimizer=lambda p: torch.optim.Adam(p, lr=1e-3)", "")
+    )
+    alone = run("net.py:subject", *QUICK, cwd=tmp_path)
+    held = run("net.py:subject", *QUICK, "--baseline", "base.json", cwd=tmp_path)
+    assert (alone.code, held.code) == (1, 3), held.err
+
+
 def test_the_baseline_is_the_same_text_again_and_fits_its_schema(sound: Path) -> None:
     text = (sound / "base.json").read_text()
     whole = json.loads(text)

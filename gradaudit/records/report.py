@@ -58,11 +58,13 @@ class Report:
     not_measured: tuple[NotMeasured, ...]
     notes: tuple[str, ...] = ()  # what the audit chose for the user, said aloud
     comparison: Comparison | None = None  # with the baseline, where one was given
+    unjudged: str = ""  # why no verdict could be given, had no finding failed
 
     @property
     def outcome(self) -> Verdict:
         """What a gate goes by: the verdict, or with a baseline what is new or worse since."""
-        return held(self.verdict, self.comparison)
+        unknown = self.unjudged and self.comparison is not None
+        return held("inconclusive" if unknown else self.verdict, self.comparison)
 
     def raise_for_verdict(self, fail_on: FailOn = "fail") -> None:
         """Raise :class:`gradaudit.VerdictError` where the command would end in 1 or 3.
